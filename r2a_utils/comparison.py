@@ -34,6 +34,7 @@ ACCOUNTING = ("finished_pairs", "unfinished_wrong")
 WITH, WITHOUT = "with_reasoning", "without_reasoning"
 KEYS = ["problem_id", "condition", "sample"]
 COLUMNS = [*KEYS, "finished", "well_formed", "answer", "correct", "n_tokens"]
+COLUMNS_OF = {"correct": COLUMNS, "score": [*KEYS, "verdict", "score"]}
 # The lowest score on the judge's scale: what an unfinished answer is worth under
 # "unfinished_wrong", as an empty response is worth in WildBench.
 LOWEST_SCORE = 1.0
@@ -42,22 +43,22 @@ LOWEST_SCORE = 1.0
 def funnel(answers: pd.DataFrame, by: str | None = None) -> pd.DataFrame:
     """How many of the answers asked for were finished, well formed too, and had an answer too.
 
-    One row per condition (and value of `by`), with the counts asked, finished, well_formed and
-    answer_found; each counts only what the one before it let through.
+    One row per condition (and value of `by`) and step: asked, finished, well formed, answer
+    found; `count` is what passed this step and all before it.
     """
+    groups = _group_columns(answers, by)
     _check(answers, COLUMNS)
     finished = answers["finished"].astype(bool)
     well_formed = finished & answers["well_formed"].astype(bool)
-    steps = pd.DataFrame(
-        {
-            "asked": 1,
-            "finished": finished.astype(int),
-            "well_formed": well_formed.astype(int),
-            "answer_found": (well_formed & answers["answer"].notna()).astype(int),
-        }
-    )
-    groups = [answers[column] for column in _group_columns(answers, by)]
-    return steps.groupby(groups).sum().reset_index()
+    passed = {
+        "asked": finished | True,
+        "finished": finished,
+        "well formed": well_formed,
+        "answer found": well_formed & answers["answer"].notna(),
+    }
+    counts = pd.DataFrame(passed).groupby([answers[g] for g in groups], sort=False).sum()
+    long = counts.stack().rename("count").rename_axis([*groups, "step"])
+    return long.reset_index()
 
 
 def accuracies(
@@ -68,21 +69,23 @@ def accuracies(
 ) -> pd.DataFrame:
     """Share of right answers per condition (and value of `by`).
 
-    Columns n, accuracy, ci_low, ci_high: Wilson's interval where every problem has one sample,
-    else the bootstrap over problems.
+    Columns condition, n, accuracy, ci_low, ci_high: Wilson's interval where every problem is
+    right or wrong, the bootstrap over problems where several samples make it a share.
     """
-    rows = []
-    for value, part in _slices(answers, by):
-        pairs = paired_values(part, accounting)
-        for condition in (WITH, WITHOUT):
-            shares = pairs[condition]
-            low, high = _share_interval(shares, confidence)
-            rows.append(
-                _slice_row(by, value)
-                | {"condition": condition, "n": len(shares), "accuracy": shares.mean()}
-                | {"ci_low": low, "ci_high": high}
-            )
-    return pd.DataFrame(rows)
+    return _per_condition(answers, accounting, by, confidence, "correct", "accuracy")
+
+
+def mean_scores(
+    scores: pd.DataFrame,
+    accounting: str = "finished_pairs",
+    by: str | None = None,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """A judge's mean score per condition (and value of `by`), with a bootstrap interval.
+
+    Columns condition, n, score, ci_low, ci_high; `scores` as `paired_scores` takes them.
+    """
+    return _per_condition(scores, accounting, by, confidence, "score", "score")
 
 
 def paired_comparison(
@@ -100,7 +103,7 @@ def paired_comparison(
     paper's paired t-test; holm_p, the McNemar p-values adjusted over the rows of this frame.
     """
     rows = []
-    for value, part in _slices(answers, by):
+    for value, part in _slices(answers, by, COLUMNS):
         pairs = paired_values(part, accounting)
         with_, without = pairs[WITH].to_numpy(), pairs[WITHOUT].to_numpy()
         binary = np.isin(pairs.to_numpy(), (0.0, 1.0)).all()
@@ -131,7 +134,7 @@ def paired_scores(
     Columns as in `paired_comparison`, with Wilcoxon's signed-rank test in McNemar's place.
     """
     rows = []
-    for value, part in _slices(scores, by, [*KEYS, "verdict", "score"]):
+    for value, part in _slices(scores, by, COLUMNS_OF["score"]):
         pairs = paired_values(part, accounting, "score")
         with_, without = pairs[WITH].to_numpy(), pairs[WITHOUT].to_numpy()
         rows.append(
@@ -223,12 +226,27 @@ def _t_test(with_: np.ndarray, without: np.ndarray) -> dict:
     return {"t": t, "t_p": p}
 
 
-def _share_interval(shares: pd.Series, confidence: float) -> tuple[float, float]:
-    if len(shares) == 0:
+def _per_condition(frame, accounting, by, confidence, value, name) -> pd.DataFrame:
+    rows = []
+    for group, part in _slices(frame, by, COLUMNS_OF[value]):
+        pairs = paired_values(part, accounting, value)
+        for condition in (WITH, WITHOUT):
+            values = pairs[condition]
+            low, high = _interval(values, confidence, value == "correct")
+            rows.append(
+                _slice_row(by, group)
+                | {"condition": condition, "n": len(values), name: values.mean()}
+                | {"ci_low": low, "ci_high": high}
+            )
+    return pd.DataFrame(rows)
+
+
+def _interval(values: pd.Series, confidence: float, shares: bool) -> tuple[float, float]:
+    if len(values) == 0:
         return np.nan, np.nan
-    if shares.isin((0.0, 1.0)).all():
-        return wilson_interval(int(shares.sum()), len(shares), confidence)
-    return bootstrap_interval(shares, confidence)
+    if shares and values.isin((0.0, 1.0)).all():
+        return wilson_interval(int(values.sum()), len(values), confidence)
+    return bootstrap_interval(values, confidence)
 
 
 def _with_holm(rows: list[dict], p: str, accounting: str) -> pd.DataFrame:
@@ -244,7 +262,7 @@ def _usable(answers: pd.DataFrame) -> pd.Series:
     )
 
 
-def _slices(frame: pd.DataFrame, by: str | None, columns: list[str] = COLUMNS):
+def _slices(frame: pd.DataFrame, by: str | None, columns: list[str]):
     _check(frame, columns if by is None else [*columns, by])
     if by is None:
         return [(None, frame)]

@@ -1,0 +1,195 @@
+"""Is the answer right: the boxed answer of a text, and whether it equals the known one.
+
+Mathematics is compared by math-verify, after three shortcuts that need no algebra: identical
+texts, plain numbers, and single words (a name or an object; as algebra its letters would be a
+product, and every anagram right). How good an open answer is, `judging.py` asks a judge.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import re
+import subprocess
+import sys
+import threading
+import warnings
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+
+# math-verify gives each of its steps 5 s; a comparison has at least three of them (two parsings,
+# one equality), and the first one also waits for its process to import sympy.
+COMPARISON_LIMIT_S = 30.0
+WORKER_SCRIPT = Path(__file__).with_name("math_worker.py")
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+# What stands between boxes that list one answer: "\boxed{1}, \boxed{-2}", "\boxed{1}$ and $…".
+_SPACE = r"(?:\s|\$|\\[()\[\]]|\\[,;:! ]|\\q?quad)*"
+_LIST_SEPARATOR = re.compile(rf"{_SPACE}(?:[,;]|,?\s*and\b|,?\s*\\text\{{\s*and\s*\}}){_SPACE}")
+_TEXT = re.compile(r"\\(?:text|textbf|textrm|mathrm|mbox)\s*\{([^{}]*)\}")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
+_BASE = re.compile(r"\d_\{?(\d+)\}?$")
+# Shorter plain words may well be products of variables, in which the order does not matter.
+_SHORTEST_WORD = 3
+
+
+def extract_answer(text: str) -> str | None:
+    r"""Return what stands in the last complete `\boxed{…}` of a text, or None without one.
+
+    Braces nest; an escaped brace does not count; an empty box, or one that the end of the text
+    cut open, is no answer.
+    """
+    boxes = _boxes(text)
+    return boxes[-1][2] if boxes else None
+
+
+def final_answer(text: str) -> str | None:
+    r"""Return the text's last box, or the last list of them: `\boxed{1}, \boxed{-2}` is `1, -2`.
+
+    None without a box. This is what `grade_math` compares; boxes that text separates are not a
+    list, and only the last of them counts.
+    """
+    boxes = _boxes(text)
+    if not boxes:
+        return None
+    listed = [boxes[-1]]
+    for box in reversed(boxes[:-1]):
+        between = text[box[1] : listed[0][0]]
+        if not _LIST_SEPARATOR.fullmatch(between):
+            break
+        listed.insert(0, box)
+    return ", ".join(content for _, _, content in listed)
+
+
+def grade_math(answer_text: str, gold: str) -> bool:
+    """Whether an answer equals the known one.
+
+    `answer_text` is a whole answer part, of which the boxed answer counts (see `final_answer`),
+    or, without a box, the bare answer itself. Works in any thread. A comparison that
+    takes longer than 30 s counts as wrong, with a warning.
+    """
+    boxed = final_answer(answer_text)
+    answer = _bare(answer_text if boxed is None else boxed)
+    gold = _bare(gold)
+    answer_words, gold_words = _unwrapped(answer), _unwrapped(gold)
+    if answer_words == gold_words:
+        return answer_words != ""
+    if not answer_words or not gold_words:
+        return False
+    if _NUMBER.fullmatch(answer_words) and _NUMBER.fullmatch(gold_words):
+        return Decimal(answer_words) == Decimal(gold_words)
+    if gold_words.isalpha() and _word(answer) == gold_words.casefold():
+        return len(gold_words) > 1 or answer_words == gold_words
+    if gold_words.isalpha() and len(gold_words) >= _SHORTEST_WORD:
+        return False
+    bases = _BASE.search(answer), _BASE.search(gold)
+    if all(bases) and bases[0][1] != bases[1][1]:
+        return False  # math-verify reads past the base of 204_5
+    return _equal(gold, answer)
+
+
+def _boxes(text: str) -> list[tuple[int, int, str]]:
+    """(start, end, content) of every complete box that is not empty, in order."""
+    boxes = []
+    for opening in _BOX.finditer(text):
+        depth, i = 1, opening.end()
+        while i < len(text) and depth:
+            if text[i] == "\\":
+                i += 1  # an escaped character is no brace
+            elif text[i] == "{":
+                depth += 1
+            elif text[i] == "}":
+                depth -= 1
+            i += 1
+        content = text[opening.end() : i - 1].strip()
+        if depth == 0 and content and not _BOX.match(content):
+            boxes.append((opening.start(), i, content))
+    return boxes
+
+
+def _bare(answer: str) -> str:
+    """The answer without dollar signs around it or a full stop after it."""
+    return answer.strip().strip("$").strip().removesuffix(".").strip()
+
+
+def _unwrapped(answer: str) -> str:
+    r"""The answer without a `\text{…}` around the whole of it."""
+    wrapped = _TEXT.fullmatch(answer)
+    return _bare(wrapped[1]) if wrapped else answer
+
+
+def _word(answer: str) -> str:
+    """The answer as a bare word: "the lamp" and "**Lamp**" are lamp."""
+    bare = _TEXT.sub(r"\1", answer).strip("*_\"'“”‘’.!()[] ").casefold()
+    return re.sub(r"^(?:the|a|an)\s+", "", bare)
+
+
+@lru_cache(maxsize=10_000)
+def _equal(gold: str, answer: str) -> bool:
+    reply = _WORKER.ask([gold, answer])
+    if "failure" in reply:
+        warnings.warn(
+            f"counted as wrong: comparing {answer[:80]!r} with {gold[:80]!r}: {reply['failure']}",
+            stacklevel=3,
+        )
+    return reply.get("equal", False)
+
+
+class _Worker:
+    """The math-verify process: started when first asked, started again after a time-out."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen | None = None
+        self._lock = threading.Lock()
+
+    def ask(self, question: list[str]) -> dict:
+        """{"equal": bool}, or {"failure": why} where math-verify could not tell in time."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            process, too_late = self._process, threading.Event()
+
+            def end() -> None:
+                too_late.set()
+                process.kill()
+
+            timer = threading.Timer(COMPARISON_LIMIT_S, end)
+            timer.start()
+            try:
+                process.stdin.write(json.dumps(question) + "\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+            except BrokenPipeError:
+                line = ""
+            finally:
+                timer.cancel()
+            if line:
+                return json.loads(line)
+            code = process.wait()
+        if too_late.is_set():
+            return {"failure": f"no result after {COMPARISON_LIMIT_S:.0f} s"}
+        raise RuntimeError(
+            f"the math-verify process ended with code {code}: run `{sys.executable} "
+            f"{WORKER_SCRIPT}` and give it a line such as [\"1/2\", \"0.5\"] to see why"
+        )
+
+    def _start(self) -> None:
+        # -P keeps this folder off its path, where statistics.py would hide the standard library's.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(WORKER_SCRIPT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+        )
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+_WORKER = _Worker()
+atexit.register(_WORKER.stop)
