@@ -7,6 +7,7 @@ table) and what each source calls its columns. It knows nothing of prompts or mo
 from __future__ import annotations
 
 import difflib
+import json
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from r2a_utils.paper import published
+
 # The bundled family is endless; the model's card measures this many held-out problems of it.
 TINY_PROBLEMS = 1_000
 HUB = {
@@ -22,29 +25,19 @@ HUB = {
     "wildbench": {"path": "allenai/WildBench", "name": "v2", "split": "test"},
 }
 # What a file's columns are called, by the columns that betray its source; the first match counts.
+WILDBENCH = {"id": "session_id", "question": "conversation_input"}
+MATH500 = {"id": "unique_id", "question": "problem", "answer": "answer"}
 LAYOUTS = (
-    {"id": "session_id", "question": "conversation_input"},  # WildBench
-    {"id": "unique_id", "question": "problem", "answer": "answer"},  # MATH-500
+    WILDBENCH,
+    MATH500,
     {"id": "id", "question": "question", "answer": "answer"},
     {"id": "id", "question": "question"},
     {"question": "question", "answer": "answer"},
     {"question": "question"},
 )
-# Primary tags of WildBench by the paper's areas; the paper leaves Math out, because a judge
-# without a known answer does not grade it (published.json, stage1_wildbench).
-AREA_OF_TAG = {
-    "Advice seeking": "Information Seeking",
-    "Brainstorming": "Creative Tasks",
-    "Coding & Debugging": "Coding & Analysis",
-    "Creative Writing": "Creative Tasks",
-    "Data Analysis": "Coding & Analysis",
-    "Editing": "Creative Tasks",
-    "Information seeking": "Information Seeking",
-    "Planning": "Reasoning & Planning",
-    "Reasoning": "Reasoning & Planning",
-    "Role playing": "Creative Tasks",
-}
-LEFT_OUT_TAG = "Math"
+# What published.json says of a tag that the paper leaves out: without a known answer, a judge does
+# not grade mathematics.
+LEFT_OUT = "left out"
 
 
 @dataclass(frozen=True)
@@ -101,11 +94,7 @@ def _read(name: str) -> tuple[list[dict], str]:
     if name in HUB:
         return _read_hub(name), name
     path = Path(name).expanduser()
-    readers = {
-        ".jsonl": lambda: pd.read_json(path, lines=True, dtype=False, convert_dates=False),
-        ".csv": lambda: pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]),
-        ".parquet": lambda: pd.read_parquet(path),
-    }
+    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": pd.read_parquet}
     if path.suffix not in readers:
         known = ["tiny", *HUB]
         near = difflib.get_close_matches(name, known, n=1)
@@ -116,15 +105,35 @@ def _read(name: str) -> tuple[list[dict], str]:
         )
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: check the path (from {Path.cwd()})")
-    try:
-        frame = readers[path.suffix]()
-    except pd.errors.EmptyDataError:
-        frame = pd.DataFrame()
-    except ValueError as error:
-        raise ValueError(f"{path} is no readable {path.suffix[1:]} file: {error}") from error
-    if frame.empty:
+    rows = readers[path.suffix](path)
+    if isinstance(rows, pd.DataFrame):
+        rows = rows.to_dict("records")
+    if not rows:
         raise ValueError(f"{path} holds no rows: nothing to ask")
-    return frame.to_dict("records"), str(path)
+    return rows, str(path)
+
+
+def _read_jsonl(path: Path) -> list[dict]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number} is no JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number} is no JSON object, but {line[:60]!r}")
+        rows.append(row)
+    return rows
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    # Everything as text: "007" is an id, and an answer "1e3" is to be compared as it was written.
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
 
 
 def _read_hub(name: str) -> list[dict]:
@@ -134,8 +143,8 @@ def _read_hub(name: str) -> list[dict]:
         return datasets.load_dataset(**HUB[name]).to_list()
     except (ConnectionError, OSError) as error:
         raise ConnectionError(
-            f"{name} comes from the Hugging Face hub ({HUB[name]['path']}), which cannot be reached "
-            f"({error}): connect, or give the path of a local copy instead of the name"
+            f"{name} comes from the Hugging Face hub ({HUB[name]['path']}), which cannot be "
+            f"reached ({error}): connect, or give the path of a local copy instead of the name"
         ) from error
 
 
@@ -149,20 +158,17 @@ def _problems(rows: list[dict], source: str, columns: Mapping[str, str] | None) 
             raise ValueError(f"{where}: no id in the column {mapping['id']!r}")
         if problem_id in problems:
             raise ValueError(f"{where}: the id {problem_id!r} stands in an earlier row already")
-        if mapping["question"] == "conversation_input":
+        if mapping == WILDBENCH:
             problem = _wildbench_problem(problem_id, row, where)
         else:
-            answer = _text(row.get(mapping["answer"])) if "answer" in mapping else ""
-            meta = {k: _plain(v) for k, v in row.items() if k not in mapping.values()}
-            question = _text(row.get(mapping["question"]))
-            problem = Problem(problem_id, question, answer or None, meta)
+            problem = _plain_problem(problem_id, row, mapping)
         if problem is None:
             continue
         if not problem.question:
             raise ValueError(f"{where}: no question in the column {mapping['question']!r}")
         problems[problem_id] = problem
     if not problems:
-        raise ValueError(f"{source}: every row has the tag {LEFT_OUT_TAG}, which is left out")
+        raise ValueError(f"{source}: every row has a tag that the paper leaves out")
     return list(problems.values())
 
 
@@ -190,16 +196,25 @@ def _mapping(row: dict, source: str, columns: Mapping[str, str] | None) -> dict[
     return dict(columns)
 
 
+def _plain_problem(problem_id: str, row: dict, mapping: Mapping[str, str]) -> Problem:
+    """One row of a file that is not WildBench."""
+    kept = ("subject", "level") if mapping == MATH500 else row.keys() - set(mapping.values())
+    meta = {column: _plain(row[column]) for column in row if column in kept}
+    answer = _text(row.get(mapping["answer"])) if "answer" in mapping else ""
+    return Problem(problem_id, _text(row.get(mapping["question"])), answer or None, meta)
+
+
 def _wildbench_problem(problem_id: str, row: dict, where: str) -> Problem | None:
     """One row of WildBench v2; None for a tag that is left out."""
     tag = _text(row.get("primary_tag"))
-    if tag == LEFT_OUT_TAG:
+    area_of_tag = published()["stage1_wildbench"]["area_of_tag"]
+    if tag not in area_of_tag:
+        raise ValueError(f"{where}: the paper has no area for the primary tag {tag!r}")
+    if area_of_tag[tag] == LEFT_OUT:
         return None
-    if tag not in AREA_OF_TAG:
-        raise ValueError(f"{where}: the primary tag {tag!r} belongs to no area of {AREA_OF_TAG}")
     turns = [turn for turn in _items(row["conversation_input"]) if turn.get("role") == "user"]
     meta = {
-        "area": AREA_OF_TAG[tag],
+        "area": area_of_tag[tag],
         "tag": tag,
         "checklist": [str(item) for item in _items(row.get("checklist"))],
         "turns": len(turns),
