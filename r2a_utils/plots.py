@@ -1,0 +1,75 @@
+"""Every figure of the book by name: arrays and frames in, a Figure with alt text out.
+
+The figures lie in one file a subject; this one lists them, so that `from r2a_utils import plots` is
+all that a notebook needs. Nothing here knows a model.
+"""
+
+from r2a_utils.plots_attention import AttentionPanel, attention_maps, six_boxes
+from r2a_utils.plots_heads import (
+    HEAD_MARKS,
+    cue_lift,
+    depth_distribution,
+    head_maps,
+    head_ranking,
+    trajectories,
+)
+from r2a_utils.plots_patching import (
+    CURVE_COLOURS,
+    approximate_against_exact,
+    flips,
+    knockout_profile,
+    layer_curves,
+    patch_grid,
+)
+from r2a_utils.plots_quality import (
+    accuracy_by_steps,
+    early_answering,
+    funnel,
+    paired_accuracy,
+    paired_scores,
+    training_curve,
+)
+from r2a_utils.plots_style import (
+    CONDITION_COLOURS,
+    CONDITION_LABELS,
+    SEGMENT_COLOURS,
+    SEGMENT_LABELS,
+    BookFigure,
+    head_name,
+    show_token,
+)
+from r2a_utils.plots_trace import coloured_tokens, one_trace, trace_anatomy
+
+__all__ = [
+    "CONDITION_COLOURS",
+    "CONDITION_LABELS",
+    "CURVE_COLOURS",
+    "HEAD_MARKS",
+    "SEGMENT_COLOURS",
+    "SEGMENT_LABELS",
+    "AttentionPanel",
+    "BookFigure",
+    "accuracy_by_steps",
+    "approximate_against_exact",
+    "attention_maps",
+    "coloured_tokens",
+    "cue_lift",
+    "depth_distribution",
+    "early_answering",
+    "flips",
+    "funnel",
+    "head_maps",
+    "head_name",
+    "head_ranking",
+    "knockout_profile",
+    "layer_curves",
+    "one_trace",
+    "paired_accuracy",
+    "paired_scores",
+    "patch_grid",
+    "show_token",
+    "six_boxes",
+    "trace_anatomy",
+    "training_curve",
+    "trajectories",
+]
