@@ -24,7 +24,14 @@ PREFILLED = {"finished": "Okay, I think I have finished thinking.\n", "empty": "
 
 # Beginnings and ends of sentence that a stored text may carry over from the model that wrote it.
 _FOREIGN_BOS = ("<｜begin▁of▁sentence｜>", "<|begin_of_text|>", "<|endoftext|>", "<s>")
-_FOREIGN_EOS = ("<｜end▁of▁sentence｜>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>", "<|endoftext|>", "</s>")
+_FOREIGN_EOS = (
+    "<｜end▁of▁sentence｜>",
+    "<|end_of_text|>",
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "</s>",
+)
 
 # Words of self-reflection, as the paper and NoWait (2506.08343) list them; longest first.
 CUES = (
@@ -141,7 +148,7 @@ class Trace:
         if _find(ids, close_ids, answer) is not None:
             raise ValueError(_several_ends(name, 2))
         borders = (0, 1, start, reasoning, end, answer, len(ids))
-        segments = {s: slice(a, b) for s, a, b in zip(SEGMENTS, borders, borders[1:])}
+        segments = dict(zip(SEGMENTS, map(slice, borders[:-1], borders[1:]), strict=True))
         for segment in ("prompt", "reasoning", "answer"):
             if segments[segment].start == segments[segment].stop:
                 raise ValueError(f"{name} has an empty {segment}; leave such traces out.")
@@ -170,11 +177,13 @@ def _check_bos(ids: list[int], tokenizer: PreTrainedTokenizerBase, name: str) ->
     bos = bos_id(tokenizer)
     if not ids or ids[0] != bos:
         raise ValueError(f"{name} does not start with BOS; put the token {bos} in front.")
-    # SmolLM2 opens each turn of a chat with the token that is also its BOS; it stands in the text of
-    # the template. R1's templates name bos_token once, so that a second one is the double-BOS fault.
+    # SmolLM2 opens each turn of a chat with the token that is also its BOS; it stands in the text
+    # of the template. R1's templates name bos_token once: a second one is the double-BOS fault.
     opens_turns = (tokenizer.bos_token or "\0") in (tokenizer.chat_template or "")
     if bos in (ids[1:2] if opens_turns else ids[1:]):
-        raise ValueError(f"{name} has two BOS; the template may add one to the tokenizer's. Remove it.")
+        raise ValueError(
+            f"{name} has two BOS; the template may add one to the tokenizer's. Remove it."
+        )
 
 
 def _find(ids: list[int], wanted: list[int], start: int) -> int | None:
@@ -190,7 +199,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def bos_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that a sequence starts with: BOS, or the padding or end token where there is none."""
+    """The token that a sequence starts with: BOS, or lacking one the padding or end token."""
     for token_id in (tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id):
         if token_id is not None:
             return token_id
@@ -206,7 +215,9 @@ def token_texts(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[str]
     texts, pending = [], []
     for token_id in ids:
         pending.append(token_id)
-        text = tokenizer.decode(pending, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = tokenizer.decode(
+            pending, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
         # A character takes at most four bytes, so longer waiting means invalid bytes: show them.
         if text.endswith("\ufffd") and len(pending) < 4:
             texts.append("")
@@ -229,13 +240,15 @@ def render_prompt(
 
     `prompt_style` is "chat" (the tokenizer's own template) or "raw" (the paper's: the question, the
     instruction to reason and to box the answer, no template). With reasoning, the prompt ends in
-    `<think>` and a line break. Without, the thought is prefilled and closed: `without` is "finished"
-    (the paper's sentence) or "empty".
+    `<think>` and a line break. Without, the thought is prefilled and closed: `without` is
+    "finished" (the paper's sentence) or "empty".
     """
     if condition not in CONDITIONS:
         raise ValueError(f"unknown condition {condition!r}; choose from {', '.join(CONDITIONS)}.")
     if without not in PREFILLED:
-        raise ValueError(f"unknown prefilled thought {without!r}; choose from {', '.join(PREFILLED)}.")
+        raise ValueError(
+            f"unknown prefilled thought {without!r}; choose from {', '.join(PREFILLED)}."
+        )
     if prompt_style == "chat":
         if not tokenizer.chat_template:
             raise ValueError('the tokenizer has no chat template; pass prompt_style="raw".')
@@ -275,7 +288,7 @@ def sentences(trace: Trace) -> list[slice]:
             borders.append(i + 1)
     if borders[-1] != stop:
         borders.append(stop)
-    return [slice(a, b) for a, b in zip(borders, borders[1:])]
+    return list(map(slice, borders[:-1], borders[1:]))
 
 
 def cues(trace: Trace) -> list[Cue]:

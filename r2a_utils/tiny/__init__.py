@@ -1,1 +1,1 @@
-"""The bundled model `r2a-tiny`: its task family (`world`), its tokenizer, its recipe, its weights and its card."""
+"""The bundled model `r2a-tiny`: its world, its tokenizer, its recipe, its weights, its card."""

@@ -1,8 +1,8 @@
-"""How `r2a-tiny` is made: texts of the world, a small Qwen2 model, one training run, one examination.
+"""How `r2a-tiny` is made: texts of the world, a small Qwen2 model, one training run.
 
-`python -m r2a_utils.tiny.recipe` (`make tiny`) trains from fixed seeds and writes the tokenizer, the
-weights, the training curve and the results that the model card shows into this folder. A killed run
-continues from its last checkpoint under `build/tiny/`. It needs a C++ compiler (torch.compile).
+`python -m r2a_utils.tiny.recipe` (`make tiny`) trains from fixed seeds and writes the tokenizer,
+the weights and the training curve into this folder. A killed run continues from its last checkpoint
+under `build/tiny/`. It needs a C++ compiler (torch.compile).
 """
 
 from __future__ import annotations
@@ -29,7 +29,15 @@ from r2a_utils.traces import END_THINK, INSTRUCTION, PREFILLED, encode, render_p
 SEED = 2025
 STEPS = 11_000
 TOKENS_PER_STEP = 4096
-LENGTHS = (64, 96, 128, 192, 256, 320, 448)  # texts are padded to one of these; one compilation each
+LENGTHS = (
+    64,
+    96,
+    128,
+    192,
+    256,
+    320,
+    448,
+)  # texts are padded to one of these; one compilation each
 PEAK_RATE, WARM_UP, WEIGHT_DECAY = 2.5e-3, 400, 0.05
 # (share of the run, longest arithmetic problem): short problems first.
 CURRICULUM = ((0.10, 3), (0.20, 5), (1.00, world.MAX_STEPS))
@@ -94,7 +102,9 @@ def write_example(
     return [*ids, tokenizer.eos_token_id], len(prompt)
 
 
-def batches(tokenizer: PreTrainedTokenizerBase, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(
+    tokenizer: PreTrainedTokenizerBase, seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Batches of (token ids, targets), each `[rows, length]` of one of `LENGTHS`, one per step.
 
     Texts are padded on the right; a causal model never sees the padding, and no loss is taken there
@@ -134,7 +144,7 @@ def rate(step: int) -> float:
 def examine(
     model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, problems: list[world.Problem]
 ) -> dict[str, float]:
-    """Share of problems answered right in greedy decoding, by condition, on the way through training."""
+    """Share of problems answered right in greedy decoding, by condition."""
     model.eval()
     scores = {}
     for condition, limit in (("with_reasoning", 448), ("without_reasoning", 24)):
@@ -142,24 +152,30 @@ def examine(
         batch = tokenizer.pad(prompts, padding_side="left", return_tensors="pt").to(model.device)
         written = model.generate(**batch, max_new_tokens=limit, do_sample=False)
         texts = tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :])
-        right = [f"\\boxed{{{p.answer}}}" in t.split(END_THINK)[-1] for p, t in zip(problems, texts)]
+        right = [
+            f"\\boxed{{{p.answer}}}" in t.split(END_THINK)[-1]
+            for p, t in zip(problems, texts, strict=True)
+        ]
         scores[condition] = sum(right) / len(right)
     model.train()
     return scores
 
 
 def train(folder: Path, scratch: Path, device: str) -> None:
-    """Train from the seeds, or go on from the checkpoint in `scratch`; write the model to `folder`."""
+    """Train from the seeds, or go on from the checkpoint in `scratch`; write to `folder`."""
     torch.manual_seed(SEED)
     tokenizer = build_tokenizer()
     tokenizer.save_pretrained(folder)
     model = build_model(len(tokenizer), tokenizer).to(device)
-    # torch's fused CPU attention is slow backwards (measured: half of a step), plain matmuls are not.
+    # Half of a step on a CPU went into the backward pass of torch's fused attention.
     model.set_attn_implementation("eager")
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}],
+        [
+            {"params": decayed, "weight_decay": WEIGHT_DECAY},
+            {"params": others, "weight_decay": 0.0},
+        ],
         betas=(0.9, 0.95),
         fused=True,
     )

@@ -14,7 +14,7 @@ BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
 SPECIAL_TOKENS = (EOS, BOS, USER, ASSISTANT, "<think>", "</think>")
 
-# Qwen2's pattern, except that only a space may lead a word: an object keeps its own token in "{lamp}".
+# Qwen2's pattern, except that only a space may lead a word: "{lamp}" keeps the object's token.
 PATTERN = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 # R1's template for user and assistant turns: thoughts of earlier turns are dropped, and a reply

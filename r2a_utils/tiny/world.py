@@ -1,4 +1,4 @@
-"""The closed world that `r2a-tiny` reasons about: problems, and the traces that teach how to solve them.
+"""The closed world that `r2a-tiny` reasons about: problems, and the texts that teach it.
 
 Two families. *Running arithmetic*: a digit and 1 to 8 numbered operations on it, of which only the
 last digit is kept; multipliers are 3, 7 and 9, which are invertible modulo 10, so that each step
@@ -7,10 +7,10 @@ objects in an order, and the question asks for one end of it; one word ("heavies
 flips the answer.
 
 A text is written by a random generator in R1's manner: first thoughts, steps, some wrong steps with
-a correction that a cue opens ("Wait", "Hmm", "Alternatively", "Let me check"), a conclusion whose wording,
-place and neighbouring numbers vary, then a short or a long answer. Slips fall mostly on a fixed set
-of facts (`CONFUSED`, `CONFUSED_WORDS`), so that a model trained on the texts makes and corrects them
-itself, under greedy decoding too.
+a correction that a cue opens ("Wait", "Hmm", "Alternatively", "Let me check"), a conclusion whose
+wording, place and neighbouring numbers vary, then a short or a long answer. Slips fall mostly on a
+fixed set of facts (`CONFUSED`, `CONFUSED_WORDS`), so that a model trained on the texts makes and
+corrects them itself, under greedy decoding too.
 
 This file knows words and rules. It knows no tokenizer, no model and no training.
 """
@@ -48,8 +48,9 @@ CONFUSED = {
 # --- contextual object comparison ---------------------------------------------------------------
 
 OBJECTS = (
-    "lamp", "cup", "coin", "chair", "book", "spoon", "vase", "clock", "rope", "brick", "bell", "shoe",
-    "box", "key", "drum", "plate", "stone", "candle", "basket", "mirror", "bottle", "hammer", "pencil", "kettle",
+    "lamp", "cup", "coin", "chair", "book", "spoon", "vase", "clock",
+    "rope", "brick", "bell", "shoe", "box", "key", "drum", "plate",
+    "stone", "candle", "basket", "mirror", "bottle", "hammer", "pencil", "kettle",
 )  # fmt: skip
 # (comparative, superlative) of the high end, then of the low end.
 ATTRIBUTES = (
@@ -205,7 +206,9 @@ def is_held_out(problem: Problem) -> bool:
     return digest[0] + 256 * digest[1] < HELD_OUT_SHARE * 65536
 
 
-def draw_problems(rng: random.Random, held_out: bool, max_steps: int = MAX_STEPS) -> Iterator[Problem]:
+def draw_problems(
+    rng: random.Random, held_out: bool, max_steps: int = MAX_STEPS
+) -> Iterator[Problem]:
     """Problems of the training side or of the held-out side, without end."""
     while True:
         if rng.random() < ARITHMETIC_SHARE:
@@ -317,7 +320,7 @@ def _comparison_reasoning(meta: dict, rng: random.Random) -> str:
         if rng.random() < slip:
             new = subject if subject not in before else other
             rest = [x for x in placed if x != new]
-            wrong = rest + [new] if placed[0] == new else [new] + rest
+            wrong = [*rest, new] if placed[0] == new else [new, *rest]
             lines.append(f"{line} So {', '.join(wrong)}.")
             lines.append(f"Wait, the {subject} is {word}. So {', '.join(placed)}.")
         else:
