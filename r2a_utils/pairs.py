@@ -52,9 +52,9 @@ class ContrastPair:
         if not self.runs:
             if len(self.clean_ids) != len(self.corrupted_ids):
                 raise ValueError(
-                    f"{self._name} has {len(self.clean_ids)} clean and {len(self.corrupted_ids)} corrupted "
-                    "tokens: nothing is padded here; write both from one template, or build the pair "
-                    "with ContrastPair.from_traces, which leaves the unequal part unpatched"
+                    f"{self._name} has {len(self.clean_ids)} clean and {len(self.corrupted_ids)} "
+                    "corrupted tokens, and nothing is padded: write both from one template, or "
+                    "use ContrastPair.from_traces, which leaves the unequal part unpatched"
                 )
             object.__setattr__(self, "runs", ((0, 0, len(self.clean_ids)),))
         end_clean = end_corrupted = 0
@@ -63,7 +63,9 @@ class ContrastPair:
                 raise ValueError(f"{self._name}: the runs {self.runs} overlap or are out of order")
             end_clean, end_corrupted = start + length, other + length
         if (end_clean, end_corrupted) != (len(self.clean_ids), len(self.corrupted_ids)):
-            raise ValueError(f"{self._name}: the last run must end where both sequences end, before the answers")
+            raise ValueError(
+                f"{self._name}: the last run must end where both sequences end, before the answers"
+            )
         if not self.differing_positions and len(self.clean_ids) == len(self.corrupted_ids):
             raise ValueError(f"{self._name}: the clean and the corrupted sequence are the same")
 
@@ -90,7 +92,9 @@ class ContrastPair:
     @cached_property
     def differing_positions(self) -> tuple[int, ...]:
         """The aligned positions whose tokens differ."""
-        return tuple(p for p, o in self.alignment.items() if self.clean_ids[p] != self.corrupted_ids[o])
+        return tuple(
+            p for p, o in self.alignment.items() if self.clean_ids[p] != self.corrupted_ids[o]
+        )
 
     @property
     def flipping_position(self) -> int | None:
@@ -119,14 +123,19 @@ class ContrastPair:
         """
         name = f"pair {clean.problem_id!r}"
         if clean.model != corrupted.model:
-            raise ValueError(f"{name}: its traces are by different models, {clean.model!r} and {corrupted.model!r}")
+            raise ValueError(
+                f"{name}: traces of different models, {clean.model!r} and {corrupted.model!r}"
+            )
         a = clean_answer or answer_span(clean)
         b = corrupted_answer or answer_span(corrupted)
         runs = _align(clean, corrupted, a.start, b.start)
         if not runs or runs[-1][0] + runs[-1][2] != a.start:
+            ends = [
+                "".join(t.tokens[s.start - 4 : s.start]) for t, s in ((clean, a), (corrupted, b))
+            ]
             raise ValueError(
-                f"{name} cannot be aligned: the texts right before the answers, "
-                f"{''.join(clean.tokens[: a.start][-4:])!r} and {''.join(corrupted.tokens[: b.start][-4:])!r}, differ"
+                f"{name} cannot be aligned up to its answers, which stand after {ends[0]!r} and "
+                f"{ends[1]!r}: choose traces whose answers end alike, or add the probe (probed)"
             )
         return cls(
             clean.token_ids[: a.start],
@@ -152,7 +161,7 @@ def answer_span(trace: Trace) -> slice:
     start = text.rfind("\\boxed{")
     if start < 0:
         raise ValueError(
-            f"trace {trace.problem_id!r} has no \\boxed{{}} in its answer: name the answer's token slice"
+            f"trace {trace.problem_id!r} has no \\boxed{{}} in its answer: pass the answer's slice"
         )
     start += len("\\boxed{")
     depth, stop = 1, start
@@ -197,14 +206,19 @@ def probed(
     )
 
 
-def _align(clean: Trace, corrupted: Trace, stop: int, other_stop: int) -> tuple[tuple[int, int, int], ...]:
+def _align(
+    clean: Trace, corrupted: Trace, stop: int, other_stop: int
+) -> tuple[tuple[int, int, int], ...]:
     """Runs (start in clean, start in corrupted, length) that correspond; see `from_traces`."""
     parts = []
     for name in ("bos", "prompt", "think"):
         parts.append(_whole(clean.segments[name], corrupted.segments[name]))
     parts.append(_from_both_ends(sentences(clean), sentences(corrupted)))
     parts.append(_whole(clean.segments["end_think"], corrupted.segments["end_think"]))
-    stem, other_stem = slice(clean.segments["answer"].start, stop), slice(corrupted.segments["answer"].start, other_stop)
+    stem, other_stem = (
+        slice(clean.segments["answer"].start, stop),
+        slice(corrupted.segments["answer"].start, other_stop),
+    )
     if _length(stem) == _length(other_stem):
         parts.append(_whole(stem, other_stem))
     else:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import nnsight
 import torch
@@ -25,82 +25,16 @@ from tqdm.auto import tqdm
 from transformers import AttentionInterface
 from transformers.cache_utils import DynamicCache
 
+from r2a_utils.branches import COMPONENTS, Branch, Edit, Recording, check_branch
+from r2a_utils.models import ReasoningModel
 from r2a_utils.tracing import Architecture, architecture
-
-COMPONENTS = ("resid", "q", "k", "v", "z", "attn_out", "mlp_out")
-"""What an edit can replace, in the order of the forward pass: the residual stream at the input of a
-layer; per head the outputs of the query, key and value projections (before any rotary embedding) and
-the input of o_proj (z); the output of the attention (after o_proj) and of the MLP."""
-
-HEAD_COMPONENTS = ("z", "q", "k", "v")
-
-
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """One plain forward pass over one sequence, kept for replaying.
-
-    `activations[component][layer]` is [position, width]; `keys[layer]` and `values[layer]` are
-    [kv_head, position, head_dim] as the attention uses them (after the rotary embedding); `logits`
-    is [len(read), vocabulary], float32, at the positions `read`.
-    """
-
-    token_ids: tuple[int, ...]
-    read: tuple[int, ...]
-    logits: torch.Tensor
-    activations: dict[str, list[torch.Tensor]]
-    keys: list[torch.Tensor]
-    values: list[torch.Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Edit:
-    """Replace `component` of `layer` at positions `position`, `position + 1`, ... by the rows of `value`.
-
-    `value` is [n positions, width]; with `head` the width is the head's, and only that head's slice
-    is replaced (for k and v `head` counts key/value heads).
-    """
-
-    component: str
-    layer: int
-    position: int
-    value: torch.Tensor
-    head: int | None = None
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Remove the attention edges from the positions `queries` to the positions `keys` in one layer.
-
-    `heads` None means all heads.  The remaining weights of a row are renormalised by the softmax,
-    as in attention knockout (Geva et al. 2023, arXiv:2304.14767).
-    """
-
-    layer: int
-    queries: range
-    keys: range
-    heads: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Branch:
-    """A counterfactual continuation of a recording: at least one edit or cut."""
-
-    edits: tuple[Edit, ...] = ()
-    cuts: tuple[Cut, ...] = ()
-    layer: int = field(init=False)
-    position: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        changes = (*self.edits, *self.cuts)
-        if not changes:
-            raise ValueError("a branch needs at least one edit or cut")
-        starts = [e.position for e in self.edits] + [c.queries.start for c in self.cuts]
-        object.__setattr__(self, "layer", min(change.layer for change in changes))
-        object.__setattr__(self, "position", min(starts))
 
 
 def record(
-    model, token_ids: Sequence[int], components: Sequence[str] = ("resid",), read: Sequence[int] = (-1,)
+    model: ReasoningModel,
+    token_ids: Sequence[int],
+    components: Sequence[str] = ("resid",),
+    read: Sequence[int] = (-1,),
 ) -> Recording:
     """Run `token_ids` once and keep what replaying needs, besides the named components.
 
@@ -108,18 +42,16 @@ def record(
     """
     n = len(token_ids)
     read = tuple(range(n)[i] for i in read)
-    kept: dict[str, list[torch.Tensor]] = {name: [] for name in dict.fromkeys(("resid", *components))}
+    names = [name for name in COMPONENTS if name == "resid" or name in components]
+    kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
     places, cache = architecture(model), DynamicCache(config=model.hf.config)
     ids = torch.tensor([list(token_ids)], device=model.device)
-    rows = torch.tensor(read, device=model.device)
-    with torch.no_grad():
-        with model.lm.trace(ids, past_key_values=cache, use_cache=True, logits_to_keep=rows):
-            for layer in range(model.n_layers):
-                for name in COMPONENTS:
-                    if name in kept:
-                        kept[name].append(_read(places, layer, name)[0].clone())
-            logits = nnsight.save(model.lm.output.logits)
-            nnsight.save(kept)
+    options = {"past_key_values": cache, "use_cache": True, "logits_to_keep": torch.tensor(read)}
+    with torch.no_grad(), model.lm.trace(ids, **options):
+        for layer in range(model.n_layers):
+            for name in names:
+                kept[name].append(_read(places, layer, name)[0].clone())
+        logits = nnsight.save(model.lm.output.logits)
     return Recording(
         token_ids=tuple(int(i) for i in token_ids),
         read=read,
@@ -131,7 +63,7 @@ def record(
 
 
 def replay(
-    model,
+    model: ReasoningModel,
     recording: Recording,
     branches: Sequence[Branch],
     reduce: Callable[[torch.Tensor], torch.Tensor],
@@ -146,7 +78,7 @@ def replay(
     """
     n = len(recording.token_ids)
     for branch in branches:
-        _check(branch, recording)
+        check_branch(branch, recording)
     order = sorted(range(len(branches)), key=lambda i: (branches[i].position, branches[i].layer))
     budget = max_tokens or _token_budget(model, n)
     results: list[torch.Tensor | None] = [None] * len(branches)
@@ -160,42 +92,19 @@ def replay(
                 if not _is_out_of_memory(error):
                     raise
                 if len(chunk) == 1:
+                    position = branches[chunk[0]].position
                     raise MemoryError(
-                        f"one branch of {n - branches[chunk[0]].position} positions after a prefix of "
-                        f"{branches[chunk[0]].position} does not fit in memory: use a shorter trace, a "
-                        "smaller dtype or a larger device"
+                        f"one branch of {n - position} positions after a prefix of {position} does "
+                        "not fit in memory: use a shorter trace, a smaller dtype or a larger device"
                     ) from error
                 budget = sum(n - branches[i].position for i in chunk) // 2
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+                torch.cuda.empty_cache()  # does nothing where there is no GPU
                 continue
             for i, row in zip(chunk, reduced, strict=True):
                 results[i] = row
             done += len(chunk)
             bar.update(len(chunk))
     return torch.stack(results)
-
-
-def _check(branch: Branch, recording: Recording) -> None:
-    n, layers = len(recording.token_ids), len(recording.keys)
-    for edit in branch.edits:
-        if edit.component not in COMPONENTS:
-            raise ValueError(f"unknown component {edit.component!r}: choose one of {', '.join(COMPONENTS)}")
-        if not 0 <= edit.position <= edit.position + len(edit.value) <= n:
-            raise ValueError(f"an edit at position {edit.position} runs outside the {n} tokens")
-    for change in (*branch.edits, *branch.cuts):
-        if not 0 <= change.layer < layers:
-            raise ValueError(f"layer {change.layer} is out of range: the model has layers 0 to {layers - 1}")
-    for cut in branch.cuts:
-        if cut.keys.start <= 0 and cut.keys.stop > cut.queries.start:
-            raise ValueError("a cut may not take every key from a query: leave at least one visible")
-        if cut.queries.stop > n or cut.queries.start < 0:
-            raise ValueError(f"a cut of queries {cut.queries} runs outside the {n} tokens")
-    if branch.position > min(recording.read):
-        raise ValueError(
-            f"a branch from position {branch.position} cannot change the logits at position "
-            f"{min(recording.read)}, which comes before it"
-        )
 
 
 def _take(order: list[int], branches: Sequence[Branch], n: int, budget: int) -> list[int]:
@@ -210,7 +119,7 @@ def _take(order: list[int], branches: Sequence[Branch], n: int, budget: int) -> 
 
 
 def _token_budget(model, n: int) -> int:
-    """Tokens recomputed together: half the free GPU memory; on a CPU what fits its caches' patience.
+    """Tokens recomputed together: half of the free GPU memory, or a few thousand on a CPU.
 
     Per token the widest moment of a layer holds the MLP's three inner vectors and a handful of
     residual-sized ones; per branch the expanded keys and values of one layer are added, counted
@@ -226,7 +135,9 @@ def _token_budget(model, n: int) -> int:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)
+    # The CPU's allocator raises a plain RuntimeError with these words.
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or "not enough memory" in str(error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,33 +172,33 @@ def _replay_pack(model, recording, branches, reduce) -> torch.Tensor:
             offset += n - group.position
     read_rows = torch.cat(starts)
 
-    with _attention(model.hf, "r2a_replay"), torch.no_grad():
-        with model.lm.trace(ids, position_ids=positions, use_cache=False):
-            for index, layer in enumerate(places.layers):
-                if index < lowest:
-                    layer.skip(layer.input)
-                    continue
-                args, kwargs = layer.inputs
-                old = args[0][0] if index > lowest else args[0][0, :0]
-                pack, rows, found = _join(recording, groups, index, old)
-                cos, sin = kwargs["position_embeddings"]
-                layer.inputs = (
-                    (pack[None],),
-                    {
-                        **kwargs,
-                        "position_ids": positions[:, rows - first],
-                        "position_embeddings": (cos[:, rows - first], sin[:, rows - first]),
-                        "r2a_pack": (recording, groups),
-                    },
-                )
-                for name in COMPONENTS[1:]:
-                    edits = [(at, e) for at, e in found if e.component == name]
-                    if edits:
-                        target = _read(places, index, name)[0]
-                        for at, edit in edits:
-                            _write(target, at, edit)
-            places.final_norm.input = places.final_norm.input[:, read_rows]
-            logits = nnsight.save(model.lm.output.logits)
+    options = {"position_ids": positions, "use_cache": False}
+    with _attention(model.hf, "r2a_replay"), torch.no_grad(), model.lm.trace(ids, **options):
+        for index, layer in enumerate(places.layers):
+            if index < lowest:
+                layer.skip(layer.input)
+                continue
+            args, kwargs = layer.inputs
+            old = args[0][0] if index > lowest else args[0][0, :0]
+            pack, rows, found = _join(recording, groups, index, old)
+            cos, sin = kwargs["position_embeddings"]
+            layer.inputs = (
+                (pack[None],),
+                {
+                    **kwargs,
+                    "position_ids": positions[:, rows - first],
+                    "position_embeddings": (cos[:, rows - first], sin[:, rows - first]),
+                    "r2a_pack": (recording, groups),
+                },
+            )
+            for name in COMPONENTS[1:]:
+                edits = [(at, e) for at, e in found if e.component == name]
+                if edits:
+                    target = _read(places, index, name)[0]
+                    for at, edit in edits:
+                        _write(target, at, edit)
+        places.final_norm.input = places.final_norm.input[:, read_rows]
+        logits = nnsight.save(model.lm.output.logits)
     return reduce(logits[0].float().unflatten(0, (len(branches), len(recording.read))))
 
 
@@ -350,7 +261,7 @@ def _attention(module, name: str) -> Iterator[None]:
         module.set_attn_implementation(before)
 
 
-def _packed_attention(module, query, key, value, attention_mask, scaling=None, r2a_pack=None, **kwargs):
+def _packed_attention(module, query, key, value, attention_mask, scaling, r2a_pack, **options):
     """Attention of packed branches over their recorded prefix and their own suffix.
 
     `query` is [1, head, tokens, head_dim].  The query heads that share a key/value head are folded
@@ -358,14 +269,14 @@ def _packed_attention(module, query, key, value, attention_mask, scaling=None, r
     """
     recording, groups = r2a_pack
     layer, n = module.layer_idx, len(recording.token_ids)
-    if kwargs.get("sliding_window") is not None and kwargs["sliding_window"] < n:
+    window = options.get("sliding_window")
+    if window is not None and window < n:
         raise ValueError(
-            f"layer {layer} attends to a sliding window of {kwargs['sliding_window']} tokens, and the "
-            f"trace has {n}: replaying knows full causal attention only"
+            f"layer {layer} attends to a sliding window of {window} tokens, and the sequence has "
+            f"{n}: only full causal attention is replayed; take a shorter sequence"
         )
     kv_heads, width = key.shape[1], key.shape[3]
     shared = query.shape[1] // kv_heads
-    prefix_key, prefix_value = recording.keys[layer].to(key.device), recording.values[layer].to(key.device)
     outputs, start = [], 0
     for group in groups:
         members = group.joined(layer)
@@ -376,8 +287,8 @@ def _packed_attention(module, query, key, value, attention_mask, scaling=None, r
         start = here.stop
         q = query[0, :, here].unflatten(1, (count, length)).unflatten(0, (kv_heads, shared))
         q = q.permute(2, 0, 1, 3, 4).reshape(count, kv_heads, shared * length, width)
-        k = _after_prefix(prefix_key, key[0, :, here], group.position, count)
-        v = _after_prefix(prefix_value, value[0, :, here], group.position, count)
+        k = _after_prefix(recording.keys[layer], key[0, :, here], group.position, count)
+        v = _after_prefix(recording.values[layer], value[0, :, here], group.position, count)
         mask = _visible(group, members, layer, kv_heads, shared)
         out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
         out = out.unflatten(2, (shared, length)).permute(0, 3, 1, 2, 4)
@@ -399,9 +310,10 @@ def _visible(group: _Group, members: list[Branch], layer: int, kv_heads: int, sh
     for row, branch in enumerate(members):
         for cut in branch.cuts:
             if cut.layer == layer:
-                queries = slice(cut.queries.start - group.position, cut.queries.stop - group.position)
-                heads = slice(None) if cut.heads is None else list(cut.heads)
-                mask[row, heads, queries, cut.keys.start : cut.keys.stop] = False
+                queries = [query - group.position for query in cut.queries]
+                heads = range(kv_heads * shared) if cut.heads is None else cut.heads
+                for head in heads:
+                    mask[row, head, queries, cut.keys.start : cut.keys.stop] = False
     return mask.unflatten(1, (kv_heads, shared)).flatten(2, 3)
 
 

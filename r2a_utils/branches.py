@@ -1,0 +1,108 @@
+"""Recordings of a forward pass, and branches: what an intervention changes in one.
+
+A *recording* is one plain pass over one sequence. A *branch* is a set of edits (an activation
+replaced) and cuts (attention edges removed); it starts at the first position and the first layer
+that they touch. This file holds the nouns; `replay.py` runs them in a model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+COMPONENTS = ("resid", "q", "k", "v", "z", "attn_out", "mlp_out")
+"""What an edit can replace, in the order of the forward pass: the residual stream at the input of a
+layer; per head the outputs of the query, key and value projections (before any rotary embedding)
+and the input of o_proj (z); the output of the attention (after o_proj) and of the MLP."""
+
+HEAD_COMPONENTS = ("z", "q", "k", "v")
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One plain forward pass over one sequence, kept for replaying.
+
+    `activations[component][layer]` is [position, width]; `keys[layer]` and `values[layer]` are
+    [kv_head, position, head_dim] as the attention uses them (after the rotary embedding); `logits`
+    is [len(read), vocabulary], float32, at the positions `read`.
+    """
+
+    token_ids: tuple[int, ...]
+    read: tuple[int, ...]
+    logits: torch.Tensor
+    activations: dict[str, list[torch.Tensor]]
+    keys: list[torch.Tensor]
+    values: list[torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """Replace `component` of `layer`, from `position` on, by the rows of `value`.
+
+    `value` is [n positions, width]; with `head` the width is the head's, and only that head's slice
+    is replaced (for k and v `head` counts key/value heads).
+    """
+
+    component: str
+    layer: int
+    position: int
+    value: torch.Tensor
+    head: int | None = None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Remove the attention edges from the positions `queries` to the positions `keys` in one layer.
+
+    `heads` None means all heads.  The remaining weights of a row are renormalised by the softmax,
+    as in attention knockout (Geva et al. 2023, arXiv:2304.14767).
+    """
+
+    layer: int
+    queries: range
+    keys: range
+    heads: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """A counterfactual continuation of a recording: at least one edit or cut."""
+
+    edits: tuple[Edit, ...] = ()
+    cuts: tuple[Cut, ...] = ()
+    layer: int = field(init=False)
+    position: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        changes = (*self.edits, *self.cuts)
+        if not changes:
+            raise ValueError("a branch needs at least one edit or cut")
+        starts = [e.position for e in self.edits] + [c.queries.start for c in self.cuts]
+        object.__setattr__(self, "layer", min(change.layer for change in changes))
+        object.__setattr__(self, "position", min(starts))
+
+
+def check_branch(branch: Branch, recording: Recording) -> None:
+    """Raise ValueError, with what to do, for a branch that does not fit the recording."""
+    n, layers = len(recording.token_ids), len(recording.keys)
+    for edit in branch.edits:
+        if edit.component not in COMPONENTS:
+            raise ValueError(f"unknown component {edit.component!r}: choose from {COMPONENTS}")
+        if not 0 <= edit.position <= edit.position + len(edit.value) <= n:
+            raise ValueError(f"an edit at position {edit.position} runs outside the {n} tokens")
+    for change in (*branch.edits, *branch.cuts):
+        if not 0 <= change.layer < layers:
+            raise ValueError(
+                f"layer {change.layer} is out of range: there are layers 0 to {layers - 1}"
+            )
+    for cut in branch.cuts:
+        if cut.keys.start <= 0 and cut.keys.stop > cut.queries.start:
+            raise ValueError("a cut takes every key from a query: leave at least one visible")
+        if cut.queries.stop > n or cut.queries.start < 0:
+            raise ValueError(f"a cut of queries {cut.queries} runs outside the {n} tokens")
+    if branch.position > min(recording.read):
+        raise ValueError(
+            f"a branch from position {branch.position} cannot change the logits at position "
+            f"{min(recording.read)}, which comes before it"
+        )
