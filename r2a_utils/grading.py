@@ -14,9 +14,19 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Iterable
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+if TYPE_CHECKING:  # the annotations alone need them, and generation.py needs torch
+    from r2a_utils.generation import Completion
+    from r2a_utils.problems import Problem
+
+END_THINK = "</think>"
 
 # math-verify gives each of its steps 5 s; a comparison has at least three of them (two parsings,
 # one equality), and the first one also waits for its process to import sympy.
@@ -87,6 +97,63 @@ def grade_math(answer_text: str, gold: str) -> bool:
     if all(bases) and bases[0][1] != bases[1][1]:
         return False  # math-verify reads past the base of 204_5
     return _equal(gold, answer)
+
+
+def answer_part(text: str, condition: str) -> str | None:
+    """The answer in a completion's text, or None where the text is not well formed.
+
+    Well formed is, with reasoning, a reasoning, one `</think>` and an answer; without, where the
+    prompt has closed the reasoning already, an answer and no `</think>`.
+    """
+    reasoning, end, answer = text.rpartition(END_THINK)
+    if condition == "with_reasoning":
+        well_formed = end and END_THINK not in reasoning and reasoning.strip()
+    else:
+        well_formed = not end
+    return answer if well_formed and answer.strip() else None
+
+
+def answer_texts(completions: Iterable[Completion]) -> pd.DataFrame:
+    """One row per completion: problem_id, condition, sample, finished, well_formed, answer_text
+    (None where it is not well formed), n_tokens.
+    """
+    rows = []
+    for completion in completions:
+        text = answer_part(completion.text, completion.condition)
+        rows.append(
+            {
+                "problem_id": completion.problem_id,
+                "condition": completion.condition,
+                "sample": completion.sample,
+                "finished": completion.finished,
+                "well_formed": text is not None,
+                "answer_text": text,
+                "n_tokens": completion.n_tokens,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def grade_completions(completions: Iterable[Completion], problems: list[Problem]) -> pd.DataFrame:
+    """Grade completions: the *answers* frame that `comparison.py` describes, a row each, in order.
+
+    `answer_texts` with answer (the boxed one, None where there is none), correct, and what the
+    problems' `meta` say in single values (family, steps, subject, level, …). Raises ValueError for
+    a completion of a problem that is not given or that has no known answer.
+    """
+    known = {problem.id: problem for problem in problems}
+    rows = []
+    for row in answer_texts(completions).to_dict("records"):
+        problem = known.get(row["problem_id"])
+        if problem is None or problem.answer is None:
+            lack = "is not among the problems given" if problem is None else "has no known answer"
+            raise ValueError(f"problem {row['problem_id']!r} {lack}: it cannot be graded")
+        text = row["answer_text"]
+        answer = None if text is None else extract_answer(text)
+        correct = answer is not None and grade_math(text, problem.answer)
+        slices = {k: v for k, v in problem.meta.items() if isinstance(v, str | int | float)}
+        rows.append(slices | row | {"answer": answer, "correct": correct})
+    return pd.DataFrame(rows)
 
 
 def _boxes(text: str) -> list[tuple[int, int, str]]:
@@ -171,7 +238,7 @@ class _Worker:
             return {"failure": f"no result after {COMPARISON_LIMIT_S:.0f} s"}
         raise RuntimeError(
             f"the math-verify process ended with code {code}: run `{sys.executable} "
-            f"{WORKER_SCRIPT}` and give it a line such as [\"1/2\", \"0.5\"] to see why"
+            f'{WORKER_SCRIPT}` and give it a line such as ["1/2", "0.5"] to see why'
         )
 
     def _start(self) -> None:

@@ -81,7 +81,7 @@ def regraded_traces(folder: str | Path | None = None) -> pd.DataFrame:
     case that nobody has looked at.
     """
     traces = load_traces(folder)
-    answers = traces["response"].map(answer_part)
+    answers = traces["response"].map(response_answer)
     traces["final_answer"] = answers.map(final_answer)
     traces["correct"] = [
         grade_math(answer, gold) for answer, gold in zip(answers, traces["answer"], strict=True)
@@ -110,8 +110,8 @@ def grading_disagreements(folder: str | Path | None = None) -> pd.DataFrame:
     return traces.loc[traces["who_is_right"] != "", columns].reset_index(drop=True)
 
 
-def answer_part(response: str) -> str:
-    """The text after the last `</think>`, without the end-of-sentence token."""
+def response_answer(response: str) -> str:
+    """The answer of a whole stored text: what follows its `</think>`, up to the end token."""
     return response.rpartition("</think>")[2].removesuffix(END_OF_SENTENCE)
 
 
