@@ -103,11 +103,11 @@ def load_model(
 ) -> ReasoningModel:
     """Load a model by its registered name, by a hub id or from a local folder.
 
-    `dtype` is "float32", "bfloat16" or "float64"; "auto" is float32 on a CPU and bfloat16 on a GPU.
+    `dtype` is "float32", "bfloat16" or "float64"; "auto" is float32 on a CPU, bfloat16 on a GPU.
     `device` "auto" is the GPU with the most free memory, all GPUs together where one does not
-    suffice, or else the CPU. `revision` is a hub branch, tag or commit; what is returned carries the
-    commit. `trust_remote_code` runs Python code that comes with the weights: only for authors whom
-    you trust.
+    suffice, or else the CPU. `revision` is a hub branch, tag or commit; what is returned carries
+    the commit. `trust_remote_code` runs Python code that comes with the weights: only for authors
+    whom you trust.
 
     Raises ValueError (a name, revision, dtype or device that is not there; a tokenizer that cannot
     write the tags), FileNotFoundError (no weights and no network; a folder without a model) and
@@ -147,8 +147,8 @@ def random_model(
     """A random-weight twin: the exact shapes of a model, for tests and for speed, without weights.
 
     `architecture` is a registered name (its published shape) or a transformers model type: "llama",
-    "qwen2", "qwen3", whose `shape` (hidden_size, num_hidden_layers, …) then says everything. `shape`
-    overrides single entries. The same seed gives the same weights on the same device.
+    "qwen2" or "qwen3". `shape` (hidden_size, num_hidden_layers, …) overrides single entries of the
+    configuration. The same seed gives the same weights on the same device.
     """
     settings = shape_of(architecture) if architecture in REGISTRY else {"model_type": architecture}
     settings = {**settings, **shape}
@@ -237,6 +237,6 @@ def _check_tags(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
         ids = tokenizer.encode(tag, add_special_tokens=False)
         if tokenizer.decode(ids, skip_special_tokens=False) != tag:
             raise ValueError(
-                f"{name}: its tokenizer cannot write the tag {tag}, so its traces have no segments. "
-                f"Add it with tokenizer.add_tokens([{tag!r}]) and save tokenizer and model to a folder."
+                f"{name}: its tokenizer cannot write the tag {tag}, so its traces have no "
+                f"segments. Add it, tokenizer.add_tokens([{tag!r}]), and save both to a folder."
             )

@@ -15,7 +15,7 @@ BUNDLED = Path(__file__).parent / "tiny"
 
 @dataclass(frozen=True)
 class KnownModel:
-    """One entry of the registry: `hub_id` is None for the model that is bundled with this package."""
+    """One entry of the registry; `hub_id` is None for the model bundled with this package."""
 
     hub_id: str | None
     about: str
@@ -100,7 +100,7 @@ REGISTRY: dict[str, KnownModel] = {
 
 
 def shape_of(name: str) -> dict:
-    """The configuration entries of a registered model; the bundled model's are read from its file."""
+    """Configuration entries of a registered model; the bundled model's are read from its file."""
     known = REGISTRY[name]
     if known.shape is not None:
         return dict(known.shape)

@@ -159,8 +159,8 @@ def _check_attention(model, query, key, value) -> None:
     ):
         raise ValueError(
             f"the attention of {model.name} takes queries {tuple(query.shape)}, keys "
-            f"{tuple(key.shape)} and values {tuple(value.shape)}; expected {model.n_heads} heads in "
-            f"{model.n_kv_heads} groups of size {model.head_dim}, in whole sequences."
+            f"{tuple(key.shape)} and values {tuple(value.shape)}; expected {model.n_heads} heads "
+            f"in {model.n_kv_heads} groups of size {model.head_dim}, in whole sequences."
         )
 
 
@@ -177,8 +177,7 @@ def _find_places(model: ReasoningModel) -> Architecture:
     mixed = model.n_heads * model.head_dim
     attention, out_projections = [], []
     for layer in stacks[0]:
-        # The out projection is the one linear map from all heads to the residual stream; it is named
-        # because a query projection can have the same shape.
+        # By name, because a query projection can have the same shape as the out projection.
         found = [m for m in layer.modules() if hasattr(m, "o_proj")]
         if len(found) != 1 or found[0].o_proj.weight.shape != (model.hidden_size, mixed):
             raise _unsupported(model, f"{len(found)} attention modules in a layer, or odd shapes")
@@ -240,6 +239,6 @@ def _watch(decoder: Envoy, attention: Envoy, name: str, token_ids: torch.Tensor)
 
 def _unsupported(model: ReasoningModel, found: str) -> ValueError:
     return ValueError(
-        f"{model.name} ({type(model.hf).__name__}) has {found}. R2A reads decoders built like Llama, "
-        "Qwen2 and Qwen3: one stack of layers, each with one attention module that ends in o_proj."
+        f"{model.name} ({type(model.hf).__name__}) has {found}. R2A reads decoders built like "
+        "Llama, Qwen2 and Qwen3: one stack of layers, each with one attention that ends in o_proj."
     )

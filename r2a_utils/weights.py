@@ -13,6 +13,7 @@ import importlib.util
 import io
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ from r2a_utils.registry import BUNDLED, REGISTRY
 
 
 def find_weights(name: str, revision: str | None, trust: bool) -> tuple[str, str | None, dict]:
-    """Source (folder or hub id), revision (a commit where the hub says it) and loading arguments."""
+    """Source (folder or hub id), revision (a commit if the hub says it), loading arguments."""
     extra: dict = {"trust_remote_code": True} if trust else {}
     if name == "r2a-tiny":
         return _folder(BUNDLED, 'run "make tiny" to train it'), None, extra
@@ -104,14 +105,20 @@ def _smollm2_from_wheel() -> Path | None:
     expanded = cache / f"smollm2-135m-{digest}"
     if expanded.is_dir():
         return expanded
-    with quiet():
-        packed = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-        )
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # Expanding and saving show bars of their own, which heed no switch.
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):
+        _expand(gguf, expanded)
+    return expanded
+
+
+def _expand(gguf: Path, folder: Path) -> None:
+    packed = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+    )
     del packed.config.quantization_config
     hf = type(packed)(packed.config)  # the same model without the marks of quantisation
     hf.load_state_dict(packed.state_dict())
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     # transformers reads the vocabulary from a GGUF but not SmolLM2's own splitting of digits.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -119,27 +126,29 @@ def _smollm2_from_wheel() -> Path | None:
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as part, quiet():
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
         hf.save_pretrained(part)
         tokenizer.save_pretrained(part)
-        with contextlib.suppress(OSError):  # another process was first: its folder is the same
-            Path(part).rename(expanded)
-            Path(part).mkdir()
-    return expanded
+        part.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was first, with the same content
+            raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars of transformers: a notebook's page shows what the notebook says.
+    """No bars for loading weights: a notebook's page shows what the notebook says.
 
-    Some of its bars heed its own switch and some, as those for GGUF files, none but tqdm's.
+    A download from the hub keeps its bar, which the hub's client shows in a terminal only.
     """
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
+        yield
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
