@@ -29,7 +29,7 @@ from transformers import (
 from r2a_utils.completions import Completion, append_completion, resume_completions
 from r2a_utils.models import ReasoningModel
 from r2a_utils.problems import Problem
-from r2a_utils.traces import Trace, render_prompt
+from r2a_utils.traces import Trace, encode, render_prompt
 
 LEAVE_EVERY = 16  # decoding steps between two departures of finished rows from a batch
 
@@ -59,13 +59,20 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt to complete. `stream` names the random stream that its tokens are drawn from."""
+    """One prompt to complete: the `sample`-th of a problem in a condition."""
 
     ids: tuple[int, ...]
-    stream: str
+    problem: Problem
+    condition: str
+    sample: int
+
+    def stream(self, seed: int) -> random.Random:
+        """The random stream that its tokens are drawn from."""
+        return random.Random(f"{seed} {self.condition} {self.problem.id} {self.sample}")
 
 
-# Takes prompts and a sampling; yields (index of the prompt, ids, finished) as each ends.
+# Takes prompts and a sampling; yields (index of the prompt, ids, finished) as each ends. Its
+# function's name is part of the settings that a file of completions is made with.
 Backend = Callable[[list[Prompt], Sampling], Iterator[tuple[int, list[int], bool]]]
 
 
@@ -90,7 +97,8 @@ def collect_completions(
     settings, or two problems share an id.
     """
     tokenizer = model.tokenizer
-    settings = _fingerprint(model, condition, sampling, prompt_style, without)
+    writer = getattr(backend, "__name__", "decode")
+    settings = _fingerprint(model, writer, condition, sampling, prompt_style, without)
     wanted = {(p.id, s): p for p in problems for s in range(samples)}
     if len(wanted) != len(problems) * samples:
         raise ValueError("two problems have the same id; give each its own.")
@@ -99,13 +107,11 @@ def collect_completions(
         path = Path(path)
         done = {k: c for k, c in resume_completions(path, settings).items() if k in wanted}
     missing = [key for key in wanted if key not in done]
-    prompts = [
-        Prompt(
-            tuple(render_prompt(tokenizer, wanted[key].question, condition, prompt_style, without)),
-            stream=f"{sampling.seed} {condition} {key[0]} {key[1]}",
-        )
-        for key in missing
-    ]
+    prompts = []
+    for problem_id, sample in missing:
+        problem = wanted[problem_id, sample]
+        ids = render_prompt(tokenizer, problem.question, condition, prompt_style, without)
+        prompts.append(Prompt(tuple(ids), problem, condition, sample))
     if backend is None:
 
         def backend(prompts: list[Prompt], sampling: Sampling):
@@ -163,6 +169,19 @@ def collect_traces(
     return traces
 
 
+def teacher_forced(model: ReasoningModel, write: Callable[[Problem, str], str]) -> Backend:
+    """A back end that lets nothing be generated: `write(problem, condition)` is the completion.
+
+    For models that cannot solve the problems but can be watched while they read.
+    """
+
+    def teacher_forced(prompts: list[Prompt], sampling: Sampling):
+        for index, prompt in enumerate(prompts):
+            yield index, encode(model.tokenizer, write(prompt.problem, prompt.condition)), True
+
+    return teacher_forced
+
+
 @torch.no_grad()
 def decode(
     model: ReasoningModel, prompts: list[Prompt], sampling: Sampling, batch_size: int = 64
@@ -184,7 +203,7 @@ def _decode_batch(
 ) -> Iterator[tuple[int, list[int], bool]]:
     tokenizer, device = model.tokenizer, model.device
     eos = tokenizer.eos_token_id
-    streams = {i: random.Random(prompts[i].stream) for i in rows}
+    streams = {i: prompts[i].stream(sampling.seed) for i in rows}
     width = max(len(prompts[i].ids) for i in rows)
     inputs = torch.full((len(rows), width), eos)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
@@ -243,10 +262,15 @@ def _choose(logits: torch.Tensor, sampling: Sampling, streams: list[random.Rando
 
 
 def _fingerprint(
-    model: ReasoningModel, condition: str, sampling: Sampling, prompt_style: str, without: str
+    model: ReasoningModel,
+    writer: str,
+    condition: str,
+    sampling: Sampling,
+    prompt_style: str,
+    without: str,
 ) -> str:
     """A short digest of all that decides what is written after a question."""
-    parts = [model.name, model.revision, condition, prompt_style, asdict(sampling)]
+    parts = [model.name, model.revision, writer, condition, prompt_style, asdict(sampling)]
     if condition == "without_reasoning":
         parts.append(without)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

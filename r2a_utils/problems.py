@@ -89,6 +89,19 @@ def load_problems(
     return [problems[i] for i in chosen]
 
 
+def problems_table(problems: list[Problem]) -> pd.DataFrame:
+    """Problems as a table to keep: columns id, question, answer, and meta as JSON."""
+    rows = [(p.id, p.question, p.answer, json.dumps(p.meta)) for p in problems]
+    return pd.DataFrame(rows, columns=["id", "question", "answer", "meta"])
+
+
+def problems_from_table(table: pd.DataFrame) -> list[Problem]:
+    """The problems of a table that `problems_table` made."""
+    answers = table["answer"].astype(object).where(table["answer"].notna(), None)
+    columns = (table["id"], table["question"], answers, table["meta"].map(json.loads))
+    return [Problem(*row) for row in zip(*columns, strict=True)]
+
+
 def _read(name: str) -> tuple[list[dict], str]:
     """The rows of a named source or file, and what to call it in an error."""
     if name in HUB:

@@ -8,7 +8,6 @@ back is text; it is tokenised again with the model's tokenizer.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 import httpx
@@ -69,13 +68,12 @@ def server_backend(
 
 
 def _body(sent: list[int] | str, prompt: Prompt, sampling: Sampling) -> dict:
-    seed = int.from_bytes(hashlib.sha256(prompt.stream.encode()).digest()[:4]) >> 1
     body = {
         "prompt": sent,
         "max_tokens": sampling.max_new_tokens,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "seed": seed,
+        "seed": prompt.stream(sampling.seed).getrandbits(31),
     }
     if sampling.banned_ids:
         body["logit_bias"] = {str(token): NEVER for token in sampling.banned_ids}

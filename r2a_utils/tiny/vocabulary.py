@@ -6,13 +6,15 @@ sentence and alone in a box.
 
 from __future__ import annotations
 
+import json
+
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 VOCABULARY_SIZE = 768
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
-SPECIAL_TOKENS = (EOS, BOS, USER, ASSISTANT, "<think>", "</think>")
+WHOLE_TOKENS = (EOS, BOS, USER, ASSISTANT, "<think>", "</think>")
 
 # Qwen2's pattern, except that only a space may lead a word: "{lamp}" keeps the object's token.
 PATTERN = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -42,12 +44,16 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY_SIZE,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=list(WHOLE_TOKENS),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    # As in R1, only BOS and EOS are special: what a server or `decode` leaves out of a text.
+    stored = json.loads(tokenizer.to_str())
+    for token in stored["added_tokens"]:
+        token["special"] = token["content"] in (BOS, EOS)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=Tokenizer.from_str(json.dumps(stored)),
         bos_token=BOS,
         eos_token=EOS,
         pad_token=EOS,

@@ -363,3 +363,12 @@ def write_answer(problem: Problem, rng: random.Random, long: bool) -> str:
 def prefers_long_answer(problem: Problem, rng: random.Random) -> bool:
     """Whether a text with reasoning ends in a long answer; the form of the question sways it."""
     return rng.random() < LONG_ANSWER_SHARE[problem.meta["form"]]
+
+
+def write_text(problem: Problem, condition: str) -> str:
+    """The completion that the world's own writer gives to a problem, the same one every time."""
+    rng = random.Random(f"{problem.id} {condition}")
+    if condition == "without_reasoning":
+        return write_answer(problem, rng, long=False)
+    answer = write_answer(problem, rng, prefers_long_answer(problem, rng))
+    return f"{write_reasoning(problem, rng)}</think>\n\n{answer}"
