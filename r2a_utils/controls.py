@@ -40,8 +40,9 @@ def control_metrics(
 
     - "same_prompt": the receiver's own vector, from a second run of it. Must be exactly 0.
     - "wrong_position": the donor's vector of the column's position, written at another aligned
-      position of the receiver whose token is the same in both runs, drawn once for each column,
-      not before the grid's first position where possible (never the sequence's first, on which attention rests, nor the last, from which the answer is read).
+      position of the receiver whose token is the same in both runs, drawn once for each column:
+      never the sequence's first position, on which attention rests, nor its last, from which the
+      answer is read, and not before the grid's first where possible.
     - "random_donor": the vectors of an unrelated sequence `donor_ids`, aligned from its end.
     - "same_answer": likewise, where the model prefers the receiver's answer; this is checked.
     - "matched_noise": the receiver's own vector plus Gaussian noise as long as donor - receiver.

@@ -175,7 +175,7 @@ class PairRuns:
             raise ValueError(
                 f"pair {pair.problem_id!r}: LD is {runs.ld_clean:.3f} clean and "
                 f"{runs.ld_corrupted:.3f} corrupted, a gap below {min_gap:g}: the model hardly "
-                "tells them apart; leave the pair out (screen_pairs lists such pairs) or lower min_gap"
+                "tells them apart; leave the pair out (see screen_pairs) or lower min_gap"
             )
         return runs
 
