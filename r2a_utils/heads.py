@@ -222,23 +222,21 @@ def depth_test(
 ) -> DepthTest:
     """Are these heads mid-layer? Against an even spread over all n_layers · n_heads heads."""
     layers = np.array([layer for layer, _ in heads])
-    all_layers = np.repeat(np.arange(n_layers), n_heads)
     thirds = (np.arange(n_layers) + 0.5) / n_layers
     middle = (thirds > 1 / 3) & (thirds < 2 / 3)
-    centre = (n_layers - 1) / 2
-    generator = np.random.default_rng(seed)
-    blind = np.array(
-        [generator.choice(all_layers, len(layers), replace=False) for _ in range(draws)]
+    distance = np.abs(np.arange(n_layers) - (n_layers - 1) / 2)
+    blind = np.random.default_rng(seed).multivariate_hypergeometric(
+        [n_heads] * n_layers, len(layers), size=draws
     )
+    n_all, n_middle = n_layers * n_heads, int(middle.sum()) * n_heads
     in_middle = int(middle[layers].sum())
-    n_middle = int(middle.sum()) * n_heads
     return DepthTest(
         mean_depth=float(layers.mean() / max(n_layers - 1, 1)),
         in_middle=in_middle,
-        expected_in_middle=len(layers) * n_middle / len(all_layers),
-        p_middle=overlap_p(in_middle, len(layers), n_middle, len(all_layers)),
+        expected_in_middle=len(layers) * n_middle / n_all,
+        p_middle=overlap_p(in_middle, len(layers), n_middle, n_all),
         p_central=empirical_p(
-            np.abs(layers - centre).mean(), np.abs(blind - centre).mean(axis=1), alternative="less"
+            distance[layers].mean(), blind @ distance / len(layers), alternative="less"
         ),
     )
 

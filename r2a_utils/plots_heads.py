@@ -138,11 +138,12 @@ def head_ranking(ranking: pd.DataFrame, uniform: float | None = None) -> BookFig
         axes.annotate(
             "uniform attention",
             (uniform, len(ranking) - 0.6),
-            xytext=(3, 0),
+            xytext=(3 if uniform < 0.5 else -3, 0),
             textcoords="offset points",
             fontsize=7.5,
             color="#555555",
             va="center",
+            ha="left" if uniform < 0.5 else "right",
         )
     for place, row in zip(places, ranking.itertuples(), strict=True):
         axes.annotate(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import xarray as xr
@@ -23,9 +20,6 @@ from r2a_utils.heads import (
 )
 
 SEGMENTS = ["bos", "prompt", "think", "reasoning", "end_think", "answer"]
-PAPER_DATA = Path(
-    os.environ.get("R2A_PAPER_DATA", Path(__file__).resolve().parents[2] / "shared" / "paper")
-)
 
 
 def attention_masses(weights_of, lengths, n_layers=4, n_heads=3):
@@ -233,10 +227,8 @@ def test_more_heads_than_the_model_has_are_refused(planted):
     ("qwen-1p5B", "R1-Qwen-1.5B", 8),
     ("qwen-7B", "R1-Qwen-7B", 9),
 ])  # fmt: skip
-def test_the_authors_masses_give_the_published_heads(alias, name, at_least):
-    if not PAPER_DATA.is_dir():
-        pytest.skip(f"the paper's data is not at {PAPER_DATA}; set R2A_PAPER_DATA to its folder")
-    mass = paper.load_segment_mass(PAPER_DATA, alias)
+def test_the_authors_masses_give_the_published_heads(paper_data, alias, name, at_least):
+    mass = paper.load_segment_mass(paper_data, alias)
     ranking = rank_heads(mass, k=10)
     found = set(zip(ranking["layer"], ranking["head"], strict=True))
     listed = {tuple(head) for head in paper.published()["stage2_reasoning_focus_heads_top10"][name]}
