@@ -21,6 +21,7 @@ import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from r2a_utils.parameters import fill
 from r2a_utils.stages import ROOT, Stage
@@ -28,6 +29,9 @@ from r2a_utils.stages import ROOT, Stage
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # Starting a kernel imports IPython; on a busy machine with a cold disk that has taken a minute.
 _KERNEL_START_SECONDS = 300
+# Talk to the kernel through files that only this user may open, not through TCP ports, on which
+# other users of the machine could listen.
+_KERNEL = Config({"KernelManager": {"transport": "ipc"}})
 
 
 class StageFailed(RuntimeError):
@@ -64,6 +68,7 @@ def execute(
                 start_timeout=_KERNEL_START_SECONDS,
                 cwd=ROOT,
                 kernel_name="python3",
+                config=_KERNEL,
             )
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
         os.replace(part, failed)

@@ -146,10 +146,12 @@ def resolve(
             problems.append(f"there is no stage {name!r}{nearest(name, stages)}")
     every_name = {name for parameters in stages.values() for name in parameters}
     reachable = {name for stage in selected for name in stages[stage]}
-    problems += _wrong_names(shared, every_name, "no stage")
-    problems += _wrong_names(settings, reachable, "no selected stage")
+    problems += _wrong_names(shared, every_name, "no stage has a parameter")
+    problems += _wrong_names(settings, reachable, "no selected stage has a parameter")
     for stage in sections.keys() & stages.keys():
-        problems += _wrong_names(sections[stage], set(stages[stage]), f"stage {stage}")
+        problems += _wrong_names(
+            sections[stage], set(stages[stage]), f"stage {stage} has no parameter"
+        )
 
     values: dict[str, dict[str, Any]] = {}
     for stage in selected:
@@ -192,7 +194,7 @@ def literal(value: Any) -> str:
 def nearest(name: str, names: Iterable[str]) -> str:
     """'; did you mean …?' with the closest of `names`, or what there is."""
     names = sorted(names)
-    close = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
     if close:
         return f"; did you mean {' or '.join(close)}?"
     return f"; there are: {', '.join(names)}" if names else ""
@@ -220,7 +222,7 @@ def _wrong_names(asked: Mapping[str, Any], known: set[str], who: str) -> list[st
         elif name == "run_dir":
             problems.append("run_dir follows from the run id: use --run-id")
         elif name not in known:
-            problems.append(f"{who} has a parameter {name!r}{nearest(name, known - {'run_dir'})}")
+            problems.append(f"{who} {name!r}{nearest(name, known - {'run_dir'})}")
     return problems
 
 

@@ -1,10 +1,11 @@
 """Run stages: execute their notebooks with Papermill into a run folder, and say what was done.
 
 A stage is run only if something that its result depends on has changed since it last completed:
-its notebook, the package modules it imports, its parameters, the versions of the numeric packages,
-or the stages whose artifacts it reads. All parameters are checked before anything runs. A stage
-has succeeded when every code cell of its notebook has completed; only then is its notebook cleaned,
-stamped and put in its place. This file knows nothing of what the stages compute.
+its code, the package modules it imports, its parameters, the versions of the numeric packages, or
+the stages whose artifacts it reads. New prose is put on its page without running it. All parameters
+are checked before anything runs. A stage has succeeded when every code cell of its notebook has
+completed; only then is its notebook cleaned, stamped and put in its place. This file knows nothing
+of what the stages compute.
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ def run_stages(
         inputs = _inputs(stage, values[name], available, manifest)
         entry = manifest["stages"].get(name, {})
         page = folder / "notebooks" / f"{name}.ipynb"
-        if entry.get("status") == "completed" and entry["inputs"] == inputs and page.exists():
+        if page.exists() and entry.get("inputs") == inputs and entry["status"] == "completed":
+            _print_prose(stage, page)
             results.append(StageResult(name, False, entry["seconds"], page))
             continue
         seconds = _run_stage(run, stage, values[name], inputs, page, cell_timeout, progress)
@@ -151,11 +153,10 @@ def _parameters(folder: Path) -> Path:
 def _inputs(
     stage: Stage, values: Mapping[str, Any], available: Mapping[str, Stage], manifest: Mapping
 ) -> dict[str, Any]:
-    """All that a stage's result depends on; equal inputs mean that it need not run again."""
+    """All that a stage's result depends on, prose left out; if equal, it need not run again."""
     entries = manifest["stages"]
     earlier = [other for name, other in available.items() if name < stage.name and name in entries]
     return {
-        "notebook": hashlib.sha256(stage.source.encode()).hexdigest(),
         "source": source_hash(stage.code),
         "parameters": {name: value for name, value in values.items() if name != "run_dir"},
         "versions": numeric_versions(),
@@ -200,10 +201,24 @@ def _run_stage(
     return seconds
 
 
+def _print_prose(stage: Stage, page: Path) -> None:
+    """Give a page whose code and results stand the prose that the notebook has now."""
+    executed = nbformat.read(page, as_version=4)
+    results = iter([cell for cell in executed.cells if cell.cell_type == "code"])
+    notebook = nbformat.from_dict(stage.notebook)
+    cells = []
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code":
+            cell = {**next(results), "metadata": cell.metadata}
+        cells.append(nbformat.from_dict({**cell, "id": f"cell-{index}"}))
+    if cells != executed.cells:
+        executed.cells = cells
+        write_aside(page, lambda path: nbformat.write(executed, path))
+
+
 def _chain(inputs: Mapping[str, Any]) -> str:
-    """One hash of the inputs that later stages depend on: everything but the notebook's prose."""
-    passed_on = {name: value for name, value in inputs.items() if name != "notebook"}
-    return hashlib.sha256(json.dumps(passed_on, sort_keys=True).encode()).hexdigest()
+    """One hash of a stage's inputs, for the stages that read what it makes."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def _with_settings(given, declared, selected, settings) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Stage:
     def code(self) -> str:
         """The stage's code alone: prose may change without making later stages old."""
         cells = self.notebook.cells
-        return "\n\n".join(cell.source for cell in cells if cell.cell_type == "code")
+        return "\n# %%\n".join(cell.source for cell in cells if cell.cell_type == "code")
 
 
 def load_stages(folder: Path = NOTEBOOKS) -> dict[str, Stage]:

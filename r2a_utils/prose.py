@@ -1,0 +1,64 @@
+"""Numbers in the book's prose: they come from a run's records, never from a keyboard.
+
+A markdown cell of a stage and a hand-written page quote the record `answer_quality` that a stage
+kept with `run.write_record` like this::
+
+    With reasoning {{ answer_quality.with_reasoning | percent }} of the answers are right.
+
+On a stage's page the records are those of its own run, on a hand-written page those of the book's
+main run; `runs["smollm2-135m"].records` reaches any other. The text between the braces is Jinja;
+`{% for %}` works too. Asking for what no record holds is an error that names the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+
+
+def render(text: str, page: str, run: Mapping[str, Any], runs: Mapping[str, Any]) -> str:
+    """`text` with its quotations filled in; `page` names it in errors.
+
+    `run` is the summary (id, title, pages, records, stages) of the run that the page belongs to
+    and `runs` holds those of all runs by id.
+    """
+    try:
+        template = _environment().from_string(text)
+        return template.render({**run["records"], "run": run, "runs": runs})
+    except jinja2.TemplateError as error:
+        line = getattr(error, "lineno", None)
+        where = f"{page}, line {line}" if line else page
+        raise ValueError(
+            f"{where}: {error.message}; run {run['id']!r} has the records "
+            f"{', '.join(sorted(run['records'])) or '(none)'}"
+        ) from error
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share in [0, 1] as a percentage: 0.934 is '93 %'."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number with a fixed count of digits after the point and a true minus sign."""
+    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def p_value(p: float) -> str:
+    """A p-value as it is written in prose: 'p = 0.03', or a bound below 0.001."""
+    return f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
+
+
+def _environment() -> jinja2.Environment:
+    # {# would be Jinja's comment and is MyST's attribute syntax
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        comment_start_string="{##",
+        comment_end_string="##}",
+        autoescape=False,
+    )
+    environment.filters |= {"percent": percent, "number": number, "p_value": p_value}
+    return environment
