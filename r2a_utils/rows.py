@@ -122,7 +122,7 @@ def _rows(
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Attention weights float32 [head, row, token] of one sequence, a few rows at a time.
 
-    Yields the first row's token with each piece. The last row is held against what the model's own
+    Yields the first row's token with each piece. The first row is held against what the model's own
     attention made of it, so that a model with another formula (a cap on its scores, a sink) is
     refused instead of misread.
     """
@@ -139,14 +139,15 @@ def _rows(
         else:
             scores += mask[0, :, first:last].float()
         weights = scores.softmax(-1)
-        if last == queries.stop:
-            own = z[0, last - 1, heads].float()
+        if first == queries.start:
+            own = z[0, first, heads].float()
             values = value[0, key_head].float()
-            error = ((weights[:, -1:] @ values)[:, 0] - own).abs().max() / values.abs().max()
+            error = ((weights[:, :1] @ values)[:, 0] - own).abs().max() / values.abs().max()
             if not error <= tolerance(model):
                 raise RuntimeError(
                     f"{model.name}: its attention is not softmax(scaled q·k) with its own mask "
-                    f"(off by {error:.2g}); segment_mass and token_set_mass still read it exactly."
+                    f"(off by {error:.2g}), so its rows cannot be formed; segment_mass and "
+                    "token_set_mass read it from the model itself."
                 )
         yield first, weights
 

@@ -34,7 +34,7 @@ from r2a_utils.registry import BUNDLED, REGISTRY
 
 def find_weights(name: str, revision: str | None, trust: bool) -> tuple[str, str | None, dict]:
     """Source (folder or hub id), revision (a commit if the hub says it), loading arguments."""
-    extra: dict = {"trust_remote_code": True} if trust else {}
+    extra = {"trust_remote_code": trust}
     if name == "r2a-tiny":
         return _folder(BUNDLED, 'run "make tiny" to train it'), None, extra
     if name == "smollm2-135m" and revision is None and (expanded := _smollm2_from_wheel()):

