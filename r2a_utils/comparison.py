@@ -51,7 +51,7 @@ def funnel(answers: pd.DataFrame, by: str | None = None) -> pd.DataFrame:
     finished = answers["finished"].astype(bool)
     well_formed = finished & answers["well_formed"].astype(bool)
     passed = {
-        "asked": finished | True,
+        "asked": pd.Series(True, index=answers.index),
         "finished": finished,
         "well formed": well_formed,
         "answer found": well_formed & answers["answer"].notna(),
@@ -98,9 +98,9 @@ def paired_comparison(
     """Accuracy with against without reasoning, one row per value of `by` (or one in all).
 
     n pairs; accuracy_with, accuracy_without and their difference with a paired bootstrap interval
-    (BCa over problems); only_with and only_without, the discordant problems, and their exact
-    McNemar p (NaN where several samples leave a problem neither right nor wrong); t and t_p, the
-    paper's paired t-test; holm_p, the McNemar p-values adjusted over the rows of this frame.
+    (BCa over problems); t and t_p, the paper's paired t-test; only_with and only_without, the
+    discordant problems, and their exact McNemar p (NaN where several samples leave a problem
+    neither right nor wrong); holm_p, the McNemar p-values adjusted over the rows of this frame.
     """
     rows = []
     for value, part in _slices(answers, by, COLUMNS):
@@ -111,10 +111,9 @@ def paired_comparison(
         only_without = int((with_ < without).sum()) if binary else None
         rows.append(
             _slice_row(by, value)
-            | _means("accuracy", with_, without, confidence, seed)
+            | _difference("accuracy", with_, without, confidence, seed)
             | {"only_with": only_with, "only_without": only_without}
             | {"mcnemar_p": mcnemar_exact(only_with, only_without) if binary else np.nan}
-            | _t_test(with_, without)
         )
     return _with_holm(rows, "mcnemar_p", accounting)
 
@@ -139,9 +138,8 @@ def paired_scores(
         with_, without = pairs[WITH].to_numpy(), pairs[WITHOUT].to_numpy()
         rows.append(
             _slice_row(by, value)
-            | _means("score", with_, without, confidence, seed)
+            | _difference("score", with_, without, confidence, seed)
             | {"wilcoxon_p": wilcoxon_p(with_, without) if len(with_) else np.nan}
-            | _t_test(with_, without)
             | {"rubbish": int((part["verdict"] == "rubbish").sum())}
         )
     return _with_holm(rows, "wilcoxon_p", accounting)
@@ -205,12 +203,12 @@ def paired_values(
     return means.reindex(columns=[WITH, WITHOUT]).dropna()
 
 
-def _means(name: str, with_: np.ndarray, without: np.ndarray, confidence, seed) -> dict:
-    if len(with_) == 0:
-        low = high = mean_with = mean_without = np.nan
-    else:
+def _difference(name: str, with_: np.ndarray, without: np.ndarray, confidence, seed) -> dict:
+    low = high = mean_with = mean_without = t = p = np.nan
+    if len(with_):
         low, high = bootstrap_interval(with_ - without, confidence, seed)
         mean_with, mean_without = with_.mean(), without.mean()
+        t, p = paired_t(with_, without)
     return {
         "n": len(with_),
         f"{name}_with": mean_with,
@@ -218,12 +216,9 @@ def _means(name: str, with_: np.ndarray, without: np.ndarray, confidence, seed) 
         "difference": mean_with - mean_without,
         "ci_low": low,
         "ci_high": high,
+        "t": t,
+        "t_p": p,
     }
-
-
-def _t_test(with_: np.ndarray, without: np.ndarray) -> dict:
-    t, p = paired_t(with_, without) if len(with_) else (np.nan, np.nan)
-    return {"t": t, "t_p": p}
 
 
 def _per_condition(frame, accounting, by, confidence, value, name) -> pd.DataFrame:

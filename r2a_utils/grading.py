@@ -28,8 +28,8 @@ if TYPE_CHECKING:  # the annotations alone need them, and generation.py needs to
 
 END_THINK = "</think>"
 
-# math-verify gives each of its steps 5 s; a comparison has at least three of them (two parsings,
-# one equality), and the first one also waits for its process to import sympy.
+# math-verify gives each of its steps 5 s, and a comparison has at least three of them: two
+# parsings and an equality, which it tries for each way to read either side.
 COMPARISON_LIMIT_S = 30.0
 WORKER_SCRIPT = Path(__file__).with_name("math_worker.py")
 
@@ -229,13 +229,17 @@ class _Worker:
                 line = process.stdout.readline()
             except BrokenPipeError:
                 line = ""
+            except BaseException:
+                # Interrupted: the reply still to come must not answer the next question.
+                process.kill()
+                raise
             finally:
                 timer.cancel()
             if line:
                 return json.loads(line)
             code = process.wait()
         if too_late.is_set():
-            return {"failure": f"no result after {COMPARISON_LIMIT_S:.0f} s"}
+            return {"failure": f"no result after {COMPARISON_LIMIT_S:g} s"}
         raise RuntimeError(
             f"the math-verify process ended with code {code}: run `{sys.executable} "
             f'{WORKER_SCRIPT}` and give it a line such as ["1/2", "0.5"] to see why'
@@ -251,6 +255,7 @@ class _Worker:
             text=True,
             encoding="utf-8",
         )
+        self._process.stdout.readline()  # ready: loading does not count against a comparison
 
     def stop(self) -> None:
         if self._process is not None:

@@ -18,6 +18,8 @@ import pandas as pd
 import xarray as xr
 
 from r2a_utils.grading import final_answer, grade_math
+from r2a_utils.originals import fetch as fetch  # paper.fetch: bring what load_originals reads
+from r2a_utils.originals import originals
 
 DATA_VARIABLE = "R2A_PAPER_DATA"
 MODEL_NAMES = {
@@ -115,6 +117,31 @@ def response_answer(response: str) -> str:
     return response.rpartition("</think>")[2].removesuffix(END_OF_SENTENCE)
 
 
+def load_originals(
+    folder: str | Path, model_alias: str, condition: str, greedy: bool = False
+) -> pd.DataFrame:
+    """The 500 fetched traces of one model and condition.
+
+    Columns problem_id, condition, sample (0), problem, response (the whole text), finished (it ends
+    in the end-of-sentence token), well_formed (one `</think>`).
+    """
+    name = f"math500_{'greedy' if greedy else 'sampled'}_{model_alias}_{condition}.jsonl"
+    path = data_folder(folder) / name
+    if not path.is_file():
+        known = ", ".join(file.name for file in originals() if file.lfs)
+        raise FileNotFoundError(
+            f"{path} is not there: fetch({str(folder)!r}) brings these traces: {known}"
+        )
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    frame = pd.DataFrame(rows).rename(columns={"unique_id": "problem_id"})
+    return frame.assign(
+        condition=condition,
+        sample=0,
+        finished=frame["response"].str.endswith(END_OF_SENTENCE),
+        well_formed=frame["response"].str.count("</think>") == 1,
+    )[["problem_id", "condition", "sample", "problem", "response", "finished", "well_formed"]]
+
+
 def load_segment_mass(
     folder: str | Path | None, model_alias: str, condition: str = "with_reasoning"
 ) -> xr.DataArray:
@@ -204,7 +231,7 @@ def load_question_pairs(folder: str | Path | None = None) -> pd.DataFrame:
     if chosen.is_file():
         selected = json.loads(chosen.read_text(encoding="utf-8"))
     else:
-        selected = pd.read_csv(_file(folder, "3_selected_qa_pairs.csv"))["case_id"]
+        selected = pd.read_csv(_file(folder, "coc_selected_pairs.csv"))["case_id"]
     return pairs.rename_axis("case_id").assign(selected=pairs.index.isin(selected))
 
 
