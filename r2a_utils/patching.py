@@ -284,6 +284,8 @@ def _dataset(pair, runs: PairRuns, table: np.ndarray, layers, heads, positions) 
             "problem_id": pair.problem_id,
             "ld_clean": runs.ld_clean,
             "ld_corrupted": runs.ld_corrupted,
+            # of the clean and of the corrupted answer, before anything is patched
+            "receiver_probability": runs.receiver_scores[:, 0].exp().tolist(),
         },
     )
 

@@ -32,44 +32,55 @@ def _interval(rows: pd.DataFrame, value: str) -> np.ndarray:
 
 
 @styled
-def accuracy_by_steps(frame: pd.DataFrame, chance: float | None = None) -> BookFigure:
+def accuracy_by_steps(
+    frame: pd.DataFrame,
+    chance: float | None = None,
+    xlabel: str = "Steps that the problem needs",
+) -> BookFigure:
     """Accuracy against the number of steps that a problem needs, a line for each condition.
 
     frame: columns steps, condition, accuracy, ci_low, ci_high (fractions). chance: accuracy of
-    guessing, drawn as a line. Stage 1, notebook 02.
+    guessing, drawn as a line. Where problems have no steps the column may hold levels or subjects
+    (`xlabel` says so); kinds that are no numbers are joined by no line. Stage 1, notebook 02.
     """
     require_columns(frame, "steps", "condition", "accuracy", "ci_low", "ci_high")
     figure = BookFigure(3.2)
     axes = figure.subplots()
+    kinds = sorted(frame["steps"].unique())
+    numbers = pd.api.types.is_numeric_dtype(frame["steps"])
     said, handles = [], []
     for condition in _conditions(frame):
         rows = frame[frame["condition"] == condition].sort_values("steps")
         drawn = axes.errorbar(
-            rows["steps"],
+            rows["steps"] if numbers else [kinds.index(kind) for kind in rows["steps"]],
             rows["accuracy"],
             yerr=_interval(rows, "accuracy"),
             color=CONDITION_COLOURS[condition],
             marker=MARKERS[condition],
             capsize=3,
+            linestyle="-" if numbers else "none",
             label=CONDITION_LABELS[condition],
         )
         handles.append(drawn)
         first, last = rows.iloc[0], rows.iloc[-1]
         said.append(
-            f"{CONDITION_LABELS[condition]} {first.accuracy:.0%} at {first.steps:g} "
-            f"and {last.accuracy:.0%} at {last.steps:g}"
+            f"{CONDITION_LABELS[condition]} {first.accuracy:.0%} at {first.steps} "
+            f"and {last.accuracy:.0%} at {last.steps}"
         )
     if chance is not None:
         handles.append(
             axes.axhline(chance, color=PALE, linestyle=":", linewidth=1.2, label="guessing")
         )
-    axes.set_xticks(sorted(frame["steps"].unique()))
-    axes.set_xlabel("Steps that the problem needs")
+    if numbers:
+        axes.set_xticks(kinds)
+    else:
+        axes.set_xticks(range(len(kinds)), kinds, rotation=20, ha="right")
+    axes.set_xlabel(xlabel)
     axes.set_ylabel("Right answers")
     axes.grid(axis="y")
     percent_axis(axes.yaxis)
     figure.legend(handles=handles, loc="outside upper left", ncols=3)
-    figure.alt_text = "Line chart of right answers by number of steps: " + "; ".join(said) + "."
+    figure.alt_text = f"Right answers by {xlabel[0].lower() + xlabel[1:]}: " + "; ".join(said) + "."
     return figure
 
 

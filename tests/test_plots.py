@@ -244,6 +244,15 @@ def test_accuracy_is_drawn_as_given_in_the_condition_s_colour():
     assert legend == ["with reasoning", "without reasoning", "guessing"]
 
 
+def test_kinds_that_are_no_numbers_are_joined_by_no_line():
+    frame = by_steps().assign(steps=["algebra", "geometry", "number theory"] * 2)
+    figure = plots.accuracy_by_steps(frame, xlabel="Subject")
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(frame["steps"][:3])
+    assert {bars.lines[0].get_linestyle() for bars in axes.containers} == {"None"}
+    assert "subject: with reasoning 99% at algebra" in figure.alt_text
+
+
 def test_paired_accuracy_prints_the_difference_in_points():
     texts = [text.get_text() for text in FIGURES["paired_accuracy"]().axes[0].texts]
     assert texts == ["+40.0 points", "-5.0 points"]
