@@ -48,6 +48,7 @@ import pandas as pd
 from r2a_utils import plots
 from r2a_utils.artifacts import Run
 from r2a_utils.comparison import funnel
+from r2a_utils.completions import read_traces
 from r2a_utils.generation import Sampling, collect_completions, teacher_forced
 from r2a_utils.grading import grade_completions
 from r2a_utils.models import load_model
@@ -106,15 +107,7 @@ plots.funnel(counts)
 # ## How long, and how often the model turns on itself
 
 # %%
-traces = [
-    c.to_trace(model.tokenizer)
-    for c, well_formed in zip(
-        completions["with_reasoning"],
-        answers.query("condition == 'with_reasoning'").well_formed,
-        strict=True,
-    )
-    if c.finished and well_formed
-]
+traces = read_traces(run.completions_path("with_reasoning"), model.tokenizer, problems)
 words = pd.Series([cue.word for t in traces for cue in cues(t)], dtype="str")
 pd.DataFrame(
     {

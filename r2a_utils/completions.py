@@ -12,6 +12,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from r2a_utils.problems import Problem
 from r2a_utils.traces import Trace
 
 
@@ -95,3 +96,22 @@ def read_completions(path: str | Path) -> list[Completion]:
         ids = {field: tuple(row.pop(field)) for field in ("prompt_ids", "completion_ids")}
         completions.append(Completion(**row, **ids))
     return completions
+
+
+def read_traces(
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, problems: list[Problem]
+) -> list[Trace]:
+    """The finished, well-formed traces of a JSON Lines file, in the order of `problems`.
+
+    A trace's `meta` is that of its problem. Completions of other problems are left out.
+    """
+    place = {problem.id: i for i, problem in enumerate(problems)}
+    completions = [c for c in read_completions(path) if c.problem_id in place]
+    traces = []
+    for completion in sorted(completions, key=lambda c: (place[c.problem_id], c.sample)):
+        try:
+            meta = problems[place[completion.problem_id]].meta
+            traces.append(completion.to_trace(tokenizer, meta))
+        except ValueError:
+            continue  # unfinished or malformed: the funnel of stage 1 counts it
+    return traces

@@ -108,7 +108,8 @@ def batches(
     """Batches of (token ids, targets), each `[rows, length]` of one of `LENGTHS`, one per step.
 
     Texts are padded on the right; a causal model never sees the padding, and no loss is taken there
-    or on the prompt. Step by step the stream is the same for the same seed.
+    or on the prompt. The few texts longer than the longest are left out. Step by step the stream is
+    the same for the same seed.
     """
     rng = random.Random(seed)
     waiting: dict[int, list] = {length: [] for length in LENGTHS}
@@ -118,6 +119,8 @@ def batches(
         full = None
         while full is None:
             ids, prompt = write_example(rng, next(problems), tokenizer)
+            if len(ids) > LENGTHS[-1]:
+                continue
             length = next(n for n in LENGTHS if n >= len(ids))
             waiting[length].append((ids, prompt))
             if len(waiting[length]) == TOKENS_PER_STEP // length:

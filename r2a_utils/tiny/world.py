@@ -18,6 +18,7 @@ This file knows words and rules. It knows no tokenizer, no model and no training
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import Iterator
 
@@ -229,6 +230,17 @@ def held_out_problems(n: int, seed: int = 0) -> list[Problem]:
     return list(chosen.values())
 
 
+def contrast_problems(n: int, seed: int = 0) -> list[tuple[Problem, Problem]]:
+    """`n` held-out comparisons of 3 or 4 objects, each with its flipped partner."""
+    rng = random.Random(f"contrast {seed}")
+    pairs: dict[str, tuple[Problem, Problem]] = {}
+    while len(pairs) < n:
+        problem = comparison_problem(rng, rng.randint(2, 3))
+        if is_held_out(problem):
+            pairs[problem.id] = (problem, flipped(problem))
+    return list(pairs.values())
+
+
 # --- texts ---------------------------------------------------------------------------------------
 
 
@@ -366,8 +378,12 @@ def prefers_long_answer(problem: Problem, rng: random.Random) -> bool:
 
 
 def write_text(problem: Problem, condition: str) -> str:
-    """The completion that the world's own writer gives to a problem, the same one every time."""
-    rng = random.Random(f"{problem.id} {condition}")
+    """The completion that the world's own writer gives to a problem, the same one every time.
+
+    A comparison and its flipped partner get the same wording.
+    """
+    content = {name: value for name, value in problem.meta.items() if name != "end"}
+    rng = random.Random(f"{json.dumps(content, sort_keys=True)} {condition}")
     if condition == "without_reasoning":
         return write_answer(problem, rng, long=False)
     answer = write_answer(problem, rng, prefers_long_answer(problem, rng))
