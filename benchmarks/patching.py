@@ -97,7 +97,7 @@ def spread(first: int, last: int, n: int) -> list[int]:
 
 
 def make_pair(model: ReasoningModel, tokens: int) -> ContrastPair:
-    """Random tokens; the runs differ from the first patched position on, so that every cell runs."""
+    """Random tokens that differ from the first patched position on, so that every cell runs."""
     clean = np.random.default_rng(0).integers(0, model.vocab_size, tokens)
     corrupted = clean.copy()
     corrupted[max(1, tokens - LAST_TOKENS) :] += 1

@@ -23,7 +23,8 @@ HEAD_COMPONENTS = ("z", "q", "k", "v")
 class Recording:
     """One plain forward pass over one sequence, kept for replaying.
 
-    `activations[component][layer]` is [position, width]; `keys[layer]` and `values[layer]` are
+    `activations[component][layer]` is [position, width], "resid" with one entry more: what the
+    final norm reads; `keys[layer]` and `values[layer]` are
     [kv_head, position, head_dim] as the attention uses them (after the rotary embedding); `logits`
     is [len(read), vocabulary], float32, at the positions `read`.
     """

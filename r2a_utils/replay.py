@@ -1,44 +1,46 @@
 """Replay a recorded forward pass from the first place that an intervention can change (engine 2).
 
 An intervention at layer l and position p leaves every position before p and every layer below l as
-they were.  So one plain pass is *recorded* (the input of every layer, its keys and values, whatever
+they were. So one plain pass is *recorded* (the input of every layer, its keys and values, whatever
 component is asked for), and each *branch*, a set of edits and cut attention edges, recomputes only
-the positions from its own first position on, and only the layers from its own first layer on.
+the positions from its own first position on, and only the layers from its own first layer on. All
+branches share one nnsight trace, packed as `packing.py` describes. Branches may also be continued
+beyond the recording's end, by greedy decoding.
 
-All branches share one nnsight trace.  Their tokens lie packed in one sequence without padding, so
-that every linear map of the model runs once a layer over all of them; branches join the pack at
-their own first layer, and the attention of a branch sees the recorded keys of its prefix and its
-own suffix.  This file knows how a decoder layer is wired in transformers; `patching.py` and
-`interventions.py` know what to ask of it.
+With `tracing.py` this is the only file that opens nnsight traces or knows how a decoder layer is
+wired in transformers; `patching.py` and `interventions.py` know what to ask of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import nnsight
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 from tqdm.auto import tqdm
 from transformers import AttentionInterface
 from transformers.cache_utils import DynamicCache
 
-from r2a_utils.branches import COMPONENTS, Branch, Edit, Recording, check_branch
+from r2a_utils.branches import COMPONENTS, Branch, Recording, check_branch
 from r2a_utils.models import ReasoningModel
+from r2a_utils.packing import Pack, Rows, write
 from r2a_utils.tracing import Architecture, architecture
+
+# Tokens recomputed together on a CPU: larger matrices run no faster and need more memory.
+CPU_TOKENS = 4096
 
 
 def record(
     model: ReasoningModel,
     token_ids: Sequence[int],
-    components: Sequence[str] = ("resid",),
+    components: Sequence[str] = (),
     read: Sequence[int] = (-1,),
 ) -> Recording:
-    """Run `token_ids` once and keep what replaying needs, besides the named components.
+    """Run `token_ids` once and keep what replaying needs, and the named components.
 
-    The residual stream is always kept.  `read` are the positions whose logits are kept.
+    `read` are the positions whose logits are kept. Raises ValueError for a model with a sliding
+    window shorter than the sequence, whose keys are not all kept.
     """
     n = len(token_ids)
     read = tuple(range(n)[i] for i in read)
@@ -51,7 +53,13 @@ def record(
         for layer in range(model.n_layers):
             for name in names:
                 kept[name].append(_read(places, layer, name)[0].clone())
+        kept["resid"].append(places.final_norm.input[0].clone())
         logits = nnsight.save(model.lm.output.logits)
+    if any(layer.keys.shape[2] < n for layer in cache.layers):
+        raise ValueError(
+            f"{model.name} attends to a sliding window shorter than the {n} tokens; only full "
+            "causal attention is replayed: take a shorter sequence"
+        )
     return Recording(
         token_ids=tuple(int(i) for i in token_ids),
         read=read,
@@ -70,22 +78,26 @@ def replay(
     *,
     max_tokens: int | None = None,
 ) -> torch.Tensor:
-    """Logits of every branch at the recording's `read` positions, reduced chunk by chunk.
+    """Logits of every branch at the recording's `read` positions, reduced pack by pack.
 
     `reduce` takes float32 logits [branch, read, vocabulary] and returns a tensor whose first
-    dimension is the branch; the results come back in the order of `branches`.  `max_tokens` bounds
-    the tokens recomputed together (default: by free memory).  Out of memory halves it and goes on.
+    dimension is the branch; the results come back in the order of `branches`. `max_tokens` bounds
+    the tokens recomputed together (default: by free memory). Out of memory halves it and goes on;
+    MemoryError says when even one branch does not fit.
     """
     n = len(recording.token_ids)
     for branch in branches:
         check_branch(branch, recording)
     order = sorted(range(len(branches)), key=lambda i: (branches[i].position, branches[i].layer))
-    budget = max_tokens or _token_budget(model, n)
+    budget = max_tokens or _token_budget(model, recording)
+    # Reading a branch costs memory too: its logits, as many tokens' worth of activations.
+    reading = len(recording.read) * 2 * model.vocab_size // _activations(model)
+    costs = [n - branch.position + reading for branch in branches]
     results: list[torch.Tensor | None] = [None] * len(branches)
     done = 0
     with tqdm(total=len(branches), desc="replay", unit="branch", disable=None, leave=False) as bar:
         while done < len(order):
-            chunk = _take(order[done:], branches, n, budget)
+            chunk = _take(order[done:], costs, budget)
             try:
                 reduced = _replay_pack(model, recording, [branches[i] for i in chunk], reduce)
             except (RuntimeError, MemoryError) as error:
@@ -97,7 +109,7 @@ def replay(
                         f"one branch of {n - position} positions after a prefix of {position} does "
                         "not fit in memory: use a shorter trace, a smaller dtype or a larger device"
                     ) from error
-                budget = sum(n - branches[i].position for i in chunk) // 2
+                budget = sum(costs[i] for i in chunk) // 2
                 torch.cuda.empty_cache()  # does nothing where there is no GPU
                 continue
             for i, row in zip(chunk, reduced, strict=True):
@@ -107,135 +119,116 @@ def replay(
     return torch.stack(results)
 
 
-def _take(order: list[int], branches: Sequence[Branch], n: int, budget: int) -> list[int]:
-    """The next branches whose suffixes fit in `budget` tokens, at least one."""
-    chunk, tokens = [], 0
+def continue_greedily(
+    model: ReasoningModel,
+    recording: Recording,
+    branches: Sequence[Branch | None],
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """What the model writes after the recording under each branch, without the end token.
+
+    The edits of "z" and the cuts of a branch lie beyond the recording's end, at the positions where
+    they are to act; None continues as the model is. The recording must have read its last position,
+    from which the first new token comes: no branch can change that one. The recorded keys are
+    shared by all rows and never copied.
+    """
+    last = len(recording.token_ids) - 1
+    if recording.read[-1] != last:
+        raise ValueError("the recording must have read its last position to be continued")
+    for branch in branches:
+        if branch is not None and branch.position <= last:
+            raise ValueError(f"a branch acts at {branch.position}, inside the {last + 1} tokens")
+        if branch is not None and any(edit.component != "z" for edit in branch.edits):
+            raise ValueError("only edits of z can be continued")
+    places, end = architecture(model), model.tokenizer.eos_token_id
+    written: list[list[int]] = [[int(recording.logits[-1].argmax())] for _ in branches]
+    rows = Rows(recording, branches)
+    with _attention(model.hf, "r2a_continue"), torch.no_grad():
+        for position in range(last + 1, last + max_new_tokens):
+            if all(row[-1] == end for row in written):
+                break
+            # Rows that have ended go on beside the others; what they write is not kept.
+            ids = torch.tensor([[row[-1]] for row in written], device=model.device)
+            options = {"position_ids": torch.full_like(ids, position), "use_cache": False}
+            with model.lm.trace(ids, **options, r2a_rows=rows):
+                for layer in range(model.n_layers):
+                    edits = rows.edits(layer, position)
+                    if edits:
+                        z = places.out_projections[layer].input
+                        for row, edit in edits:
+                            write(z[row], 0, edit)
+                logits = nnsight.save(model.lm.output.logits)
+            for row, token in zip(written, logits[:, -1].argmax(-1).tolist(), strict=True):
+                row.append(end if row[-1] == end else token)
+    return [row[: row.index(end)] if end in row else row for row in written]
+
+
+def _replay_pack(model, recording, branches, reduce) -> torch.Tensor:
+    """Recompute one pack of branches, sorted by position and layer, in one trace."""
+    places, pack = architecture(model), Pack.of(recording, branches, model.device)
+    first, n = pack.groups[0].position, len(recording.token_ids)
+    # The trace needs some tokens to begin with; only their rotary embeddings are used.
+    ids = torch.tensor([recording.token_ids[first:]], device=model.device)
+    at = torch.arange(first, n, device=model.device)[None]
+    options = {"position_ids": at, "use_cache": False}
+    with _attention(model.hf, "r2a_replay"), torch.no_grad(), model.lm.trace(ids, **options):
+        for index, layer in enumerate(places.layers):
+            if index < pack.first_layer:
+                layer.skip(layer.input)
+                continue
+            (old, *_), named = layer.inputs
+            old = old[0] if index > pack.first_layer else old[0, :0]
+            tokens, positions, edits = pack.join(index, old)
+            cos, sin = named["position_embeddings"]
+            at = positions - first
+            named = named | {
+                "position_ids": positions[None],
+                "position_embeddings": (cos[:, at], sin[:, at]),
+                "r2a_pack": pack,
+            }
+            layer.inputs = ((tokens[None],), named)
+            for name in COMPONENTS[1:]:
+                chosen = [(row, edit) for row, edit in edits if edit.component == name]
+                if chosen:
+                    target = _read(places, index, name)[0]
+                    for row, edit in chosen:
+                        write(target, row, edit)
+        rows = pack.rows(recording.read)
+        places.final_norm.input = places.final_norm.input[:, rows]
+        logits = nnsight.save(model.lm.output.logits)
+    return reduce(logits[0].float().unflatten(0, (len(branches), len(recording.read))))
+
+
+def _take(order: list[int], costs: list[int], budget: int) -> list[int]:
+    """The next branches whose costs fit in the budget, at least one."""
+    chunk, spent = [], 0
     for i in order:
-        tokens += n - branches[i].position
-        if chunk and tokens > budget:
+        spent += costs[i]
+        if chunk and spent > budget:
             break
         chunk.append(i)
     return chunk
 
 
-def _token_budget(model, n: int) -> int:
-    """Tokens recomputed together: half of the free GPU memory, or a few thousand on a CPU.
+def _activations(model: ReasoningModel) -> int:
+    """Numbers held for one token at the widest moment of a layer: the MLP's, and the residuals."""
+    return 3 * model.hf.config.intermediate_size + 8 * model.hidden_size
 
-    Per token the widest moment of a layer holds the MLP's three inner vectors and a handful of
-    residual-sized ones; per branch the expanded keys and values of one layer are added, counted
-    here as if each token were a branch of its own 16 tokens, which errs on the small side.
-    """
+
+def _token_budget(model: ReasoningModel, recording: Recording) -> int:
+    """Tokens recomputed together: half of the free GPU memory, or a few thousand on a CPU."""
     if model.device.type != "cuda":
-        return 4096  # beyond this, measured on two cores, larger matrices gain nothing
-    config = model.hf.config
-    width = 3 * config.intermediate_size + 8 * config.hidden_size
-    width += 2 * n * model.n_kv_heads * model.head_dim // 16
+        return CPU_TOKENS
+    # Keys and values are copied once a branch; a branch is taken to have at least 16 tokens.
+    copied = 2 * len(recording.token_ids) * model.n_kv_heads * model.head_dim // 16
     free, _ = torch.cuda.mem_get_info(model.device)
-    return max(n, int(0.5 * free) // (width * model.dtype.itemsize))
+    return int(0.5 * free) // ((_activations(model) + copied) * model.dtype.itemsize)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
     # The CPU's allocator raises a plain RuntimeError with these words.
     known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
     return known or "not enough memory" in str(error)
-
-
-@dataclass(frozen=True, eq=False)
-class _Group:
-    """Branches of a pack that start at the same position, ordered by their first layer."""
-
-    position: int
-    branches: list[Branch]
-    mask: torch.Tensor  # [suffix, position + suffix], True where the query may look
-
-    def joined(self, layer: int) -> list[Branch]:
-        return [branch for branch in self.branches if branch.layer <= layer]
-
-
-def _replay_pack(model, recording, branches, reduce) -> torch.Tensor:
-    """Recompute one pack of branches, sorted by position and layer, in one trace."""
-    n = len(recording.token_ids)
-    places, groups = architecture(model), []
-    for position in dict.fromkeys(branch.position for branch in branches):
-        visible = torch.ones(n - position, n, dtype=torch.bool, device=model.device).tril(position)
-        members = [branch for branch in branches if branch.position == position]
-        groups.append(_Group(position, members, visible))
-    first, lowest = groups[0].position, min(branch.layer for branch in branches)
-    ids = torch.tensor([recording.token_ids[first:]], device=model.device)
-    positions = torch.arange(first, n, device=model.device)[None]
-    # Offsets of the `read` rows in the finished pack, branch by branch.
-    read = torch.tensor(recording.read, device=model.device)
-    starts, offset = [], 0
-    for group in groups:
-        for _ in group.branches:
-            starts.append(offset - group.position + read)
-            offset += n - group.position
-    read_rows = torch.cat(starts)
-
-    options = {"position_ids": positions, "use_cache": False}
-    with _attention(model.hf, "r2a_replay"), torch.no_grad(), model.lm.trace(ids, **options):
-        for index, layer in enumerate(places.layers):
-            if index < lowest:
-                layer.skip(layer.input)
-                continue
-            args, kwargs = layer.inputs
-            old = args[0][0] if index > lowest else args[0][0, :0]
-            pack, rows, found = _join(recording, groups, index, old)
-            cos, sin = kwargs["position_embeddings"]
-            layer.inputs = (
-                (pack[None],),
-                {
-                    **kwargs,
-                    "position_ids": positions[:, rows - first],
-                    "position_embeddings": (cos[:, rows - first], sin[:, rows - first]),
-                    "r2a_pack": (recording, groups),
-                },
-            )
-            for name in COMPONENTS[1:]:
-                edits = [(at, e) for at, e in found if e.component == name]
-                if edits:
-                    target = _read(places, index, name)[0]
-                    for at, edit in edits:
-                        _write(target, at, edit)
-        places.final_norm.input = places.final_norm.input[:, read_rows]
-        logits = nnsight.save(model.lm.output.logits)
-    return reduce(logits[0].float().unflatten(0, (len(branches), len(recording.read))))
-
-
-def _join(recording, groups, layer, old):
-    """Put the branches that begin at `layer` into the pack.
-
-    Returns the new pack [tokens, hidden], each token's position, and the edits of this layer with
-    the row of the pack at which each begins.
-    """
-    n = len(recording.token_ids)
-    parts, rows, found, taken, offset = [], [], [], 0, 0
-    for group in groups:
-        length = n - group.position
-        for branch in group.joined(layer):
-            if branch.layer == layer:
-                parts.append(recording.activations["resid"][layer][group.position :].to(old.device))
-            else:
-                parts.append(old[taken : taken + length])
-                taken += length
-            for edit in branch.edits:
-                if edit.layer == layer:
-                    found.append((offset + edit.position - group.position, edit))
-            rows.append(torch.arange(group.position, n, device=old.device))
-            offset += length
-    pack = torch.cat(parts)
-    for at, edit in found:
-        if edit.component == "resid":
-            _write(pack, at, edit)
-    return pack, torch.cat(rows), found
-
-
-def _write(target: torch.Tensor, at: int, edit: Edit) -> None:
-    columns = slice(None)
-    if edit.head is not None:
-        width = edit.value.shape[-1]
-        columns = slice(edit.head * width, (edit.head + 1) * width)
-    target[at : at + len(edit.value), columns] = edit.value.to(target)
 
 
 def _read(places: Architecture, layer: int, component: str) -> torch.Tensor:
@@ -252,7 +245,8 @@ def _read(places: Architecture, layer: int, component: str) -> torch.Tensor:
 
 
 @contextmanager
-def _attention(module, name: str) -> Iterator[None]:
+def _attention(module: torch.nn.Module, name: str) -> Iterator[None]:
+    """Let the model's attention modules call the function registered under `name`."""
     before = module.config._attn_implementation
     module.set_attn_implementation(name)
     try:
@@ -262,59 +256,13 @@ def _attention(module, name: str) -> Iterator[None]:
 
 
 def _packed_attention(module, query, key, value, attention_mask, scaling, r2a_pack, **options):
-    """Attention of packed branches over their recorded prefix and their own suffix.
-
-    `query` is [1, head, tokens, head_dim].  The query heads that share a key/value head are folded
-    into the query positions, so that keys and values are never repeated.
-    """
-    recording, groups = r2a_pack
-    layer, n = module.layer_idx, len(recording.token_ids)
-    window = options.get("sliding_window")
-    if window is not None and window < n:
-        raise ValueError(
-            f"layer {layer} attends to a sliding window of {window} tokens, and the sequence has "
-            f"{n}: only full causal attention is replayed; take a shorter sequence"
-        )
-    kv_heads, width = key.shape[1], key.shape[3]
-    shared = query.shape[1] // kv_heads
-    outputs, start = [], 0
-    for group in groups:
-        members = group.joined(layer)
-        count, length = len(members), n - group.position
-        if not count:
-            continue
-        here = slice(start, start + count * length)
-        start = here.stop
-        q = query[0, :, here].unflatten(1, (count, length)).unflatten(0, (kv_heads, shared))
-        q = q.permute(2, 0, 1, 3, 4).reshape(count, kv_heads, shared * length, width)
-        k = _after_prefix(recording.keys[layer], key[0, :, here], group.position, count)
-        v = _after_prefix(recording.values[layer], value[0, :, here], group.position, count)
-        mask = _visible(group, members, layer, kv_heads, shared)
-        out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
-        out = out.unflatten(2, (shared, length)).permute(0, 3, 1, 2, 4)
-        outputs.append(out.reshape(count * length, kv_heads * shared, width))
-    return torch.cat(outputs)[None], None
+    attended = r2a_pack.attend(module.layer_idx, query[0], key[0], value[0], scaling)
+    return attended[None], None
 
 
-def _after_prefix(prefix, suffix, position, count):
-    """[kv_head, tokens, head_dim] of `count` branches, each after the shared prefix."""
-    suffix = suffix.unflatten(1, (count, -1)).transpose(0, 1)
-    return torch.cat([prefix[None, :, :position].expand(count, -1, -1, -1), suffix], dim=2)
-
-
-def _visible(group: _Group, members: list[Branch], layer: int, kv_heads: int, shared: int):
-    """Attention mask [branch or 1, kv_head or 1, shared * suffix, keys] of a group in one layer."""
-    if not any(cut.layer == layer for branch in members for cut in branch.cuts):
-        return group.mask.repeat(shared, 1)[None, None]
-    mask = group.mask.expand(len(members), kv_heads * shared, -1, -1).clone()
-    for row, branch in enumerate(members):
-        for cut in branch.cuts:
-            if cut.layer == layer:
-                queries = [query - group.position for query in cut.queries]
-                heads = range(kv_heads * shared) if cut.heads is None else cut.heads
-                for head in heads:
-                    mask[row, head, queries, cut.keys.start : cut.keys.stop] = False
-    return mask.unflatten(1, (kv_heads, shared)).flatten(2, 3)
+def _continued_attention(module, query, key, value, attention_mask, scaling, r2a_rows, **options):
+    return r2a_rows.attend(module.layer_idx, query, key, value, scaling), None
 
 
 AttentionInterface.register("r2a_replay", _packed_attention)
+AttentionInterface.register("r2a_continue", _continued_attention)

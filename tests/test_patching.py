@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from r2a_utils import packing, patching
 from r2a_utils import replay as replay_module
 from r2a_utils.branches import COMPONENTS, HEAD_COMPONENTS, Branch, Edit
 from r2a_utils.controls import control_metrics
@@ -254,7 +255,7 @@ def test_out_of_memory_in_the_model_s_forward_is_recognised(llama, monkeypatch):
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(replay_module, "scaled_dot_product_attention", full)
+    monkeypatch.setattr(packing, "scaled_dot_product_attention", full)
     with pytest.raises(MemoryError, match=r"one branch of .* does not fit"):
         patch_grid(llama, make_pair(llama))
 
@@ -481,7 +482,6 @@ def test_a_same_answer_donor_must_lead_to_the_receiver_s_answer(llama):
 
 
 def test_matched_noise_is_as_long_as_the_difference_and_repeats(llama, monkeypatch):
-    from r2a_utils import patching
 
     pair, lengths, plain = make_pair(llama), [], patching.replay
 
@@ -504,7 +504,6 @@ def test_matched_noise_is_as_long_as_the_difference_and_repeats(llama, monkeypat
 
 
 def test_a_wrong_position_is_calm_and_gets_the_right_vector(llama, monkeypatch):
-    from r2a_utils import patching
 
     pair, edits, plain = make_pair(llama), [], patching.replay
 
