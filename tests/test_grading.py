@@ -147,9 +147,8 @@ def test_grading_works_outside_the_main_thread():
 
 
 def test_a_comparison_that_hangs_is_wrong_and_the_next_one_is_graded(monkeypatch):
-    assert grade_math("2/4", "1/2")  # the process is up: what follows times the comparison alone
     monkeypatch.setattr(grading, "COMPARISON_LIMIT_S", 0.2)
-    with pytest.warns(UserWarning, match=r"counted as wrong.*no result after 0.2 s"):
+    with pytest.warns(UserWarning, match=r"counted as wrong.*no result in 0.2 s of computing"):
         assert not grade_math("9^{9^{9^9}}", "7^{7^{7^7}}")
     monkeypatch.undo()
     assert grade_math("3/9", "1/3")
@@ -177,7 +176,7 @@ def test_a_worker_that_dies_is_an_error_and_not_a_grade(monkeypatch, tmp_path):
     worker = grading._Worker()
     monkeypatch.setattr(grading, "WORKER_SCRIPT", script)
     with pytest.raises(RuntimeError, match="ended with code 3"):
-        worker.ask(["1", "2"])
+        worker.ask("1", "2")
 
 
 @dataclass(frozen=True)
