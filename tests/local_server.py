@@ -1,0 +1,47 @@
+"""A real HTTP server on this machine whose replies a test decides."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+# What a test's reply may be: a body for status 200, or (status, body), or (status, body, headers).
+Reply = dict | str | tuple
+
+
+@contextmanager
+def serve(reply: Callable[[str, dict, dict], Reply]) -> Iterator[str]:
+    """Serve POSTs with `reply(path, body, headers)`; yields the URL that ends in /v1."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            answer = reply(self.path, body, dict(self.headers))
+            status, content, headers = (*answer, {})[:3] if isinstance(answer, tuple) else (
+                200, answer, {},
+            )  # fmt: skip
+            data = (content if isinstance(content, str) else json.dumps(content)).encode()
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(data)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
