@@ -102,8 +102,3 @@ def check_branch(branch: Branch, recording: Recording) -> None:
             raise ValueError("a cut takes every key from a query: leave at least one visible")
         if cut.queries.stop > n or cut.queries.start < 0:
             raise ValueError(f"a cut of queries {cut.queries} runs outside the {n} tokens")
-    if branch.position > min(recording.read):
-        raise ValueError(
-            f"a branch from position {branch.position} cannot change the logits at position "
-            f"{min(recording.read)}, which comes before it"
-        )

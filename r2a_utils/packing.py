@@ -18,6 +18,11 @@ from torch.nn.functional import scaled_dot_product_attention
 from r2a_utils.branches import Branch, Edit, Recording
 
 
+def start_of(recording: Recording, branch: Branch) -> int:
+    """From where a branch is recomputed: all that is read lies in it, changed or not."""
+    return min(branch.position, *recording.read)
+
+
 @dataclass(frozen=True, eq=False)
 class Group:
     """Branches of a pack that start at the same position, ordered by their first layer."""
@@ -40,12 +45,14 @@ class Pack:
 
     @classmethod
     def of(cls, recording: Recording, branches: Sequence[Branch], device: torch.device) -> Pack:
-        """Pack branches that are sorted by position and then by layer."""
-        n, groups = len(recording.token_ids), []
-        for position in dict.fromkeys(branch.position for branch in branches):
+        """Pack branches that are sorted by where they start and then by layer."""
+        n, members = len(recording.token_ids), {}
+        for branch in branches:
+            members.setdefault(start_of(recording, branch), []).append(branch)
+        groups = []
+        for position, group in members.items():
             mask = torch.ones(n - position, n, dtype=torch.bool, device=device).tril(position)
-            members = [branch for branch in branches if branch.position == position]
-            groups.append(Group(position, members, mask))
+            groups.append(Group(position, group, mask))
         return cls(recording, groups)
 
     @property

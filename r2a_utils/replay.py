@@ -24,7 +24,7 @@ from transformers.cache_utils import DynamicCache
 
 from r2a_utils.branches import COMPONENTS, Branch, Recording, check_branch
 from r2a_utils.models import ReasoningModel
-from r2a_utils.packing import Pack, Rows, write
+from r2a_utils.packing import Pack, Rows, start_of, write
 from r2a_utils.tracing import Architecture, architecture
 
 # Tokens recomputed together on a CPU: larger matrices run no faster and need more memory.
@@ -88,11 +88,12 @@ def replay(
     n = len(recording.token_ids)
     for branch in branches:
         check_branch(branch, recording)
-    order = sorted(range(len(branches)), key=lambda i: (branches[i].position, branches[i].layer))
+    starts = [start_of(recording, branch) for branch in branches]
+    order = sorted(range(len(branches)), key=lambda i: (starts[i], branches[i].layer))
     budget = max_tokens or _token_budget(model, recording)
     # Reading a branch costs memory too: its logits, as many tokens' worth of activations.
     reading = len(recording.read) * 2 * model.vocab_size // _activations(model)
-    costs = [n - branch.position + reading for branch in branches]
+    costs = [n - start + reading for start in starts]
     results: list[torch.Tensor | None] = [None] * len(branches)
     done = 0
     with tqdm(total=len(branches), desc="replay", unit="branch", disable=None, leave=False) as bar:
@@ -104,7 +105,7 @@ def replay(
                 if not _is_out_of_memory(error):
                     raise
                 if len(chunk) == 1:
-                    position = branches[chunk[0]].position
+                    position = starts[chunk[0]]
                     raise MemoryError(
                         f"one branch of {n - position} positions after a prefix of {position} does "
                         "not fit in memory: use a shorter trace, a smaller dtype or a larger device"

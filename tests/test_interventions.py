@@ -1,0 +1,357 @@
+"""Knockout and ablation against full forwards of plain transformers; free generation; baselines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from r2a_utils.baselines import random_head_sets, random_spans
+from r2a_utils.interventions import (
+    Ablation,
+    Knockout,
+    answer_z,
+    knockout,
+    knockout_heads,
+    knockout_profile,
+    measure,
+    regenerate,
+)
+from r2a_utils.models import random_model
+from r2a_utils.pairs import answer_span
+from r2a_utils.tiny.vocabulary import train_tokenizer
+from r2a_utils.traces import Trace, encode, token_texts
+
+SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.25,
+}
+FAMILIES = {"llama": {"head_dim": 12}, "qwen2": {}, "qwen3": {"head_dim": 12}}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    text = "Okay, so 3 plus 4 is 7. Wait, let me check. The final answer is \\boxed{lamp} or stone."
+    return train_tokenizer([text])
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def model(request, tokenizer):
+    shape = SHAPE | FAMILIES[request.param] | {"vocab_size": len(tokenizer)}
+    return random_model(request.param, tokenizer, seed=1, **shape)
+
+
+@pytest.fixture(scope="module")
+def llama(tokenizer):
+    shape = SHAPE | FAMILIES["llama"] | {"vocab_size": len(tokenizer)}
+    return random_model("llama", tokenizer, seed=2, **shape)
+
+
+def write(
+    tokenizer, reasoning="3 plus 4 is 7. Wait, 8.", answer="So the answer is \\boxed{lamp}"
+) -> Trace:
+    text = f"{tokenizer.bos_token}Which one?<think>\n{reasoning}\n</think>{answer}."
+    return Trace.from_text(text, tokenizer, problem_id="a")
+
+
+@pytest.fixture(scope="module")
+def trace(tokenizer):
+    return write(tokenizer)
+
+
+def run_plainly(model, ids, cuts=(), ablated=()):
+    """Logits [position, vocabulary] of transformers alone, eager attention.
+
+    `cuts` are (layer, head, queries, keys), `ablated` (layer, head, queries, value [head_dim]).
+    """
+    n, handles = len(ids), []
+
+    def mask_of(layer):
+        mask = torch.full((n, n), -torch.inf).triu(1).repeat(1, model.n_heads, 1, 1)
+        for at, head, queries, keys in cuts:
+            if at == layer:
+                mask[0, head, queries, keys] = -torch.inf
+        return mask
+
+    def replace_z(layer):
+        def hook(module, args):
+            z = args[0].clone()
+            for at, head, queries, value in ablated:
+                if at == layer:
+                    z[0, queries, head * model.head_dim : (head + 1) * model.head_dim] = value
+            return (z,)
+
+        return hook
+
+    for layer, block in enumerate(model.hf.model.layers):
+        mask = mask_of(layer)
+        handles += [
+            block.self_attn.register_forward_pre_hook(
+                lambda m, args, kwargs, mask=mask: (args, kwargs | {"attention_mask": mask}),
+                with_kwargs=True,
+            ),
+            block.self_attn.o_proj.register_forward_pre_hook(replace_z(layer)),
+        ]
+    model.hf.set_attn_implementation("eager")
+    try:
+        with torch.no_grad():
+            return model.hf(torch.tensor([list(ids)]), use_cache=False).logits[0]
+    finally:
+        model.hf.set_attn_implementation("sdpa")
+        for handle in handles:
+            handle.remove()
+
+
+def log_probability(logits, ids, scored) -> float:
+    rows = logits.log_softmax(-1)
+    return sum(float(rows[i - 1, ids[i]]) for i in range(scored.start, scored.stop))
+
+
+def segment_cuts(trace, heads, queries="answer", keys="reasoning"):
+    return [(layer, head, trace.segments[queries], trace.segments[keys]) for layer, head in heads]
+
+
+def test_knockout_equals_a_full_forward_with_the_edges_masked(model, trace):
+    scored = answer_span(trace)
+    plain = log_probability(run_plainly(model, trace.token_ids), trace.token_ids, scored)
+    cases = {
+        (1,): Knockout(layers=(1,)),
+        (0, 2): Knockout(layers=(0, 2)),
+        (0, 1, 2): Knockout(),
+        ((1, 2), (1, 3), (2, 0)): Knockout(heads=((1, 2), (1, 3), (2, 0))),
+    }
+    frame = measure(model, trace, list(cases.values()))
+    for row, which in zip(frame.itertuples(), cases, strict=True):
+        heads = which if isinstance(which[0], tuple) else [(i, h) for i in which for h in range(4)]
+        logits = run_plainly(model, trace.token_ids, segment_cuts(trace, heads))
+        assert row.before == pytest.approx(plain, abs=1e-4)
+        assert row.after == pytest.approx(
+            log_probability(logits, trace.token_ids, scored), abs=1e-4
+        )
+        assert row.change == pytest.approx(row.after - row.before)
+    assert frame["change"].abs().min() > 1e-3
+
+
+def test_edges_may_be_any_two_places(model, trace):
+    scored, ids = answer_span(trace), trace.token_ids
+    span = slice(5, 9)
+    for edges in (("answer", "prompt"), ("end_think", "reasoning"), ("answer", span)):
+        queries, keys = (trace.segments[e] if isinstance(e, str) else e for e in edges)
+        cuts = [(layer, head, queries, keys) for layer in range(3) for head in range(4)]
+        expected = log_probability(run_plainly(model, ids, cuts), ids, scored)
+        assert knockout(model, trace, edges)["after"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_whole_answer_can_be_scored_though_its_first_token_cannot_change(model, trace):
+    scored, ids = trace.segments["answer"], trace.token_ids
+    heads = [(layer, head) for layer in range(3) for head in range(4)]
+    expected = log_probability(run_plainly(model, ids, segment_cuts(trace, heads)), ids, scored)
+    assert knockout(model, trace, scored=scored)["after"] == pytest.approx(expected, abs=1e-4)
+    first = slice(scored.start, scored.start + 1)
+    with pytest.raises(ValueError, match="behind what is scored"):
+        knockout(model, trace, scored=first)
+
+
+def test_a_knockout_of_edges_that_cannot_be_does_nothing(model, trace):
+    # The reasoning lies before the answer: causal attention has no such edges to cut.
+    assert knockout(model, trace, ("reasoning", "answer"))["change"] == pytest.approx(0, abs=1e-4)
+
+
+def test_the_profile_slides_a_window_over_the_layers(model, trace):
+    alone = knockout_profile(model, trace, width=1)
+    wide = knockout_profile(model, trace, width=3)
+    assert alone["layer"].tolist() == [0, 1, 2]
+    for layer in range(3):
+        expected = knockout(model, trace, layers=[layer])["after"]
+        assert alone["after"][layer] == pytest.approx(expected, abs=1e-4)
+    assert wide["after"][0] == pytest.approx(
+        knockout(model, trace, layers=[0, 1])["after"], abs=1e-4
+    )
+    assert wide["after"][1] == pytest.approx(knockout(model, trace)["after"], abs=1e-4)
+    with pytest.raises(ValueError, match="window of 4"):
+        knockout_profile(model, trace, width=4)
+
+
+def test_every_single_head_is_knocked_out(model, trace):
+    grid = knockout_heads(model, trace)
+    assert dict(grid.sizes) == {"layer": 3, "head": 4}
+    for layer, head in ((0, 0), (1, 3), (2, 1)):
+        expected = knockout(model, trace, heads=[(layer, head)])["change"]
+        assert float(grid.sel(layer=layer, head=head)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_ablation_equals_a_full_forward_with_z_replaced(model, trace, tokenizer):
+    scored, ids, heads = answer_span(trace), trace.token_ids, ((0, 1), (2, 3))
+    others = [write(tokenizer, "8 is 4."), write(tokenizer, answer="It is \\boxed{stone}")]
+    pool = answer_z(model, others)
+    assert [len(layer) for layer in pool] == [
+        sum(t.segments["answer"].stop - t.segments["answer"].start for t in others)
+    ] * 3
+    frame = measure(model, trace, [Ablation(heads), Ablation(heads, "mean")], pool=pool)
+    for i, method in enumerate(("zero", "mean")):
+        ablated = []
+        for layer, head in heads:
+            mean = pool[layer][:, head * model.head_dim : (head + 1) * model.head_dim].mean(0)
+            value = mean if method == "mean" else torch.zeros(model.head_dim)
+            ablated.append((layer, head, trace.segments["answer"], value))
+        expected = log_probability(run_plainly(model, ids, ablated=ablated), ids, scored)
+        assert frame["after"][i] == pytest.approx(expected, abs=1e-4)
+    assert frame["change"].abs().min() > 1e-3
+
+
+def test_the_pool_holds_z_of_the_answer_s_tokens(llama, trace):
+    seen = []
+    hook = llama.hf.model.layers[1].self_attn.o_proj.register_forward_pre_hook(
+        lambda m, args: seen.append(args[0][0])
+    )
+    run_plainly(llama, trace.token_ids)
+    hook.remove()
+    torch.testing.assert_close(
+        answer_z(llama, [trace])[1], seen[0][trace.segments["answer"]], atol=1e-5, rtol=0
+    )
+
+
+def test_resampled_vectors_are_whole_tokens_of_the_pool(llama, trace):
+    # A pool of one token leaves nothing to draw: resampling is then the mean.
+    pool = [layer[:1] for layer in answer_z(llama, [trace])]
+    one = measure(
+        llama, trace, [Ablation(((1, 0),), "resample"), Ablation(((1, 0),), "mean")], pool=pool
+    )
+    assert one["after"][0] == pytest.approx(one["after"][1], abs=1e-6)
+    pool = answer_z(llama, [trace])
+    again = [
+        measure(llama, trace, [Ablation(((1, 0),), "resample")], pool=pool, seed=s)
+        for s in (3, 3, 4)
+    ]
+    assert again[0].equals(again[1]) and not again[0].equals(again[2])
+
+
+def test_flips_are_ranks_that_leave_the_top(llama, trace):
+    ids = list(trace.token_ids)
+    scored = answer_span(trace)
+    ids[scored.start] = int(run_plainly(llama, ids)[scored.start - 1].argmax())
+    first = slice(scored.start, scored.start + 1)
+    written = Trace.from_ids(ids, llama.tokenizer)
+    frame = measure(
+        llama,
+        written,
+        [Knockout(heads=((i, h),)) for i in range(3) for h in range(4)] + [Knockout()],
+        scored=first,
+    )
+    for row in frame.itertuples():
+        assert row.flip == (row.rank > 0)
+    assert 0 < frame["flip"].sum() < len(frame)
+    assert measure(llama, trace, [Knockout()], scored=scored)["flip"].tolist() == [False]
+
+
+def test_regenerated_answers_equal_a_loop_of_full_forwards(model, trace):
+    start, steps = trace.segments["answer"].start, 6
+    keys = trace.segments["reasoning"]
+    interventions = [Ablation(((0, 1), (2, 3))), Knockout(), Knockout(heads=((1, 0), (2, 2)))]
+    frame = regenerate(model, trace, interventions, max_new_tokens=steps)
+    behind = slice(start, None)
+    plain = [
+        {"ablated": [(i, h, behind, torch.zeros(model.head_dim)) for i, h in ((0, 1), (2, 3))]},
+        {"cuts": [(i, h, behind, keys) for i in range(3) for h in range(4)]},
+        {"cuts": [(i, h, behind, keys) for i, h in ((1, 0), (2, 2))]},
+    ]
+    texts = []
+    for options in plain:
+        ids = list(trace.token_ids[:start])
+        while len(ids) < start + steps and (
+            len(ids) == start or ids[-1] != model.tokenizer.eos_token_id
+        ):
+            ids.append(int(run_plainly(model, ids, **options)[-1].argmax()))
+        written = [i for i in ids[start:] if i != model.tokenizer.eos_token_id]
+        texts.append("".join(token_texts(written, model.tokenizer)))
+    assert frame["text"].tolist() == texts
+
+
+def scripted(model, script: dict[int, int]):
+    """A model that writes token b after token a, whatever the rest: no attention, no MLP."""
+    for block in model.hf.model.layers:
+        block.self_attn.o_proj.weight.data.zero_()
+        block.mlp.down_proj.weight.data.zero_()
+    model.hf.model.embed_tokens.weight.data.zero_()
+    model.hf.lm_head.weight.data.zero_()
+    for column, (token, following) in enumerate(script.items()):
+        model.hf.model.embed_tokens.weight.data[token, column] = 1.0
+        model.hf.lm_head.weight.data[following, column] = 1.0
+    return model
+
+
+def test_what_is_regenerated_is_read_to_the_end_token(tokenizer, trace):
+    shape = SHAPE | FAMILIES["llama"] | {"vocab_size": len(tokenizer), "tie_word_embeddings": False}
+    chain = [trace.token_ids[trace.segments["answer"].start - 1], *encode(tokenizer, "\\boxed{8}")]
+    chain.append(tokenizer.eos_token_id)
+    assert len(set(chain)) == len(chain)
+    model = scripted(random_model("llama", tokenizer, seed=0, **shape), dict(pairwise(chain)))
+    frame = regenerate(model, trace, [Knockout(), Ablation(((0, 0),))], max_new_tokens=20)
+    assert frame["text"].tolist() == ["\\boxed{8}"] * 2
+    assert frame["answer"].tolist() == ["8", "8"] and (frame["unaltered"] == "8").all()
+    assert not frame["flip"].any() and not frame["lost"].any()
+    cut_off = regenerate(model, trace, [Knockout()], max_new_tokens=2)
+    assert cut_off["answer"].isna().all() and not cut_off["lost"].any()
+
+
+def test_small_batches_give_the_same_effects(model, trace):
+    changes = [Knockout(layers=(i,)) for i in range(3)] + [Ablation(((1, 1),))]
+    apart = measure(model, trace, changes, max_tokens=1)
+    np.testing.assert_allclose(apart["after"], measure(model, trace, changes)["after"], atol=1e-4)
+
+
+def test_what_cannot_be_is_refused(llama, trace):
+    with pytest.raises(ValueError, match="unknown segment 'thoughts'"):
+        knockout(llama, trace, ("answer", "thoughts"))
+    with pytest.raises(ValueError, match=r"no head \(1, 4\)"):
+        knockout(llama, trace, heads=[(1, 4)])
+    with pytest.raises(ValueError, match="not both"):
+        knockout(llama, trace, layers=[1], heads=[(1, 1)])
+    with pytest.raises(ValueError, match="layer 3 is out of range"):
+        knockout(llama, trace, layers=[3])
+    with pytest.raises(ValueError, match="leave at least one visible"):
+        knockout(llama, trace, ("answer", slice(0, len(trace))))
+    with pytest.raises(ValueError, match="no token slice"):
+        knockout(llama, trace, ("answer", slice(3, 1000)))
+    with pytest.raises(ValueError, match="needs a pool"):
+        measure(llama, trace, [Ablation(((0, 0),), "mean")])
+    with pytest.raises(ValueError, match="unknown ablation"):
+        Ablation(((0, 0),), "half")
+    with pytest.raises(ValueError, match="at least one head"):
+        Ablation(())
+    with pytest.raises(ValueError, match="inside the"):
+        regenerate(llama, trace, [Knockout("end_think")], max_new_tokens=3)
+
+
+def test_random_heads_are_matched_by_layer_and_are_others_where_there_are_others():
+    heads = [(0, 1), (0, 2), (3, 0)]
+    sets = random_head_sets(heads, n_heads=4, n_sets=60, seed=1)
+    assert len(sets) == 60
+    for drawn in sets:
+        assert Counter(layer for layer, _ in drawn) == {0: 2, 3: 1}
+        assert not set(drawn) & set(heads)
+    assert len({tuple(sorted(drawn)) for drawn in sets}) == 3  # (0, 0) and (0, 3); one of three
+    assert sets == random_head_sets(heads, n_heads=4, n_sets=60, seed=1)
+    crowded = random_head_sets([(0, 0), (0, 1), (0, 2)], n_heads=4, n_sets=20)
+    assert all((0, 3) in drawn and len(set(drawn)) == 3 for drawn in crowded)
+    with pytest.raises(ValueError, match="whole layers"):
+        random_head_sets([(0, 0), (0, 1)], n_heads=2)
+
+
+def test_random_spans_are_as_long_and_avoid_the_span(trace):
+    stop, avoid = trace.segments["answer"].start, slice(4, 9)
+    spans = random_spans(trace, 3, 40, seed=2, avoid=avoid)
+    for span in spans:
+        assert span.stop - span.start == 3 and span.start >= 1 and span.stop <= stop
+        assert not set(range(span.start, span.stop)) & set(range(4, 9))
+    assert len({span.start for span in spans}) > 5
+    with pytest.raises(ValueError, match="no span of"):
+        random_spans(trace, stop, 1)
