@@ -26,7 +26,7 @@ class Recording:
     `activations[component][layer]` is [position, width], "resid" with one entry more: what the
     final norm reads; `keys[layer]` and `values[layer]` are
     [kv_head, position, head_dim] as the attention uses them (after the rotary embedding); `logits`
-    is [len(read), vocabulary], float32, at the positions `read`.
+    is [len(read), vocabulary], in float32 or finer, at the positions `read`.
     """
 
     token_ids: tuple[int, ...]
@@ -35,6 +35,20 @@ class Recording:
     activations: dict[str, list[torch.Tensor]]
     keys: list[torch.Tensor]
     values: list[torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class LiveRun:
+    """One plain forward pass with its autograd graph, where gradients are enabled.
+
+    `nodes[component][layer]` is [1, position, width]; for q and k, after the rotary embedding, and
+    v it is [1, head, position, head_dim], for z [1, position, head, head_dim]. `scales[layer]`
+    multiplies q · k; `logits` is [position, vocabulary].
+    """
+
+    nodes: dict[str, list[torch.Tensor]]
+    scales: list[float]
+    logits: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)

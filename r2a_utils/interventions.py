@@ -105,7 +105,7 @@ def measure(
         lambda logits: answer_scores(logits, answer),
         max_tokens=max_tokens,
     )[:, 0]
-    frame = pd.DataFrame({"before": float(before[0]), "after": after[:, 0].double().numpy()})
+    frame = pd.DataFrame({"before": float(before[0]), "after": after[:, 0].numpy()})
     frame["change"] = frame["after"] - frame["before"]
     frame["rank"] = after[:, 1].long().numpy()
     frame["flip"] = (frame["rank"] > 0) & (float(before[1]) == 0)

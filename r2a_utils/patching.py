@@ -218,7 +218,7 @@ def sweep(
     slice of the component, or everything.
     """
     positions = chosen_positions(pair, positions)
-    layers = _chosen("layer", layers, model.n_layers)
+    layers = chosen_layers(model, layers)
     heads, columns = head_columns(model, runs.component, heads)
     own = runs.receiver.activations[runs.component]
     cells, branches = [], []
@@ -236,7 +236,7 @@ def sweep(
     unchanged = runs.receiver.activations["resid"][layers[0]][first, None]
     branches.append(Branch((Edit("resid", layers[0], first, unchanged),)))
 
-    scores = torch.empty(len(branches), 2, 2)
+    scores = torch.empty(len(branches), 2, 2, dtype=torch.double)
     for extension, recording in runs.receivers.items():
         which = [i for i, answer in enumerate(pair.answers) if answer[:-1] == extension]
         answers = [pair.answers[i] for i in which]
@@ -249,7 +249,7 @@ def sweep(
     if cells:
         table[tuple(torch.tensor(cells).T)] = scores[:-1]
     moved = logit_difference(scores[-1]) - logit_difference(runs.receiver_scores)
-    dataset = _dataset(pair, runs, table.double().numpy(), layers, heads, positions)
+    dataset = _dataset(pair, runs, table.numpy(), layers, heads, positions)
     return dataset.assign_attrs(model=model.name, noise_floor=abs(moved / runs.towards_donor))
 
 
@@ -328,6 +328,11 @@ def chosen_positions(pair: ContrastPair, positions: Sequence[int] | None) -> lis
         if position not in pair.alignment:
             raise ValueError(f"position {position} has no counterpart in the corrupted sequence")
     return chosen
+
+
+def chosen_layers(model: ReasoningModel, layers: Sequence[int] | None) -> list[int]:
+    """The layers as a list, all of them in the model (ValueError otherwise)."""
+    return _chosen("layer", layers, model.n_layers)
 
 
 def head_columns(

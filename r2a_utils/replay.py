@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from transformers import AttentionInterface
 from transformers.cache_utils import DynamicCache
 
-from r2a_utils.branches import COMPONENTS, Branch, Recording, check_branch
+from r2a_utils.branches import COMPONENTS, Branch, LiveRun, Recording, check_branch
 from r2a_utils.models import ReasoningModel
 from r2a_utils.packing import Pack, Rows, start_of, write
 from r2a_utils.tracing import Architecture, architecture
@@ -63,11 +63,35 @@ def record(
     return Recording(
         token_ids=tuple(int(i) for i in token_ids),
         read=read,
-        logits=logits[0].float(),
+        logits=_at_least_float(logits[0]),
         activations=kept,
         keys=[layer.keys[0] for layer in cache.layers],
         values=[layer.values[0] for layer in cache.layers],
     )
+
+
+def run_live(model: ReasoningModel, token_ids: Sequence[int]) -> LiveRun:
+    """Run `token_ids` and keep every component as it is in the graph, for gradients.
+
+    Under `torch.no_grad` the same without a graph. Logits are those of the whole sequence.
+    """
+    places, scales, graph = architecture(model), [], torch.is_grad_enabled()
+    nodes: dict[str, list[torch.Tensor]] = {name: [] for name in COMPONENTS}
+    ids = torch.tensor([list(token_ids)], device=model.device)
+    with model.lm.trace(ids, use_cache=False):
+        # Parameters take no gradient, so the embeddings are where the graph begins.
+        places.embedding.output.requires_grad_(graph)
+        for layer in range(model.n_layers):
+            nodes["resid"].append(_read(places, layer, "resid"))
+            (_, query, key, value, *_), named = places.attend(layer).inputs
+            for name, node in zip("qkv", (query, key, value), strict=True):
+                nodes[name].append(node)
+            scales.append(named["scaling"])
+            nodes["z"].append(places.attend(layer).output[0])
+            for name in ("attn_out", "mlp_out"):
+                nodes[name].append(_read(places, layer, name))
+        logits = nnsight.save(model.lm.output.logits)
+    return LiveRun(nodes, scales, logits[0])
 
 
 def replay(
@@ -80,10 +104,10 @@ def replay(
 ) -> torch.Tensor:
     """Logits of every branch at the recording's `read` positions, reduced pack by pack.
 
-    `reduce` takes float32 logits [branch, read, vocabulary] and returns a tensor whose first
-    dimension is the branch; the results come back in the order of `branches`. `max_tokens` bounds
-    the tokens recomputed together (default: by free memory). Out of memory halves it and goes on;
-    MemoryError says when even one branch does not fit.
+    `reduce` takes logits [branch, read, vocabulary], float32 or finer, and returns a tensor whose
+    first dimension is the branch; the results come back in the order of `branches`. `max_tokens`
+    bounds the tokens recomputed together (default: by free memory). Out of memory halves it and
+    goes on; MemoryError says when even one branch does not fit.
     """
     n = len(recording.token_ids)
     for branch in branches:
@@ -197,7 +221,13 @@ def _replay_pack(model, recording, branches, reduce) -> torch.Tensor:
         rows = pack.rows(recording.read)
         places.final_norm.input = places.final_norm.input[:, rows]
         logits = nnsight.save(model.lm.output.logits)
-    return reduce(logits[0].float().unflatten(0, (len(branches), len(recording.read))))
+    shape = (len(branches), len(recording.read))
+    return reduce(_at_least_float(logits[0]).unflatten(0, shape))
+
+
+def _at_least_float(logits: torch.Tensor) -> torch.Tensor:
+    """Logits in float32, or as they are in float64."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _take(order: list[int], costs: list[int], budget: int) -> list[int]:

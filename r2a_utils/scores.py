@@ -2,7 +2,7 @@
 
 An answer is a tuple of token ids. Its log-probability is the sum over its tokens, each given the
 ones before it. Its rank is the worst rank of its tokens: 0 exactly where greedy decoding writes it.
-Scores are [answer, (log-probability, rank)], on the CPU.
+Scores are [answer, (log-probability, rank)], in double precision, on the CPU.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def answer_scores(logits: torch.Tensor, answers: Answers) -> torch.Tensor:
         log_probability = (chosen[..., 0] - logits.logsumexp(2)).sum(1)
         rank = (logits > chosen).sum(2).amax(1)
         rows.append(torch.stack([log_probability, rank.to(log_probability)], 1))
-    return torch.stack(rows, 1).cpu()
+    return torch.stack(rows, 1).double().cpu()
 
 
 def logit_difference(scores: torch.Tensor) -> float:
     """LD = log p(clean answer) - log p(corrupted answer), in nats; of one token, of the logits."""
-    return float(scores[0, 0].double() - scores[1, 0].double())
+    return float(scores[0, 0] - scores[1, 0])
