@@ -16,8 +16,8 @@
 # **Question.** What exactly is the text in which we look for a way from reasoning to answer?
 #
 # **What you will see.** One problem, answered once after reasoning and once without; the six
-# segments that every later page measures between; the sentences of the reasoning; and the words with
-# which the model turns on itself.
+# segments that every later page measures between; the sentences of the reasoning; and the words
+# with which the model turns on itself.
 #
 # **Before you start.** Nothing but this page. Words such as {term}`segment` and {term}`cue` are
 # explained in the {doc}`glossary </glossary>`.
@@ -39,8 +39,8 @@ max_new_tokens = 512
 # %% [markdown]
 # ## One problem
 #
-# We load the model and take problems in their order. To have something to look at, we take the first
-# one that needs at least four steps and in whose trace the model corrects itself.
+# We load the model and take problems in their order. To have something to look at, we take the
+# first one that needs at least four steps and in whose trace the model corrects itself.
 
 # %%
 import pandas as pd
@@ -77,8 +77,8 @@ print(trace.text)
 # %% [markdown]
 # ## Without reasoning
 #
-# The prompt now already holds a thought that says nothing, and `</think>` behind it. What is left to
-# write is the answer.
+# The prompt now already holds a thought that says nothing, and `</think>` behind it. What is left
+# to write is the answer.
 
 # %%
 bare = collect_completions(model, [problem], "without_reasoning", **options)[0].to_trace(
@@ -91,8 +91,9 @@ print("right answer:", problem.answer)
 # %% [markdown]
 # ## Six segments
 #
-# Every trace falls into the same six pieces. They are found by token and tile the trace, so that the
-# attention that a token pays to them adds up to 1. The final end-of-sentence token is left out.
+# Every trace falls into the same six pieces. They are found by token and tile the trace, so that
+# the attention that a token pays to them adds up to 1. The final end-of-sentence token is left
+# out.
 
 # %%
 plots.trace_anatomy({"with reasoning": trace.segments, "without reasoning": bare.segments})
@@ -116,8 +117,8 @@ plots.coloured_tokens(trace.tokens, [1.0] * len(trace), trace.segments, cues(tra
 # %% [markdown]
 # ## Sentences and cues
 #
-# Two finer units will be needed: the sentences of the reasoning, and the cues, words such as *wait*,
-# *hmm* or *let me check* with which a reasoner turns on what it has just written.
+# Two finer units will be needed: the sentences of the reasoning, and the cues, words such as
+# *wait*, *hmm* or *let me check* with which a reasoner turns on what it has just written.
 
 # %%
 marked = {cue.position: cue.word for cue in cues(trace)}
@@ -153,6 +154,5 @@ run.write_record(
 #
 # One trace is an example, not evidence. Nothing here says that the answer was taken from the
 # reasoning: the two stand one after the other, and that is all. Whether answers get better is the
-# question of {doc}`stage 1 <02_answer_quality>`, where they look that of
-# {doc}`stage 2 <03_segment_attention>`, on what they depend that of
-# {doc}`stage 3 <05_activation_patching>`.
+# question of {doc}`stage 1 <02_answer_quality>`, where they look that of {doc}`stage 2
+# <03_segment_attention>`, on what they depend that of {doc}`stage 3 <05_activation_patching>`.

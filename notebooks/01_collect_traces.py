@@ -13,19 +13,20 @@
 # %% [markdown]
 # # Collecting traces
 #
-# **Question.** What does the model write on the same problems, once with and once without reasoning?
+# **Question.** What does the model write on the same problems, once with and once without
+# reasoning?
 #
-# **What you will see.** How many of the completions end by themselves and are well formed, how long
-# they are, and how often the model turns on itself. All later pages read these traces.
+# **What you will see.** How many of the completions end by themselves and are well formed, how
+# long they are, and how often the model turns on itself. All later pages read these traces.
 #
 # **Before you start.** {doc}`The anatomy of a trace <00_anatomy_of_a_trace>`.
 
 # %% [markdown]
 # ## Parameters
 #
-# `temperature = 0` is greedy decoding; the paper samples at 0.6. `source = "written"` does not let
-# the model write at all but puts texts of the bundled world before it (teacher forcing), for models
-# that cannot solve the problems but can be watched reading.
+# `temperature = 0` is greedy decoding; the paper samples at 0.6. `source = "written"` does not
+# let the model write at all but puts texts of the bundled world before it (teacher forcing), for
+# models that cannot solve the problems but can be watched reading.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
@@ -64,8 +65,8 @@ run.write_table("problems", problems_table(problems))
 # %% [markdown]
 # ## Writing
 #
-# Each completion is kept as soon as it ends. If this notebook is killed, the next run goes on from
-# there; no trace is written twice.
+# Each completion is kept as soon as it ends. If this notebook is killed, the next run goes on
+# from there; no trace is written twice.
 
 # %%
 sampling = Sampling(max_new_tokens, temperature, top_p, seed)
@@ -95,8 +96,8 @@ completions = {
 # %% [markdown]
 # ## What is left after each filter
 #
-# A completion can hit the token limit, or lack one of its parts, or give no answer in a box. The paper
-# leaves such traces out; how many there are belongs beside every figure that does.
+# A completion can hit the token limit, or lack one of its parts, or give no answer in a box. The
+# paper leaves such traces out; how many there are belongs beside every figure that does.
 
 # %%
 answers = pd.concat([grade_completions(completions[c], problems) for c in CONDITIONS])
@@ -132,14 +133,14 @@ run.write_record(
 )
 
 # %% [markdown]
-# Of {{ collection.n }} problems asked with reasoning,
-# {{ collection.well_formed.with_reasoning | percent(1) }} came back finished and well formed, with
-# {{ collection.mean_tokens.with_reasoning | number(0) }} tokens on average; without reasoning it were
-# {{ collection.well_formed.without_reasoning | percent(1) }}, with
-# {{ collection.mean_tokens.without_reasoning | number(0) }} tokens. In
-# {{ collection.with_cues | percent }} of the traces the model turns on itself at least once.
+# Of {{ collection.n }} problems asked with reasoning, {{ collection.well_formed.with_reasoning |
+# percent(1) }} came back finished and well formed, with {{ collection.mean_tokens.with_reasoning
+# | number(0) }} tokens on average; without reasoning it were {{
+# collection.well_formed.without_reasoning | percent(1) }}, with {{
+# collection.mean_tokens.without_reasoning | number(0) }} tokens. In {{ collection.with_cues |
+# percent }} of the traces the model turns on itself at least once.
 #
 # ## What this does not show
 #
-# A cue is a word. Whether a correction follows it, and whether the correction is right, is not counted
-# here.
+# A cue is a word. Whether a correction follows it, and whether the correction is right, is not
+# counted here.

@@ -13,13 +13,14 @@
 # %% [markdown]
 # # Stage 2: where do the answer's tokens look?
 #
-# **Question.** While the model writes its answer, how much of its attention goes to the reasoning?
+# **Question.** While the model writes its answer, how much of its attention goes to the
+# reasoning?
 #
-# **What you will see.** The attention of answer tokens on each of the six segments, with and without
-# reasoning, and where in the model (layer × head) the attention on the reasoning lies.
+# **What you will see.** The attention of answer tokens on each of the six segments, with and
+# without reasoning, and where in the model (layer × head) the attention on the reasoning lies.
 #
-# **Before you start.** {doc}`Stage 1 <02_answer_quality>` found better answers after reasoning. It
-# cannot say whether the answer reads the reasoning.
+# **Before you start.** {doc}`Stage 1 <02_answer_quality>` found better answers after reasoning.
+# It cannot say whether the answer reads the reasoning.
 
 # %% [markdown]
 # ## Parameters
@@ -56,10 +57,10 @@ pd.Series({name: len(found) for name, found in traces.items()}, name="traces")
 # %% [markdown]
 # ## Segment mass
 #
-# The {term}`segment mass` $m(S \to T) = \frac{1}{|S|} \sum_{i \in S} \sum_{j \in T} A_{ij}$ is the mean
-# attention that the tokens of segment $S$ pay to segment $T$. The masses of a head from one segment
-# add up to 1. They are computed exactly, without ever holding a token × token matrix: attention is run
-# once more with the values replaced by the indicator of each segment.
+# The {term}`segment mass` $m(S \to T) = \frac{1}{|S|} \sum_{i \in S} \sum_{j \in T} A_{ij}$ is
+# the mean attention that the tokens of segment $S$ pay to segment $T$. The masses of a head from
+# one segment add up to 1. They are computed exactly, without ever holding a token × token matrix:
+# attention is run once more with the values replaced by the indicator of each segment.
 
 # %%
 mass = {name: segment_mass(model, found, batch_size=batch_size) for name, found in traces.items()}
@@ -80,10 +81,10 @@ answer = {
 plots.six_boxes({plots.CONDITION_LABELS[name]: a.values for name, a in answer.items()})
 
 # %% [markdown]
-# A raw mass is not yet a preference: a longer segment gets more attention even from a head that looks
-# at everything alike. The {term}`uniform null` is the mass that such a head would have, trace by
-# trace; {term}`lift` is mass over null. And much attention rests on BOS, the {term}`attention sink`;
-# the sink-free mass is the share of what is left.
+# A raw mass is not yet a preference: a longer segment gets more attention even from a head that
+# looks at everything alike. The {term}`uniform null` is the mass that such a head would have,
+# trace by trace; {term}`lift` is mass over null. And much attention rests on BOS, the
+# {term}`attention sink`; the sink-free mass is the share of what is left.
 
 # %%
 with_reasoning = mass["with_reasoning"]
@@ -120,17 +121,18 @@ run.write_record(
 )
 
 # %% [markdown]
-# Answer tokens give {{ segment_attention.answer.reasoning | percent(1) }} of their attention to the
-# reasoning, {{ segment_attention.lift_reasoning | number }} times what a uniform head would
-# ({{ segment_attention.uniform_reasoning | percent(1) }}). The single head that reads it most gives
-# {{ segment_attention.largest_head | percent }}; the layer that reads it most, on average over its heads,
-# is layer {{ segment_attention.top_layer }} of 0 to {{ segment_attention.n_layers - 1 }}.
+# Answer tokens give {{ segment_attention.answer.reasoning | percent(1) }} of their attention to
+# the reasoning, {{ segment_attention.lift_reasoning | number }} times what a uniform head would
+# ({{ segment_attention.uniform_reasoning | percent(1) }}). The single head that reads it most
+# gives {{ segment_attention.largest_head | percent }}; the layer that reads it most, on average
+# over its heads, is layer {{ segment_attention.top_layer }} of 0 to {{ segment_attention.n_layers
+# - 1 }}.
 #
 # ## Beside the paper
 #
-# The paper's means over 100 MATH-500 cases for the real distills {cite:p}`zhang2025reasoning`, and this
-# run's model in the last row. The rows differ in model, problems and lengths, so that their order means
-# more than their size.
+# The paper's means over 100 MATH-500 cases for the real distills {cite:p}`zhang2025reasoning`,
+# and this run's model in the last row. The rows differ in model, problems and lengths, so that
+# their order means more than their size.
 
 # %%
 theirs = published()["stage2_mean_segment_mass_answer"]
@@ -142,9 +144,9 @@ compared.round(4)
 # %% [markdown]
 # ## What this does not show
 #
-# - **That what is read is used.** Attention is where information can come from, not what is done with
-#   it. {doc}`Stage 3 <05_activation_patching>` intervenes.
+# - **That what is read is used.** Attention is where information can come from, not what is done
+#   with it. {doc}`Stage 3 <05_activation_patching>` intervenes.
 # - **That the mean tells the story.** A mean over all heads hides the few that specialise;
 #   {doc}`the next page <04_reasoning_focus_heads>` looks for them.
-# - **That masses compare across models.** A long answer looks back at itself, a short one cannot; sinks
-#   differ by family. Lift and sink-free mass lessen this, and do not remove it.
+# - **That masses compare across models.** A long answer looks back at itself, a short one cannot;
+#   sinks differ by family. Lift and sink-free mass lessen this, and do not remove it.

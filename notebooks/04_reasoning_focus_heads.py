@@ -13,13 +13,14 @@
 # %% [markdown]
 # # Stage 2: Reasoning-Focus Heads
 #
-# **Question.** Which heads read the reasoning while the answer is written, and can their ranking be
-# trusted?
+# **Question.** Which heads read the reasoning while the answer is written, and can their ranking
+# be trusted?
 #
-# **What you will see.** The top heads with intervals and controls, where in the model they sit, and
-# maps of the strongest ones on three traces, with the answer's rows and the cues marked.
+# **What you will see.** The top heads with intervals and controls, where in the model they sit,
+# and maps of the strongest ones on three traces, with the answer's rows and the cues marked.
 #
-# **Before you start.** {doc}`Segment attention <03_segment_attention>`: the masses that are ranked here.
+# **Before you start.** {doc}`Segment attention <03_segment_attention>`: the masses that are
+# ranked here.
 
 # %% [markdown]
 # ## Parameters
@@ -52,9 +53,10 @@ traces = read_traces(run.completions_path("with_reasoning"), model.tokenizer, pr
 # %% [markdown]
 # ## The ranking
 #
-# A {term}`Reasoning-Focus Head <RFH>` is a head among the top k by mean attention of the answer on the
-# reasoning. Beside the mass stand its bootstrap interval over traces, its {term}`lift` over a head that
-# looks at everything alike, and in how many resamples of the traces it is among the top k again.
+# A {term}`Reasoning-Focus Head <RFH>` is a head among the top k by mean attention of the answer
+# on the reasoning. Beside the mass stand its bootstrap interval over traces, its {term}`lift`
+# over a head that looks at everything alike, and in how many resamples of the traces it is among
+# the top k again.
 
 # %%
 ranking = heads.rank_heads(mass, k=k, seed=seed)
@@ -74,8 +76,8 @@ heads.ranking_across_lengths(mass, k=k).round(3)
 # %% [markdown]
 # ## Where in the model?
 #
-# The paper finds its heads in the middle layers. Below, the top heads of this model against an even
-# spread over all layers.
+# The paper finds its heads in the middle layers. Below, the top heads of this model against an
+# even spread over all layers.
 
 # %%
 rfhs = list(ranking[["layer", "head"]].itertuples(index=False, name=None))
@@ -89,9 +91,9 @@ plots.head_maps({"answer → reasoning": to_reasoning.values}, {"reasoning-focus
 # %% [markdown]
 # ## What the strongest heads look at
 #
-# The three strongest heads on three traces: the first ones with a long answer, a correction and at
-# least four steps where there are such. A diagonal inside the green box means that the head walks along the
-# reasoning as the answer is written.
+# The three strongest heads on three traces: the first ones with a long answer, a correction and
+# at least four steps where there are such. A diagonal inside the green box means that the head
+# walks along the reasoning as the answer is written.
 
 
 # %%
@@ -119,8 +121,8 @@ panels = [
 plots.attention_maps(panels, [plots.head_name(*head) for head in rfhs[:3]])
 
 # %% [markdown]
-# And one trace as text: each token is shaded by the attention that the answer pays to it, on average
-# over the top heads.
+# And one trace as text: each token is shaded by the attention that the answer pays to it, on
+# average over the top heads.
 
 # %%
 trace = shown[0]
@@ -146,13 +148,13 @@ run.write_record(
 )
 
 # %% [markdown]
-# The strongest head, {{ reasoning_focus_heads.top }}, gives
-# {{ reasoning_focus_heads.top_mass | percent }} of its attention to the reasoning,
-# {{ reasoning_focus_heads.top_lift | number }} times what a uniform head would. Two random halves of
-# the traces rank all heads with a correlation of {{ reasoning_focus_heads.reliability | number }}. Of
-# the top {{ reasoning_focus_heads.k }} of {{ reasoning_focus_heads.n_heads }} heads
-# {{ reasoning_focus_heads.in_middle }} sit in the middle third of the layers, where
-# {{ reasoning_focus_heads.expected_in_middle | number(1) }} would by chance; nearness to the middle
+# The strongest head, {{ reasoning_focus_heads.top }}, gives {{ reasoning_focus_heads.top_mass |
+# percent }} of its attention to the reasoning, {{ reasoning_focus_heads.top_lift | number }}
+# times what a uniform head would. Two random halves of the traces rank all heads with a
+# correlation of {{ reasoning_focus_heads.reliability | number }}. Of the top {{
+# reasoning_focus_heads.k }} of {{ reasoning_focus_heads.n_heads }} heads {{
+# reasoning_focus_heads.in_middle }} sit in the middle third of the layers, where {{
+# reasoning_focus_heads.expected_in_middle | number(1) }} would by chance; nearness to the middle
 # against an even spread: {{ reasoning_focus_heads.p_central | p_value }}.
 #
 # ## Beside the paper
@@ -169,7 +171,7 @@ pd.DataFrame(
 # %% [markdown]
 # ## What this does not show
 #
-# - **That the model needs these heads.** They read the reasoning; whether the answer depends on them is
-#   tested by switching them off, in stage 3.
-# - **That a head does one thing.** The same head may read any text behind it; a list of ten heads is a
-#   cut through a continuous ranking.
+# - **That the model needs these heads.** They read the reasoning; whether the answer depends on
+#   them is tested by switching them off, in stage 3.
+# - **That a head does one thing.** The same head may read any text behind it; a list of ten heads
+#   is a cut through a continuous ranking.

@@ -13,21 +13,21 @@
 # %% [markdown]
 # # Stage 3: does the answer depend on the reasoning?
 #
-# **Question.** If one reasoning token's state is exchanged for that of another trace, does the answer
-# follow?
+# **Question.** If one reasoning token's state is exchanged for that of another trace, does the
+# answer follow?
 #
-# **What you will see.** A {term}`patch grid` for one pair of traces, tokens × layers; the mean over many
-# pairs of the two curves that the paper draws; how often the answer flips; and controls that must show
-# nothing.
+# **What you will see.** A {term}`patch grid` for one pair of traces, tokens × layers; the mean
+# over many pairs of the two curves that the paper draws; how often the answer flips; and controls
+# that must show nothing.
 #
-# **Before you start.** {doc}`Reasoning-Focus Heads <04_reasoning_focus_heads>` showed where the answer
-# looks. Looking is not using.
+# **Before you start.** {doc}`Reasoning-Focus Heads <04_reasoning_focus_heads>` showed where the
+# answer looks. Looking is not using.
 
 # %% [markdown]
 # ## Parameters
 #
-# `source` says where the traces of a pair come from: "model" lets the model write them, "written" puts
-# the bundled world's texts before it (teacher forcing).
+# `source` says where the traces of a pair come from: "model" lets the model write them, "written"
+# puts the bundled world's texts before it (teacher forcing).
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
@@ -57,8 +57,8 @@ model = load_model(model_name)
 # ## Contrast pairs
 #
 # A {term}`contrast pair` is a clean and a corrupted trace that differ in one word of the question
-# ("heaviest", "lightest") and in what follows from it. Nothing is padded: a pair whose traces cannot be
-# aligned token by token is refused and counted.
+# ("heaviest", "lightest") and in what follows from it. Nothing is padded: a pair whose traces
+# cannot be aligned token by token is refused and counted.
 
 # %%
 problems = contrast_problems(n_pairs, seed)
@@ -84,8 +84,8 @@ for clean, corrupted in problems:
         refused.append(str(reason))
 
 # %% [markdown]
-# A pair is kept if the model tells its two sides apart, by a stated rule on the logit differences, and if
-# its conclusion is a single differing token in the reasoning.
+# A pair is kept if the model tells its two sides apart, by a stated rule on the logit
+# differences, and if its conclusion is a single differing token in the reasoning.
 
 # %%
 screened = screen_pairs(model, pairs)
@@ -109,8 +109,9 @@ pd.Series(
 # %% [markdown]
 # ## One pair, every cell
 #
-# The first pair that was kept. A cell says how much of the difference between the two answers comes back
-# when the state of one token, before one layer, is taken from the clean trace: 0 is nothing, 1 is all.
+# The first pair that was kept. A cell says how much of the difference between the two answers
+# comes back when the state of one token, before one layer, is taken from the clean trace: 0 is
+# nothing, 1 is all.
 
 # %%
 pair = kept[0]
@@ -127,9 +128,9 @@ plots.patch_grid(
 # %% [markdown]
 # ## Many pairs, two curves
 #
-# The paper's two positions: the reasoning token whose change flips the answer, and the last token before
-# the answer. The first matters as long as its content has not been read; the last from the layer on where
-# it has been.
+# The paper's two positions: the reasoning token whose change flips the answer, and the last token
+# before the answer. The first matters as long as its content has not been read; the last from the
+# layer on where it has been.
 
 # %%
 names = list(plots.CURVE_COLOURS)
@@ -173,9 +174,9 @@ plots.flips(flip_table)
 # %% [markdown]
 # ## Controls
 #
-# The same two positions with something else in the donor's place. The receiver's own state from a second
-# run must change nothing at all; the right state at a wrong place, and noise of the same size, should do
-# little.
+# The same two positions with something else in the donor's place. The receiver's own state from a
+# second run must change nothing at all; the right state at a wrong place, and noise of the same
+# size, should do little.
 
 # %%
 controls = []
@@ -224,23 +225,23 @@ run.write_record(
 )
 
 # %% [markdown]
-# Over {{ activation_patching.n }} pairs, exchanging the one token that states the conclusion restores
-# {{ activation_patching.flipping_first | number }} of the difference before layer 0 and
-# {{ activation_patching.flipping_last | number }} before the last layer; the last token before the
-# answer goes from {{ activation_patching.last_first | number }} to
-# {{ activation_patching.last_last | number }}.
+# Over {{ activation_patching.n }} pairs, exchanging the one token that states the conclusion
+# restores {{ activation_patching.flipping_first | number }} of the difference before layer 0 and
+# {{ activation_patching.flipping_last | number }} before the last layer; the last token before
+# the answer goes from {{ activation_patching.last_first | number }} to {{
+# activation_patching.last_last | number }}.
 # {% if activation_patching.crossing is not none %}The curves cross before layer
-# {{ activation_patching.crossing }} of 0 to {{ activation_patching.n_layers - 1 }}.{% else %}The curves
-# do not cross.{% endif %} The answer flips in {{ activation_patching.flip_rate | percent }} of the pairs
-# (interval {{ activation_patching.flip_low | percent }} to
-# {{ activation_patching.flip_high | percent }}). The largest mean effect of a control is
-# {{ activation_patching.largest_control | number }}; the receiver's own state changes exactly
-# {{ activation_patching.same_prompt | number(1) }}.
+# {{ activation_patching.crossing }} of 0 to {{ activation_patching.n_layers - 1 }}.{% else %}The
+# curves do not cross.{% endif %} The answer flips in {{ activation_patching.flip_rate | percent
+# }} of the pairs (interval {{ activation_patching.flip_low | percent }} to {{
+# activation_patching.flip_high | percent }}). The largest mean effect of a control is {{
+# activation_patching.largest_control | number }}; the receiver's own state changes exactly {{
+# activation_patching.same_prompt | number(1) }}.
 #
 # ## Beside the paper
 #
-# The mean effect of the answer-flipping token in the early layers of the real distills, for the paper's
-# two probe sentences {cite:p}`zhang2025reasoning`:
+# The mean effect of the answer-flipping token in the early layers of the real distills, for the
+# paper's two probe sentences {cite:p}`zhang2025reasoning`:
 
 # %%
 theirs = published()["stage3_patching"]["mean_early_layer_effect"]
@@ -249,8 +250,8 @@ pd.DataFrame({m: theirs[m] for m in published()["models"]}, index=theirs["column
 # %% [markdown]
 # ## What this does not show
 #
-# - **That reasoning is more than a place to copy from.** A model that only copies the name in the last
-#   sentence shows the same two curves. The next page asks further.
-# - **That other tokens do not matter.** An effect below 1 means that the answer also hangs on others,
-#   the question's word among them, which stays corrupted.
+# - **That reasoning is more than a place to copy from.** A model that only copies the name in the
+#   last sentence shows the same two curves. The next page asks further.
+# - **That other tokens do not matter.** An effect below 1 means that the answer also hangs on
+#   others, the question's word among them, which stays corrupted.
 # - **That real distills behave so.** Pairs of the bundled world are short and clean.

@@ -27,20 +27,12 @@ from r2a_utils.tiny.vocabulary import train_tokenizer
 from r2a_utils.traces import END_THINK, INSTRUCTION, PREFILLED, encode, render_prompt
 
 SEED = 2025
-STEPS = 11_000
+STEPS, COOL_DOWN, HORIZON = 8000, 6000, 11_000
 TOKENS_PER_STEP = 4096
-LENGTHS = (
-    64,
-    96,
-    128,
-    192,
-    256,
-    320,
-    448,
-)  # texts are padded to one of these; one compilation each
+LENGTHS = (64, 96, 128, 192, 256, 320, 448)  # texts are padded to one of these
 PEAK_RATE, WARM_UP, WEIGHT_DECAY = 2.5e-3, 400, 0.05
-# (share of the run, longest arithmetic problem): short problems first.
-CURRICULUM = ((0.10, 3), (0.20, 5), (1.00, world.MAX_STEPS))
+# (until this step, longest arithmetic problem): short problems first.
+CURRICULUM = ((1100, 3), (2200, 5), (STEPS, world.MAX_STEPS))
 RAW_PROMPT_SHARE = 0.3
 EXAMINE_EVERY = 1000
 IGNORED = -100
@@ -114,7 +106,7 @@ def batches(
     rng = random.Random(seed)
     waiting: dict[int, list] = {length: [] for length in LENGTHS}
     for step in range(STEPS):
-        max_steps = next(longest for share, longest in CURRICULUM if step < share * STEPS)
+        max_steps = next(longest for until, longest in CURRICULUM if step < until)
         problems = world.draw_problems(rng, held_out=False, max_steps=max_steps)
         full = None
         while full is None:
@@ -136,11 +128,13 @@ def batches(
 
 
 def rate(step: int) -> float:
-    """Learning rate at a step: linear warm-up, then cosine decay to a hundredth of the peak."""
+    """Learning rate at a step: warm-up, a cosine over `HORIZON`, a linear end from `COOL_DOWN` on."""
     if step < WARM_UP:
         return PEAK_RATE * (step + 1) / WARM_UP
-    progress = (step - WARM_UP) / (STEPS - WARM_UP)
-    return PEAK_RATE * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+    progress = (min(step, COOL_DOWN) - WARM_UP) / (HORIZON - WARM_UP)
+    cosine = PEAK_RATE * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+    left = min(1.0, (STEPS - step) / (STEPS - COOL_DOWN))
+    return cosine * max(left, 0.01)
 
 
 @torch.no_grad()
