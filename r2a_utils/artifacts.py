@@ -9,6 +9,7 @@ A run is a folder, and the stages know each other only through it::
       arrays/          labelled arrays, netCDF
       tables/          tables, Parquet
       records/         small numbers, JSON; the book's prose quotes them
+      figures/         figures that the book's home page shows, PNG
       notebooks/       the executed notebooks
 
 This file knows the layout and the formats. It does not know what the numbers mean, runs nothing,
@@ -110,6 +111,35 @@ class Run:
         path = self._existing("record", name, ".json")
         return json.loads(path.read_text(encoding="utf-8"))
 
+    def record_model(self, model: Any) -> Path:
+        """Keep which model the run looks at, for its manifest: name, revision, weights, device.
+
+        `model` is a ReasoningModel.
+        """
+        device = str(model.device)
+        if device.startswith("cuda"):
+            import torch  # only where a model is on a GPU, so that torch is loaded already
+
+            device = torch.cuda.get_device_name(model.device)
+        record = {
+            "name": model.name,
+            "revision": model.revision,
+            "weights_sha256": model.weights_sha256,
+            "device": device,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "layers": model.n_layers,
+            "heads": model.n_heads,
+        }
+        return self.write_record("model", record)
+
+    def write_figure(self, name: str, figure: Any) -> Path:
+        """Keep a matplotlib figure as PNG, for the pages that stand before the stages."""
+        path = self._path("figures", name, ".png")
+        return write_aside(
+            path,
+            lambda part: figure.savefig(part, format="png", dpi=150, bbox_inches="tight"),
+        )
+
     def records(self) -> dict[str, dict[str, Any]]:
         """All records of the run, by name."""
         return {path.stem: self.read_record(path.stem) for path in self._all("records", ".json")}
@@ -130,7 +160,7 @@ class Run:
         path = self._path(noun + "s", name, suffix)
         if path.exists():
             return path
-        stages = makers(noun, name)
+        stages = makers(noun, name, NOTEBOOKS)
         if stages:
             what_to_do = f"stage {stages[0]} makes it: r2a run --stages {stages[0]}"
         else:
@@ -142,7 +172,7 @@ class Run:
         raise FileNotFoundError(f"{self.folder} has no {noun} {name!r}; {what_to_do}")
 
 
-def makers(noun: str, name: str, notebooks: Path = NOTEBOOKS) -> list[str]:
+def makers(noun: str, name: str, notebooks: Path) -> list[str]:
     """The stages whose notebook writes the artifact `name`; noun is table, array or record."""
     call = re.compile(rf"\.write_{noun}\(\s*[\"']{re.escape(name)}[\"']")
     return [

@@ -34,7 +34,7 @@ _KERNEL_START_SECONDS = 300
 _KERNEL = Config({"KernelManager": {"transport": "ipc"}})
 
 
-class StageFailed(RuntimeError):
+class StageFailed(RuntimeError):  # noqa: N818  a stage fails; this is that event
     """A stage that did not complete; the message names its notebook and cell and what happened."""
 
 

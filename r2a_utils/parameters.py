@@ -37,7 +37,7 @@ SECRET_VALUE = re.compile(r"(hf_|sk-|gh[pousr]_|github_pat_|AKIA)[A-Za-z0-9_-]{1
 
 
 class ParameterError(ValueError):
-    """Parameters that were refused before anything ran; the message lists every reason."""
+    """What was asked for was refused before anything ran; the message lists every reason."""
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,15 @@ from typing import Any
 import jinja2
 
 
+class ProseError(ValueError):
+    """A page that quotes what no record holds; the message names the page."""
+
+
 def render(text: str, page: str, run: Mapping[str, Any], runs: Mapping[str, Any]) -> str:
     """`text` with its quotations filled in; `page` names it in errors.
 
     `run` is the summary (id, title, pages, records, stages) of the run that the page belongs to
-    and `runs` holds those of all runs by id.
+    and `runs` holds those of all runs by id. Raises ProseError.
     """
     try:
         template = _environment().from_string(text)
@@ -30,7 +34,7 @@ def render(text: str, page: str, run: Mapping[str, Any], runs: Mapping[str, Any]
     except jinja2.TemplateError as error:
         line = getattr(error, "lineno", None)
         where = f"{page}, line {line}" if line else page
-        raise ValueError(
+        raise ProseError(
             f"{where}: {error.message}; run {run['id']!r} has the records "
             f"{', '.join(sorted(run['records'])) or '(none)'}"
         ) from error

@@ -55,9 +55,11 @@ class StageResult:
 
 
 def run_folder(run_id: str) -> Path:
-    """The folder of a run id; ValueError if the id cannot name a folder."""
+    """The folder of a run id; ParameterError if the id cannot name a folder."""
     if not _RUN_ID.fullmatch(run_id):
-        raise ValueError(f"{run_id!r} cannot be a run id: use letters, digits, '_', '-' and '.'")
+        raise ParameterError(
+            f"{run_id!r} cannot be a run id: use letters, digits, '_', '-' and '.'"
+        )
     return RUNS / run_id
 
 
@@ -77,8 +79,8 @@ def run_stages(
     `parameters.resolve`). Where `given` is None, the run goes on with the parameters that it was
     started with. `cell_timeout` is in seconds, for each cell; None waits for ever.
 
-    Raises KeyError for an unknown stage and ParameterError for refused parameters, both before
-    anything runs, and StageFailed when a cell fails; stages that finished before it are kept.
+    Raises ParameterError before anything runs, for an unknown stage or refused parameters, and
+    StageFailed when a cell fails; stages that finished before it are kept.
     """
     available = load_stages(notebooks)
     selected = select(available, stages)
@@ -119,6 +121,8 @@ def read_parameters(path: Path) -> dict[str, Any]:
     """A parameter file: names and values, or a mapping of them under a stage's name."""
     try:
         parameters = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ParameterError(f"cannot read the parameter file {path}: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise ParameterError(f"{path} is not YAML: {error}") from error
     if not isinstance(parameters, dict):

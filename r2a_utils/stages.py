@@ -23,8 +23,19 @@ from r2a_utils.parameters import Parameter, ParameterError, declared, nearest
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
-# Numbers may change with these; a new version of any of them makes every stage's result old.
-NUMERIC_PACKAGES = ("nnsight", "numpy", "pandas", "tokenizers", "torch", "transformers", "xarray")
+# Files of the package that modules read; a change in any of them makes every stage's result old,
+_DATA = {".json", ".jinja", ".safetensors"}
+# and so does a new version of any of these.
+NUMERIC_PACKAGES = (
+    "nnsight",
+    "numpy",
+    "pandas",
+    "scipy",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "xarray",
+)
 
 
 @dataclass(frozen=True)
@@ -68,14 +79,14 @@ def load_stage(path: Path) -> Stage:
 
 
 def select(stages: Mapping[str, Stage], asked: Sequence[str] | None) -> list[str]:
-    """The asked-for stages in order, all if None; a stage's number is enough. KeyError if none."""
+    """The asked-for stages in order, all if None; a stage's number is enough."""
     if asked is None:
         return list(stages)
     chosen = set()
     for name in asked:
         matches = [stage for stage in stages if name in (stage, stage[:2], stage[3:])]
         if not matches:
-            raise KeyError(f"there is no stage {name!r}{nearest(name, stages)}")
+            raise ParameterError(f"there is no stage {name!r}{nearest(name, stages)}")
         chosen.update(matches)
     return [stage for stage in stages if stage in chosen]
 
@@ -106,15 +117,16 @@ def source_hash(code: str) -> str:
     sources = [(code, "r2a_utils")]
     while sources:
         text, within = sources.pop()
-        for name in _imports(text, within):
+        for name in _modules(text, within, package):
             path = package.joinpath(*name.split(".")[1:])
             path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
             if name not in found and path.exists():
                 found[name] = path
                 inside = name if path.name == "__init__.py" else name.rpartition(".")[0]
-                sources.append((path.read_text(encoding="utf-8"), inside))
-    data = [path for path in (package / "tiny").rglob("*") if path.is_file()]
-    data = [path for path in data if path.suffix in (".safetensors", ".json", ".jinja")]
+                # The package's own __init__ names every module and needs none of them.
+                if name != "r2a_utils":
+                    sources.append((path.read_text(encoding="utf-8"), inside))
+    data = [path for path in package.rglob("*") if path.suffix in _DATA]
     digest = hashlib.sha256(code.encode())
     for path in sorted([*found.values(), *data]):
         digest.update(str(path.relative_to(ROOT)).encode() + _file_hash(path))
@@ -136,18 +148,23 @@ def _hash_of(path: Path, modified: int, size: int) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
 
 
-def _imports(source: str, within: str) -> set[str]:
-    """The dotted names under r2a_utils that a source may import; it is part of package `within`."""
+def _modules(source: str, within: str, package: Path) -> set[str]:
+    """The dotted names of this package that a source, itself part of `within`, may use."""
     names = set()
     for node in ast.walk(ast.parse(_without_magics(source))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            package = within.split(".")[: 1 - node.level or None] if node.level else []
-            base = ".".join([*package, *filter(None, [node.module])])
+            parents = within.split(".")[: 1 - node.level or None] if node.level else []
+            base = ".".join([*parents, *filter(None, [node.module])])
             names.add(base)
             names.update(f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"\w+\.py", str(node.value)):
+            names.add(f"{within}.{node.value[:-3]}")  # a module that is run as a script
     parts = {name for name in names if name.split(".")[0] == "r2a_utils"}
+    modules = {"r2a_utils." + path.stem for path in package.glob("*.py")} | {"r2a_utils.tiny"}
+    if any(name.count(".") == 1 and name not in modules for name in parts):
+        parts |= modules  # a name that the package itself offers may come from any of them
     # importing a.b.c runs a, a.b and a.b.c
     return {name.rsplit(".", cut)[0] for name in parts for cut in range(name.count(".") + 1)}
 

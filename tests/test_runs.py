@@ -169,7 +169,7 @@ def test_leaving_early_is_not_success(run, tmp_path):
 def test_nothing_runs_when_a_parameter_or_a_stage_is_refused(run, tmp_path):
     with pytest.raises(ParameterError, match="did you mean scale"):
         run(settings={"scal": "2"})
-    with pytest.raises(KeyError, match="there is no stage '07'"):
+    with pytest.raises(ParameterError, match="there is no stage '07'"):
         run(["01", "07"])
     assert not (tmp_path / "trial").exists()
 
@@ -239,7 +239,7 @@ def test_what_needs_a_kernel_is_removed_from_a_page(tmp_path):
 def test_a_run_id_cannot_leave_the_folder_of_runs():
     assert run_folder("default").parts[-2:] == ("runs", "default")
     for run_id in ("../default", "", "a/b", ".hidden"):
-        with pytest.raises(ValueError, match="cannot be a run id"):
+        with pytest.raises(ParameterError, match="cannot be a run id"):
             run_folder(run_id)
 
 

@@ -24,7 +24,7 @@ def test_stages_are_loaded_in_order_and_selected_by_name_number_or_noun(tmp_path
     assert list(loaded) == ["01_first", "02_second", "10_tenth"]
     assert select(loaded, None) == ["01_first", "02_second", "10_tenth"]
     assert select(loaded, ["tenth", "01"]) == ["01_first", "10_tenth"]
-    with pytest.raises(KeyError, match="did you mean 02_second"):
+    with pytest.raises(ParameterError, match="did you mean 02_second"):
         select(loaded, ["02_secnd"])
 
 
@@ -73,6 +73,8 @@ def package(tmp_path, monkeypatch):
         "__init__.py": "",
         "plots.py": "from .style import COLOURS",
         "style.py": "COLOURS = {}",
+        "grading.py": "WORKER = Path(__file__).with_name('worker.py')",
+        "worker.py": "import sys",
         "models.py": "from r2a_utils.tiny import world",
         "tiny/__init__.py": "",
         "tiny/world.py": "from ..style import COLOURS",
@@ -91,6 +93,9 @@ def package(tmp_path, monkeypatch):
         ("from r2a_utils import plots", "models.py", False),
         ("%matplotlib inline\nfrom r2a_utils.models import load", "tiny/world.py", True),
         ("def late():\n    import r2a_utils.models as m", "style.py", True),
+        ("from r2a_utils import plots", "worker.py", False),
+        ("from r2a_utils import load_model", "plots.py", True),
+        ("from r2a_utils.grading import grade", "worker.py", True),
         ("import numpy", "style.py", False),
         ("import numpy", "tiny/model.safetensors", True),
     ],

@@ -1,0 +1,152 @@
+"""The command `r2a`: it reads what was asked for, calls the module that knows, and prints.
+
+No logic lives here. A refused or failed command says why on standard error and exits with 2 or 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from r2a_utils import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 failed, 2 refused before it began."""
+    options = _parser().parse_args(arguments)
+    return options.command(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from r2a_utils.execution import StageFailed
+    from r2a_utils.parameters import ParameterError
+    from r2a_utils.publish import PublishError, declared_runs
+    from r2a_utils.runs import read_parameters, run_folder, run_stages
+
+    try:
+        settings = dict(_name_and_value(text) for text in options.set)
+        folder = run_folder(options.run_id)
+        declared = {run.id: run for run in declared_runs()}.get(options.run_id)
+        given, stages = None, options.stages
+        if declared is not None:
+            given = declared.parameters
+            stages = stages or declared.stages
+        if options.params is not None:
+            given = read_parameters(options.params)
+        results = run_stages(
+            folder, stages, given=given, settings=settings, cell_timeout=options.cell_timeout
+        )
+    except (ParameterError, PublishError) as error:
+        return _complain(error, 2)
+    except StageFailed as error:
+        return _complain(error, 1)
+    print(f"run {options.run_id} in {folder}")
+    for result in results:
+        what = f"{result.seconds:7.1f} s" if result.ran else "unchanged"
+        print(f"  {result.stage:28} {what}")
+    return 0
+
+
+def _book(options: argparse.Namespace) -> int:
+    from r2a_utils.prose import ProseError
+    from r2a_utils.publish import PublishError, publish
+
+    try:
+        first_page, built = publish()
+    except (PublishError, ProseError) as error:
+        return _complain(error, 1)
+    print(f"{'built' if built else 'unchanged'}: {first_page.as_uri()}")
+    return 0
+
+
+def _models(options: argparse.Namespace) -> int:
+    from r2a_utils.registry import REGISTRY, parameter_count, shape_of
+
+    print(f"{'name':42} {'parameters':>10} {'layers':>6} {'heads':>5} {'GB bf16':>8}  about")
+    for name, known in REGISTRY.items():
+        shape = shape_of(name)
+        count = parameter_count(shape)
+        layers, heads = shape["num_hidden_layers"], shape["num_attention_heads"]
+        size = f"{count / 1e9:9.2f}B" if count > 1e8 else f"{count / 1e6:9.2f}M"
+        print(f"{name:42} {size} {layers:6} {heads:5} {2 * count / 1e9:8.2f}  {known.about}")
+    print("\nAny hub id or local folder with weights and a tokenizer works too.")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from r2a_utils.doctor import examine
+
+    healthy = True
+    for check in examine():
+        print(f"{'ok ' if check.ok else 'BAD'}  {check.name:12} {check.found}")
+        if not check.ok:
+            healthy = False
+            print(f"     {'':12} {check.advice}")
+    return 0 if healthy else 1
+
+
+def _lab(options: argparse.Namespace) -> int:
+    from r2a_utils.lab import open_lab
+
+    try:
+        return open_lab(options.arguments)
+    except FileNotFoundError as error:
+        return _complain(error, 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="r2a", description="How reasoning reaches the answer: run the stages, make the book."
+    )
+    parser.add_argument("--version", action="version", version=f"r2a {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the stages whose inputs have changed")
+    run.add_argument(
+        "--stages",
+        type=lambda text: [name for name in text.split(",") if name],
+        metavar="A,B",
+        help="names or numbers, as in 01,03; all if left out",
+    )
+    run.add_argument(
+        "--run-id", default="default", help="the folder under runs/ (default: default)"
+    )
+    run.add_argument("--params", type=Path, metavar="FILE", help="YAML: parameter names and values")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one parameter, for every stage that has it; wins over FILE; may be repeated",
+    )
+    run.add_argument(
+        "--cell-timeout", type=int, metavar="SECONDS", help="give up on a cell after this long"
+    )
+    run.set_defaults(command=_run)
+
+    for name, command, about in (
+        ("book", _book, "build the book from the runs in book/runs.yml"),
+        ("models", _models, "list the models known by name and what they need"),
+        ("doctor", _doctor, "check this machine: versions, devices, memory"),
+    ):
+        commands.add_parser(name, help=about).set_defaults(command=command)
+    lab = commands.add_parser("lab", help="open JupyterLab on copies of the notebooks, in lab/")
+    lab.add_argument("arguments", nargs=argparse.REMAINDER, help="for jupyter lab")
+    lab.set_defaults(command=_lab)
+    return parser
+
+
+def _name_and_value(text: str) -> tuple[str, str]:
+    from r2a_utils.parameters import ParameterError
+
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ParameterError(f"--set takes name=value, not {text!r}")
+    return name.strip(), value
+
+
+def _complain(reason: object, status: int) -> int:
+    print(f"r2a: {reason}", file=sys.stderr)
+    return status

@@ -1,0 +1,109 @@
+"""Is this machine fit for the project, and for which models?
+
+Reads versions, devices and free memory. It loads no model and asks no network.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import psutil
+
+from r2a_utils.registry import BUNDLED, REGISTRY, parameter_count, shape_of
+
+PACKAGES = ("torch", "transformers", "nnsight", "papermill", "jupyter-book", "xarray", "pandas")
+BYTES = {"bfloat16": 2, "float32": 4}
+# Beside its weights a model needs room for the states of the texts it reads. With attention kept
+# linear in their length, half as much again is ample for 8,000 tokens at the registered sizes.
+ROOM = 1.5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: whether it is well, what was found, and what to do where it is not."""
+
+    name: str
+    ok: bool
+    found: str
+    advice: str = ""
+
+
+def examine() -> list[Check]:
+    """All checks, first the machine, then what each registered model would need here."""
+    return [_python(), *_packages(), _bundled(), _memory(), *_gpus(), _browser(), *_models()]
+
+
+def _python() -> Check:
+    found = sys.version.split()[0]
+    return Check("Python", sys.version_info >= (3, 11), found, "Python 3.11 or later is needed")
+
+
+def _packages() -> list[Check]:
+    checks = []
+    for name in PACKAGES:
+        try:
+            checks.append(Check(name, True, version(name)))
+        except PackageNotFoundError:
+            checks.append(Check(name, False, "missing", "make setup"))
+    return checks
+
+
+def _bundled() -> Check:
+    weights = BUNDLED / "model.safetensors"
+    if not weights.is_file():
+        return Check("r2a-tiny", False, "no weights", "make tiny trains it; or clone anew")
+    return Check("r2a-tiny", True, f"bundled, {weights.stat().st_size / 1e6:.1f} MB")
+
+
+def _memory() -> Check:
+    free = psutil.virtual_memory().available / 1e9
+    advice = "the book needs 4 GB free: close something"
+    return Check("memory", free >= 4, f"{free:.1f} GB free", advice)
+
+
+def _gpus() -> list[Check]:
+    checks = []
+    for name, free in _free_gpu_memory():
+        checks.append(Check("GPU", True, f"{name}, {free / 1e9:.1f} GB free"))
+    return checks or [Check("GPU", True, "none; the bundled model and smollm2-135m need none")]
+
+
+def _browser() -> Check:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    return Check("browser", True, found or "no Chromium: the tests of the book in a browser skip")
+
+
+def _models() -> list[Check]:
+    gpus = sum(free for _, free in _free_gpu_memory())
+    memory = psutil.virtual_memory().available
+    checks = []
+    for name in REGISTRY:
+        if name == "r2a-tiny" and not (BUNDLED / "config.json").is_file():
+            continue
+        count = parameter_count(shape_of(name))
+        on_gpu, on_cpu = (ROOM * count * BYTES[dtype] for dtype in ("bfloat16", "float32"))
+        if gpus >= on_gpu:
+            where = "fits on the GPU"
+        elif memory >= on_cpu:
+            where = "fits in memory, on the CPU"
+        else:
+            where = "does not fit here"
+        needs = f"{on_gpu / 1e9:.1f} GB on a GPU, {on_cpu / 1e9:.1f} GB on a CPU"
+        checks.append(Check("model", True, f"{name}: {where} ({needs})"))
+    return checks
+
+
+def _free_gpu_memory() -> list[tuple[str, int]]:
+    """Name and free bytes of each GPU that torch can use."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    return [
+        (torch.cuda.get_device_name(index), torch.cuda.mem_get_info(index)[0])
+        for index in range(torch.cuda.device_count())
+    ]

@@ -1,0 +1,150 @@
+"""The command line says what it did, and why it refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from r2a_utils import cli, doctor, publish, runs
+from r2a_utils.execution import StageFailed
+from r2a_utils.parameters import ParameterError
+from r2a_utils.prose import ProseError
+from r2a_utils.publish import PublishError
+from r2a_utils.registry import REGISTRY
+from r2a_utils.runs import StageResult
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list:
+    """What `r2a run` asked of run_stages, which answers with two stages."""
+    calls = []
+
+    def record(folder, stages, **keywords):
+        calls.append((folder.name, stages, keywords))
+        return [
+            StageResult("01_first", True, 12.34, Path("01_first.ipynb")),
+            StageResult("02_second", False, 5.0, Path("02_second.ipynb")),
+        ]
+
+    monkeypatch.setattr(runs, "run_stages", record)
+    return calls
+
+
+def test_run_passes_on_what_was_asked_and_tells_what_was_done(asked, tmp_path, capsys):
+    file = tmp_path / "small.yml"
+    file.write_text("n_problems: 5")
+    command = "run --stages 01,second --run-id trial --set words=a=b --set k=3 --cell-timeout 60"
+    assert cli.main([*command.split(), "--params", str(file)]) == 0
+    assert asked == [
+        (
+            "trial",
+            ["01", "second"],
+            {
+                "given": {"n_problems": 5},
+                "settings": {"words": "a=b", "k": "3"},
+                "cell_timeout": 60,
+            },
+        )
+    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("run trial in ")
+    assert lines[1].split() == ["01_first", "12.3", "s"]
+    assert lines[2].split() == ["02_second", "unchanged"]
+
+
+def test_a_run_of_the_book_takes_its_parameters_from_runs_yml(asked, monkeypatch):
+    declared = [publish.BookRun("default", "Ours", {"n": 1}, ["01"])]
+    monkeypatch.setattr(publish, "declared_runs", lambda: declared)
+    cli.main(["run"])
+    cli.main(["run", "--stages", "02"])
+    cli.main(["run", "--run-id", "mine"])
+    assert [(name, stages, keywords["given"]) for name, stages, keywords in asked] == [
+        ("default", ["01"], {"n": 1}),
+        ("default", ["02"], {"n": 1}),
+        ("mine", None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--set", "n_problems"], "--set takes name=value, not 'n_problems'"),
+        (["--run-id", "../x"], "cannot be a run id"),
+        (["--params", "nowhere.yml"], "cannot read the parameter file nowhere.yml"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_status_2(asked, capsys, arguments, told):
+    assert cli.main(["run", *arguments]) == 2
+    assert told in capsys.readouterr().err
+    assert asked == []
+
+
+@pytest.mark.parametrize(("error", "status"), [(ParameterError, 2), (StageFailed, 1)])
+def test_a_run_that_fails_says_why(monkeypatch, capsys, error, status):
+    def fail(*arguments, **keywords):
+        raise error("because")
+
+    monkeypatch.setattr(runs, "run_stages", fail)
+    assert cli.main(["run"]) == status
+    assert capsys.readouterr().err == "r2a: because\n"
+
+
+def test_book_tells_where_it_is(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(publish, "publish", lambda: (tmp_path / "index.html", True))
+    assert cli.main(["book"]) == 0
+    assert capsys.readouterr().out == f"built: file://{tmp_path}/index.html\n"
+    monkeypatch.setattr(publish, "publish", lambda: (tmp_path / "index.html", False))
+    cli.main(["book"])
+    assert capsys.readouterr().out.startswith("unchanged: ")
+
+
+@pytest.mark.parametrize("error", [PublishError, ProseError])
+def test_a_book_that_fails_says_why(monkeypatch, capsys, error):
+    def fail():
+        raise error("a run is missing")
+
+    monkeypatch.setattr(publish, "publish", fail)
+    assert cli.main(["book"]) == 1
+    assert capsys.readouterr().err == "r2a: a run is missing\n"
+
+
+def test_models_lists_every_registered_model_with_its_size(capsys):
+    assert cli.main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in REGISTRY:
+        assert sum(line.startswith(name + " ") for line in lines) == 1
+    qwen = next(line for line in lines if "Qwen-7B" in line).split()
+    assert qwen[1:5] == ["7.62B", "28", "28", "15.23"]
+
+
+def test_doctor_is_content_with_the_machine_that_runs_the_tests(capsys):
+    assert cli.main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "torch" in out
+    assert "DeepSeek-R1-Distill-Llama-70B" in out
+
+
+def test_doctor_says_what_to_do(monkeypatch, capsys):
+    monkeypatch.setattr(
+        doctor, "examine", lambda: [doctor.Check("torch", False, "missing", "make setup")]
+    )
+    assert cli.main(["doctor"]) == 1
+    assert capsys.readouterr().out.splitlines()[1].strip() == "make setup"
+
+
+def test_a_model_fits_where_there_is_memory_for_it(monkeypatch):
+    monkeypatch.setattr(doctor, "_free_gpu_memory", lambda: [("a GPU", 24 * 10**9)])
+    found = [check.found for check in doctor.examine() if check.name == "model"]
+    fits = {text.partition(":")[0]: "fits on the GPU" in text for text in found}
+    assert fits["deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"]
+    assert not fits["deepseek-ai/DeepSeek-R1-Distill-Qwen-14B"]
+
+
+def test_the_command_is_installed_and_quick_to_help():
+    command = Path(sys.executable).with_name("r2a")
+    told = subprocess.run([command, "--help"], capture_output=True, text=True, check=True).stdout
+    for name in ("run", "book", "models", "doctor", "lab"):
+        assert f"\n    {name} " in told
+    code = "import sys; from r2a_utils import cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
