@@ -15,7 +15,7 @@ _HOMES = {
     "Trace": "traces",
     "attention_profile": "attention",
     "attention_rows": "attention",
-    "attribution_grid": "patching",
+    "attribution_grid": "attribution",
     "collect_traces": "generation",
     "extract_answer": "grading",
     "grade_math": "grading",

@@ -96,12 +96,10 @@ def plain_ld(model, ids, dropped=None):
     logits = model.hf(torch.tensor([ids])).logits[0, -1]
     for handle in handles:
         handle.remove()
-    (logits[5] - logits[6]).backward()
-    return (
-        float(logits[5] - logits[6]),
-        [node.grad[0] for node in inputs],
-        [n.detach()[0] for n in inputs],
-    )
+    ld = logits[5] - logits[6]
+    ld.backward()
+    gradients = [node.grad[0] for node in inputs]
+    return float(ld.detach()), gradients, [node.detach()[0] for node in inputs]
 
 
 def test_grad_drop_is_the_mean_magnitude_over_detached_layers(far_model):
