@@ -129,11 +129,17 @@ def head_name(layer: int, head: int) -> str:
     return f"L{layer}.H{head}"
 
 
+def plain_tag(piece: str) -> str:
+    """A token's text, with R1's tags in characters that every font has: `<BOS>`, `<User>`."""
+    if not (piece.startswith("<｜") and piece.endswith("｜>")):
+        return piece
+    name = piece[2:-2]
+    return {"begin▁of▁sentence": "<BOS>", "end▁of▁sentence": "<EOS>"}.get(name, f"<{name}>")
+
+
 def show_token(piece: str, longest: int = 14) -> str:
     """A token's text made visible and short: spaces, line breaks and tags drawn."""
-    if piece.startswith("<｜") and piece.endswith("｜>"):
-        return "<EOS>" if piece.startswith("<｜end") else "<BOS>"
-    visible = piece.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·")
+    visible = plain_tag(piece).replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·")
     return visible if len(visible) <= longest else visible[: longest - 1] + "…"
 
 

@@ -98,8 +98,9 @@ def cue_lift(
     reads: for each trace, the attention that each of its tokens receives [token] (for example the
     mean over the answer's rows of the Reasoning-Focus Heads). What follows a cue runs from the cue
     to the end of its sentence. Its mass is compared with windows of the same length in the same
-    reasoning that touch no cue's sentence, weighted by how near they lie (Gaussian, `NEARNESS` of
-    the reasoning wide), so that a taste for late or early text does not pass for a taste for cues.
+    reasoning that touch no cue's sentence, by a line through them that counts the near ones most
+    (Gaussian, `NEARNESS` of the reasoning wide), so that a taste for late or early text does not
+    pass for a taste for cues.
     Columns word ("all cues" first), lift (sum over cues / sum over matched windows), ci_low and
     ci_high (95%, bootstrap over traces), n (cues compared), left_out (no window to compare with).
     """
@@ -153,10 +154,23 @@ def _cues(index: int, trace: Trace, read: np.ndarray):
             ~np.lib.stride_tricks.sliding_window_view(taken[reasoning], width).any(axis=1)
         ]
         masses = totals[free + width] - totals[free]
-        nearness = np.exp(-0.5 * ((free - start) / (NEARNESS * length)) ** 2)
-        weight = nearness.sum()
-        expected = masses @ nearness / weight if weight > 1e-6 else np.nan  # none near enough
+        expected = _expected_at(start, free, masses, NEARNESS * length)
         yield index, word, totals[stop] - totals[start], expected
+
+
+def _expected_at(place: float, places: np.ndarray, masses: np.ndarray, width: float) -> float:
+    """What a smooth course of masses would be at `place`: a local line by weighted least squares,
+    so that a slope is no surprise at the edge of what is known; NaN where nothing is near.
+    """
+    away = places - place
+    weights = np.exp(-0.5 * (away / width) ** 2)
+    if weights.sum() < 1e-6:
+        return np.nan
+    weights /= weights.sum()
+    centre, level = weights @ away, weights @ masses
+    spread = weights @ (away - centre) ** 2
+    slope = weights @ ((away - centre) * (masses - level)) / spread if spread > 0 else 0.0
+    return max(level - slope * centre, 0.0)
 
 
 def preference(

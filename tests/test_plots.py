@@ -388,4 +388,5 @@ def test_a_wrong_input_is_refused_in_words(draw, message):
 def test_show_token_makes_blanks_visible():
     assert plots.show_token(" the\n") == "·the⏎"
     assert plots.show_token("<｜end▁of▁sentence｜>") == "<EOS>"
+    assert plots.show_token("<｜User｜>") == "<User>"
     assert len(plots.show_token("x" * 99)) == 14

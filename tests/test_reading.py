@@ -123,10 +123,9 @@ def test_cue_lift_is_the_planted_factor(cue_trace):
 
 
 def test_reading_more_of_late_text_is_no_cue_lift(cue_trace):
-    """A head that simply reads later text more gets a lift of about 1."""
+    """A head that simply reads later text more, at a steady rate, gets a lift of 1."""
     ramp = np.arange(len(cue_trace), dtype=float)
-    late_hmm = cue_lift([cue_trace] * 2, [ramp] * 2).set_index("word").loc["all cues", "lift"]
-    assert late_hmm == pytest.approx(1.0, abs=0.08)
+    np.testing.assert_allclose(cue_lift([cue_trace] * 2, [ramp] * 2)["lift"], 1.0)
 
 
 def test_cues_without_a_place_to_compare_with_are_counted(tokenizer):
@@ -145,7 +144,7 @@ def test_no_cue_at_all_is_said(random_trace):
 
 
 def test_reads_of_another_length_are_refused(cue_trace):
-    with pytest.raises(ValueError, match="trace cues: .* tokens, but reads"):
+    with pytest.raises(ValueError, match=r"trace cues: \d+ tokens, but reads"):
         cue_lift([cue_trace], [np.ones(3)])
 
 

@@ -1,0 +1,593 @@
+// The views of views.py in a page: no library, no network, no kernel. Several views on a page share
+// the first copy of this script. Every view works by mouse, touch and keyboard alike, says what it
+// shows in a line of text (aria-live), and draws again when its width or the page's theme changes.
+(() => {
+  "use strict";
+  if (window.r2aViews) return;
+
+  // --- data ---------------------------------------------------------------------------------------
+
+  const unpack = (text, Kind) => {
+    const raw = atob(text);
+    const bytes = new Uint8Array(raw.length);
+    for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+    return new Kind(bytes.buffer);
+  };
+
+  // A channel holds the heaviest weights of each row (a row is a token of the answer).
+  const readChannel = (packed) => {
+    const steps = packed.signed ? 127 : 255;
+    const keys = unpack(packed.keys, Uint16Array);
+    const parts = unpack(packed.parts, packed.signed ? Int8Array : Uint8Array);
+    const shares = packed.shares ? unpack(packed.shares, Uint8Array) : null;
+    const { name, signed, first, rows, top, scale } = packed;
+    const each = (row, visit) => {
+      for (let i = row * top; i < (row + 1) * top; i++) {
+        if (parts[i]) visit(keys[i], (parts[i] / steps) * scale[row]);
+      }
+    };
+    return { name, signed, first, rows, each, shares };
+  };
+
+  // What is shown for a chosen token: its own row, or who reads it; for none, the mean of all rows.
+  const weightsFor = (channel, length, chosen) => {
+    const weights = new Float32Array(length);
+    const row = chosen === null ? -1 : chosen - channel.first;
+    if (row >= 0 && row < channel.rows) {
+      channel.each(row, (key, weight) => (weights[key] = weight));
+    } else {
+      for (let r = 0; r < channel.rows; r++) {
+        channel.each(r, (key, weight) => {
+          if (chosen === null) weights[key] += weight / channel.rows;
+          else if (key === chosen) weights[channel.first + r] = weight;
+        });
+      }
+    }
+    return weights;
+  };
+
+  const sumBySentence = (weights, sentences) => {
+    const summed = weights.slice();
+    for (const [start, stop] of sentences) {
+      let sum = 0;
+      for (let i = start; i < stop; i++) sum += weights[i];
+      summed.fill(sum, start, stop);
+    }
+    return summed;
+  };
+
+  // --- small things -------------------------------------------------------------------------------
+
+  const make = (tag, attributes = {}, ...children) => {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (name === "class") element.className = value;
+      else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+      else element.setAttribute(name, value);
+    }
+    element.append(...children);
+    return element;
+  };
+  const percent = (share) => (share < 0.1 ? (100 * share).toFixed(1) : (100 * share).toFixed(0)) + "%";
+  const number = (value) => (Math.abs(value) < 10 ? value.toPrecision(2) : value.toFixed(0));
+  const quoted = (token) => "“" + token.replaceAll("\n", "⏎") + "”";
+  const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+  const css = (root, name) => getComputedStyle(root).getPropertyValue(name).trim();
+  const colourOf = (root, name) => {
+    const text = css(root, name);
+    return text.startsWith("#") ? [1, 3, 5].map((i) => parseInt(text.slice(i, i + 2), 16)) : text.match(/\d+/g).slice(0, 3).map(Number);
+  };
+  // Black or white, whichever stands out more: one of them always has a contrast of 4.5 or more.
+  const inkOn = (colour) => {
+    const [red, green, blue] = colour.map((part) => part / 255).map((part) =>
+      part <= 0.03928 ? part / 12.92 : Math.pow((part + 0.055) / 1.055, 2.4));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000000" : "#ffffff";
+  };
+  const segmentNames = (trace) => trace.segments.flatMap(([name, start, stop]) => Array(stop - start).fill(name));
+
+  const mix = (stops, at) => {
+    const place = clamp(at, 0, 1) * (stops.length - 1);
+    const i = Math.min(Math.floor(place), stops.length - 2);
+    const part = place - i;
+    return "rgb(" + stops[i].map((c, j) => Math.round(c + (stops[i + 1][j] - c) * part)).join(",") + ")";
+  };
+  const VIRIDIS = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141],
+    [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]];
+  const RED_BLUE = [[103, 0, 31], [214, 96, 77], [247, 247, 247], [67, 147, 195], [5, 48, 97]];
+
+  const legend = (root, trace) => make("div", { class: "r2a-legend" }, ...trace.segments.map(([name]) =>
+    make("span", {}, make("i", { style: `background:var(--c-${name})` }), trace.labels[name])));
+
+  // A canvas as wide as its column (or `least` pixels, scrolling), sharp on dense screens.
+  const canvasIn = (parent, label, paint) => {
+    const canvas = make("canvas", { tabindex: "0", role: "img", "aria-label": label });
+    const scroll = make("div", { class: "r2a-scroll" }, canvas);
+    parent.append(scroll);
+    const draw = () => {
+      const width = scroll.clientWidth;
+      if (!width) return;
+      const size = paint.size(width);
+      const dense = window.devicePixelRatio || 1;
+      canvas.width = Math.round(size.width * dense);
+      canvas.height = Math.round(size.height * dense);
+      canvas.style.width = size.width + "px";
+      canvas.style.height = size.height + "px";
+      const pen = canvas.getContext("2d");
+      pen.setTransform(dense, 0, 0, dense, 0, 0);
+      pen.font = "11px system-ui, sans-serif";
+      paint.draw(pen, size);
+    };
+    redraws.add([canvas, draw]);
+    new ResizeObserver(draw).observe(scroll);
+    return { canvas, draw, at: (event) => {
+      const box = canvas.getBoundingClientRect();
+      return [event.clientX - box.left, event.clientY - box.top];
+    } };
+  };
+  const redraws = new Set();
+  const redrawAll = () => {
+    for (const entry of redraws) entry[0].isConnected ? entry[1]() : redraws.delete(entry);
+  };
+  const themes = new MutationObserver(redrawAll);
+  themes.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+  document.addEventListener("DOMContentLoaded", () =>
+    themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] }));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
+
+  const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [1, 0], ArrowDown: [-1, 0] };
+
+  // --- token view ---------------------------------------------------------------------------------
+
+  // The text of a trace, shaded. `reader.onchoose(index or null)` hears of every choice.
+  const tokenText = (root, trace, reader) => {
+    const status = make("output", { class: "r2a-status", "aria-live": "polite" });
+    const text = make("div", { class: "r2a-text", tabindex: "0", role: "group",
+      "aria-label": "Text of the trace. Arrow keys choose a token, Home the first of the answer, Escape none." });
+    const cues = new Map(trace.cues.map(([word, at]) => [at, word]));
+    const starts = new Set(trace.sentences.map(([start]) => start));
+    const spans = [], segments = segmentNames(trace);
+    for (const [name, start, stop] of trace.segments) {
+      const block = make("div");
+      for (let i = start; i < stop; i++) {
+        const span = make("span", { class: "r2a-token", "data-token": i });
+        const piece = trace.tokens[i];
+        for (const part of piece.split(/(\n)/)) {
+          if (part === "\n") span.append(make("span", { class: "r2a-break" }, "⏎"), "\n");
+          else if (part) span.append(part);
+        }
+        if (cues.has(i)) {
+          span.classList.add("r2a-cue");
+          span.title = "cue: " + cues.get(i);
+        }
+        if (starts.has(i) && i > start) span.classList.add("r2a-sentence");
+        spans.push(span);
+        block.append(span);
+      }
+      const tag = stop - start === 1 && name !== "reasoning"; // its text says which
+      text.append(make("section", { class: "r2a-segment" + (tag ? " r2a-tag" : ""), "data-segment": name,
+        style: `border-color:var(--c-${name})` }, ...(tag ? [] : [make("b", {}, trace.labels[name])]), block));
+    }
+    let channel = reader.channels[0], sentences = false, pinned = null, hovered = null, lit = [];
+    const shown = () => (hovered === null ? pinned : hovered);
+
+    const paint = () => {
+      const chosen = shown();
+      let weights = weightsFor(channel, spans.length, chosen);
+      reader.weights = weights;
+      if (sentences) weights = sumBySentence(weights, trace.sentences);
+      let most = 1e-9;
+      // the sink at BOS would leave everything else pale
+      for (let i = trace.segments[0][2]; i < weights.length; i++) most = Math.max(most, Math.abs(weights[i]));
+      for (const i of lit) {
+        spans[i].style.backgroundColor = spans[i].style.color = "";
+        spans[i].classList.remove("r2a-against");
+      }
+      lit = [];
+      const paper = colourOf(root, "background-color");
+      const colours = Object.fromEntries(trace.segments.map(([name]) => [name, colourOf(root, "--c-" + name)]));
+      for (let i = 0; i < weights.length; i++) {
+        const strength = Math.pow(Math.min(1, Math.abs(weights[i]) / most), 0.7);
+        if (strength < 0.04) continue;
+        lit.push(i);
+        spans[i].style.backgroundColor =
+          `color-mix(in srgb, var(--c-${segments[i]}) ${Math.round(100 * strength)}%, transparent)`;
+        spans[i].style.color = inkOn(paper.map((from, j) => from + (colours[segments[i]][j] - from) * strength));
+        if (weights[i] < 0) spans[i].classList.add("r2a-against");
+      }
+      text.querySelector(".r2a-chosen")?.classList.remove("r2a-chosen");
+      if (chosen !== null) spans[chosen].classList.add("r2a-chosen");
+      status.textContent = describe(chosen, reader.weights);
+      reader.onpaint(chosen, reader.weights);
+    };
+
+    const describe = (chosen, weights) => {
+      const heaviest = [...weights.keys()].filter((i) => weights[i]).sort((a, b) =>
+        Math.abs(weights[b]) - Math.abs(weights[a])).slice(0, 4);
+      const say = channel.signed ? number : percent;
+      const list = heaviest.map((i) => `${quoted(trace.tokens[i])} (${trace.labels[segments[i]]}) ${say(weights[i])}`).join(", ");
+      if (chosen === null) return `All tokens of the answer together, ${channel.name}. Most: ${list}.`;
+      const row = chosen - channel.first;
+      if (row < 0 || row >= channel.rows) {
+        return list ? `${quoted(trace.tokens[chosen])} is read by ${list}.`
+          : `${quoted(trace.tokens[chosen])} is among the heaviest reads of no token of the answer.`;
+      }
+      const shares = channel.shares ? "by segment: " + trace.segments.map(([name], s) =>
+        `${trace.labels[name]} ${percent(channel.shares[row * trace.segments.length + s] / 255)}`).join(", ") + ". Most: " : "most: ";
+      return `${quoted(trace.tokens[chosen])}, token ${row + 1} of ${channel.rows} of the answer, ${channel.name}, ${shares}${list}.`;
+    };
+
+    const choose = (index, scroll = false) => {
+      pinned = index;
+      hovered = null;
+      paint();
+      if (scroll && index !== null) {
+        const block = spans[index].closest(".r2a-segment > div");
+        const top = spans[index].offsetTop - block.offsetTop;
+        if (top < block.scrollTop || top > block.scrollTop + block.clientHeight - 24) block.scrollTop = top - block.clientHeight / 2;
+      }
+    };
+    const tokenOf = (event) => {
+      const span = event.target.closest(".r2a-token");
+      return span ? Number(span.dataset.token) : null;
+    };
+    text.addEventListener("pointermove", (event) => {
+      if (event.pointerType !== "mouse") return;
+      const index = tokenOf(event);
+      if (index !== hovered && index !== null) { hovered = index; paint(); }
+    });
+    text.addEventListener("pointerleave", () => { if (hovered !== null) { hovered = null; paint(); } });
+    text.addEventListener("click", (event) => {
+      const index = tokenOf(event);
+      if (index !== null) choose(index === pinned ? null : index);
+    });
+    text.addEventListener("keydown", (event) => {
+      const from = pinned === null ? channel.first - 1 : pinned;
+      const to = { ArrowRight: from + 1, ArrowLeft: from - 1, Home: channel.first,
+        End: channel.first + channel.rows - 1, Escape: null }[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      choose(to === null ? null : clamp(to, 0, spans.length - 1), true);
+    });
+
+    const controls = make("div", { class: "r2a-controls" });
+    if (reader.channels.length > 1) {
+      controls.append(make("label", {}, "Read by", make("select", { onchange: (event) => {
+        channel = reader.channels[event.target.selectedIndex];
+        reader.channel = channel;
+        paint();
+      } }, ...reader.channels.map((c) => make("option", {}, c.name)))));
+    }
+    if (trace.sentences.length) {
+      controls.append(make("label", {}, make("input", { type: "checkbox", onchange: (event) => {
+        sentences = event.target.checked;
+        paint();
+      } }), "whole sentences"));
+    }
+    controls.append(legend(root, trace));
+    reader.channel = channel;
+    root.append(controls);
+    redraws.add([text, paint]);
+    return { text, status, choose, paint };
+  };
+
+  const strip = (root, trace, reader, choose) => {
+    const height = 44, band = 6;
+    const view = canvasIn(root, "How much is read at each place of the trace", {
+      size: (width) => ({ width, height }),
+      draw: (pen, { width }) => {
+        const step = width / trace.tokens.length, weights = reader.weights;
+        let most = 1e-9;
+        for (let i = trace.segments[0][2]; i < weights.length; i++) most = Math.max(most, Math.abs(weights[i]));
+        for (const [name, start, stop] of trace.segments) {
+          pen.fillStyle = css(root, "--c-" + name);
+          pen.fillRect(start * step, height - band, Math.max(1, (stop - start) * step), band);
+          for (let i = start; i < stop; i++) {
+            const tall = Math.min(1, Math.abs(weights[i]) / most) * (height - band - 6);
+            if (tall > 0.3) pen.fillRect(i * step, height - band - 1 - tall, Math.max(1, step), tall);
+          }
+        }
+        pen.fillStyle = css(root, "--ink");
+        for (const [, at] of trace.cues) pen.fillRect(at * step, height - band, 1.5, band);
+        if (reader.chosen !== null) pen.fillRect(reader.chosen * step, 0, Math.max(1.5, step), 4);
+      },
+    });
+    view.canvas.removeAttribute("tabindex");
+    view.canvas.addEventListener("click", (event) => {
+      const [x] = view.at(event);
+      choose(clamp(Math.floor((x / view.canvas.clientWidth) * trace.tokens.length), 0, trace.tokens.length - 1), true);
+    });
+    return view;
+  };
+
+  // Answer rows by all keys; `onrow(token)` when a row is clicked.
+  const attentionMap = (root, parent, trace, current, onrow) => {
+    const band = 6;
+    const view = canvasIn(parent, "Attention map: a row for each token of the answer, a column for each token before it", {
+      size: (width) => {
+        const rows = current().rows;
+        return { width, height: Math.round(rows * clamp(240 / rows, 1, 9)) + band };
+      },
+      draw: (pen, { width, height }) => {
+        const channel = current(), stepX = width / trace.tokens.length, stepY = (height - band) / channel.rows;
+        pen.fillStyle = css(root, "--ink");
+        for (let r = 0; r < channel.rows; r++) {
+          let most = 1e-9;
+          channel.each(r, (key, weight) => { if (key >= trace.segments[0][2]) most = Math.max(most, Math.abs(weight)); });
+          channel.each(r, (key, weight) => {
+            pen.globalAlpha = Math.pow(Math.min(1, Math.abs(weight) / most), 0.7);
+            pen.fillRect(key * stepX, r * stepY, Math.max(1, stepX), Math.max(1, stepY));
+          });
+        }
+        pen.globalAlpha = 1;
+        for (const [name, start, stop] of trace.segments) {
+          pen.fillStyle = css(root, "--c-" + name);
+          pen.fillRect(start * stepX, height - band, Math.max(1, (stop - start) * stepX), band);
+          if (name === "reasoning") {
+            pen.strokeStyle = css(root, "--c-answer");
+            pen.lineWidth = 1.5;
+            pen.strokeRect(start * stepX, 0.75, (stop - start) * stepX, height - band - 1.5);
+          }
+        }
+        pen.strokeStyle = css(root, "--ink");
+        pen.lineWidth = 1;
+        pen.setLineDash([3, 3]);
+        for (const [, at] of trace.cues) {
+          pen.beginPath();
+          pen.moveTo((at + 0.5) * stepX, 0);
+          pen.lineTo((at + 0.5) * stepX, height - band);
+          pen.stroke();
+        }
+        pen.setLineDash([]);
+        view.mark(view.row);
+      },
+    });
+    // The chosen row is framed by an element above the canvas: to draw a long map again takes time.
+    const frame = make("div", { class: "r2a-row", hidden: "" });
+    view.canvas.parentElement.append(frame);
+    view.row = null;
+    view.mark = (row) => {
+      const { rows } = current(), step = (view.canvas.clientHeight - band) / rows;
+      view.row = row !== null && row >= 0 && row < rows ? row : null;
+      frame.hidden = view.row === null;
+      frame.style.top = view.row * step - 2 + "px";
+      frame.style.height = step + 4 + "px";
+    };
+    view.canvas.addEventListener("click", (event) => {
+      const [, y] = view.at(event);
+      const channel = current();
+      onrow(channel.first + clamp(Math.floor((y / (view.canvas.clientHeight - band)) * channel.rows), 0, channel.rows - 1));
+    });
+    view.canvas.addEventListener("keydown", (event) => {
+      const move = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+      if (!move) return;
+      event.preventDefault();
+      const channel = current();
+      onrow(channel.first + clamp((view.row ?? -1) + move, 0, channel.rows - 1));
+    });
+    return view;
+  };
+
+  const tokens = (root, data) => {
+    const { trace } = data;
+    const reader = { channels: data.channels.map(readChannel), weights: new Float32Array(trace.tokens.length), chosen: null };
+    let along = null, map = null, drawn = null;
+    reader.onpaint = (chosen) => {
+      reader.chosen = chosen;
+      along.draw();
+      if (map && drawn !== reader.channel) map.draw();
+      drawn = reader.channel;
+      map?.mark(chosen === null ? null : chosen - reader.channel.first);
+    };
+    if (data.facts.length) {
+      root.append(make("dl", { class: "r2a-facts" }, ...data.facts.map(([name, value]) =>
+        make("div", {}, make("dt", {}, name), " ", make("dd", {}, value)))));
+    }
+    const view = tokenText(root, trace, reader);
+    along = strip(root, trace, reader, view.choose);
+    root.append(view.status, view.text);
+    if (data.map) {
+      const figure = make("figure", {});
+      root.append(figure);
+      map = attentionMap(root, figure, trace, () => reader.channel, (token) => view.choose(token, true));
+      figure.append(make("figcaption", {}, "A row for each token of the answer, a column for each token of the trace, darker where more is read (each row on its own scale). The green frame is the reasoning, dashed lines are cues."));
+    }
+    root.append(make("p", { class: "r2a-help" }, "Point at a token or tap it: the text lights up by what an answer token reads, or by who reads a token of the reasoning. Underlined: cues. ¦ begins a sentence. Keys: ← → Home End, Escape for the whole answer."));
+    view.paint();
+  };
+
+  // --- grids: layers by heads, layers by tokens ------------------------------------------------------
+
+  const grid = (root, parent, label, spec) => {
+    const left = 34;
+    const view = canvasIn(parent, label, {
+      size: (width) => {
+        const cell = clamp((width - left - 2) / spec.columns, spec.least, 56);
+        return { width: Math.max(left + 2 + cell * spec.columns, Math.min(width, left + 60)),
+          height: spec.rows * spec.tall + spec.foot, cell };
+      },
+      draw: (pen, { cell }) => {
+        view.cell = cell;
+        const ink = css(root, "--ink");
+        for (let r = 0; r < spec.rows; r++) {
+          const y = (spec.rows - 1 - r) * spec.tall; // layer 0 lies at the bottom
+          for (let c = 0; c < spec.columns; c++) {
+            pen.fillStyle = spec.colour(r, c);
+            pen.fillRect(left + c * cell, y, cell - (cell > 5 ? 1 : 0), spec.tall - 1);
+            spec.decorate?.(pen, r, c, left + c * cell, y, cell, spec.tall);
+          }
+          if (r % Math.ceil(12 / spec.tall) === 0) {
+            pen.fillStyle = ink;
+            pen.textAlign = "right";
+            pen.textBaseline = "middle";
+            pen.fillText(spec.rowName(r), left - 5, y + spec.tall / 2);
+          }
+        }
+        pen.fillStyle = ink;
+        spec.feet(pen, left, spec.rows * spec.tall, cell);
+        if (view.chosen) {
+          const [r, c] = view.chosen;
+          pen.lineWidth = 3;
+          pen.strokeStyle = "#ffffff";
+          pen.strokeRect(left + c * cell - 1, (spec.rows - 1 - r) * spec.tall - 1, cell + 1, spec.tall + 1);
+          pen.lineWidth = 1.5;
+          pen.strokeStyle = "#000000";
+          pen.strokeRect(left + c * cell - 1, (spec.rows - 1 - r) * spec.tall - 1, cell + 1, spec.tall + 1);
+        }
+      },
+    });
+    view.chosen = null;
+    const choose = (r, c) => {
+      view.chosen = [clamp(r, 0, spec.rows - 1), clamp(c, 0, spec.columns - 1)];
+      view.draw();
+      spec.onchoose(...view.chosen);
+    };
+    view.choose = choose;
+    view.canvas.addEventListener("click", (event) => {
+      const [x, y] = view.at(event);
+      const c = Math.floor((x - left) / view.cell), r = spec.rows - 1 - Math.floor(y / spec.tall);
+      if (c >= 0 && c < spec.columns && r >= 0 && r < spec.rows) choose(r, c);
+    });
+    view.canvas.addEventListener("keydown", (event) => {
+      const move = ARROWS[event.key];
+      if (!move) return;
+      event.preventDefault();
+      const [r, c] = view.chosen ?? [0, -1];
+      choose(r + move[0], c + move[1]);
+      const scroll = view.canvas.parentElement;
+      const x = left + view.chosen[1] * view.cell;
+      if (x < scroll.scrollLeft || x > scroll.scrollLeft + scroll.clientWidth - view.cell) scroll.scrollLeft = x - scroll.clientWidth / 2;
+    });
+    return view;
+  };
+
+  const heads = (root, data) => {
+    const { values, marks, maps, kept } = data;
+    const largest = Math.max(...values.flat());
+    const status = make("output", { class: "r2a-status", "aria-live": "polite" });
+    const area = make("div", { class: "r2a-maps" });
+    const traces = maps.map(({ trace, channels }) => ({ trace, channels: channels.map(readChannel) }));
+    const keptAt = new Map(kept.map(([layer, head], i) => [layer + "." + head, i]));
+    const marked = new Map();
+    for (const [kind, list] of Object.entries(marks)) {
+      for (const [layer, head] of list) {
+        const key = layer + "." + head;
+        marked.set(key, [...(marked.get(key) ?? []), kind]);
+      }
+    }
+    const shapes = {
+      "reasoning-focus head": (pen, x, y, r) => pen.rect(x - r, y - r, 2 * r, 2 * r),
+      "induction head": (pen, x, y, r) => { pen.moveTo(x - r / 2, y - r / 2); pen.lineTo(x + r / 2, y + r / 2); pen.moveTo(x + r / 2, y - r / 2); pen.lineTo(x - r / 2, y + r / 2); },
+      "retrieval head": (pen, x, y, r) => pen.arc(x, y, r * 0.7, 0, 7),
+    };
+    const decorate = (pen, r, c, x, y, wide, tall) => {
+      for (const kind of marked.get(r + "." + c) ?? []) {
+        for (const [width, colour] of [[3.5, "#ffffff"], [1.6, "#111111"]]) {
+          pen.beginPath();
+          shapes[kind](pen, x + wide / 2, y + tall / 2, Math.min(wide, tall) / 2 - 2.5);
+          pen.lineWidth = width;
+          pen.strokeStyle = colour;
+          pen.stroke();
+        }
+      }
+    };
+    const show = (layer, head) => {
+      const key = layer + "." + head, i = keptAt.get(key);
+      const kinds = marked.has(key) ? ", " + marked.get(key).join(" and ") : "";
+      status.textContent = `Head L${layer}.H${head}${kinds}: ${data.quantity} ${percent(values[layer][head])}.` +
+        (i === undefined ? " No maps were kept for this head." : "");
+      area.replaceChildren();
+      if (i === undefined) return;
+      for (const { trace, channels } of traces) {
+        const figure = make("figure", {});
+        area.append(figure);
+        attentionMap(root, figure, trace, () => channels[i], () => {}).canvas.removeAttribute("tabindex");
+        figure.append(make("figcaption", {}, trace.title));
+      }
+    };
+    const bottom = make("div", { class: "r2a-legend" }, "Larger is brighter; layer 0 at the bottom. ",
+      ...Object.keys(marks).map((kind) => make("span", {}, { "reasoning-focus head": "□ ", "induction head": "× ", "retrieval head": "○ " }[kind] + kind)));
+    root.append(bottom);
+    const tall = clamp(Math.floor(260 / values.length), 9, 30);
+    const view = grid(root, root, `Layers by heads: ${data.quantity}. Arrow keys choose a head.`, {
+      rows: values.length, columns: values[0].length, least: 9, tall, foot: 18,
+      colour: (r, c) => mix(VIRIDIS, values[r][c] / largest), decorate,
+      rowName: (r) => "L" + r,
+      feet: (pen, left, y, cell) => {
+        pen.textAlign = "center";
+        pen.textBaseline = "top";
+        const every = Math.ceil(22 / cell);
+        for (let c = 0; c < values[0].length; c += every) pen.fillText("H" + c, left + (c + 0.5) * cell, y + 3);
+      },
+      onchoose: show,
+    });
+    root.append(status);
+    if (traces.length) root.append(legend(root, traces[0].trace));
+    root.append(area, make("p", { class: "r2a-help" }, "Click a head or use the arrow keys: its attention on the example traces appears below, a row for each token of the answer."));
+    view.choose(...data.start);
+  };
+
+  const patch = (root, data) => {
+    const { effect, probability, before, answers, clean, corrupted, layers, flip } = data;
+    const bound = Math.max(1, ...effect.flat().map(Math.abs));
+    const status = make("output", { class: "r2a-status", "aria-live": "polite" });
+    const bars = make("div", { class: "r2a-bars" });
+    const context = make("div", { class: "r2a-context" });
+    const differs = clean.map((token, i) => token !== corrupted[i]);
+    const name = (token) => { const t = token.replaceAll("\n", "⏎").replaceAll(" ", "·"); return t.length > 12 ? t.slice(0, 11) + "…" : t; };
+    const label = (c) => differs[c] ? `${name(clean[c])}←${name(corrupted[c])}` : name(clean[c]);
+    const longest = Math.max(...clean.map((_, c) => label(c).length));
+    const receiver = data.direction === "denoising" ? corrupted : clean;
+    const show = (r, c) => {
+      const [donor, own] = data.direction === "denoising" ? [clean[c], corrupted[c]] : [corrupted[c], clean[c]];
+      const change = donor === own ? `the state of ${quoted(donor)}, token ${data.positions[c]}, is taken from the other run`
+        : `${quoted(own)}, token ${data.positions[c]}, gets the state of ${quoted(donor)}`;
+      status.textContent = `Before layer ${layers[r]}, ${change}: ${effect[r][c].toFixed(2)} of the logit difference comes over` +
+        (flip[r][c] ? ", and the answer flips." : "; the answer does not flip.");
+      bars.replaceChildren(...answers.flatMap((answer, a) => {
+        const after = probability[r][c][a];
+        return [make("span", {}, `P(${quoted(answer)})`),
+          make("span", { class: "r2a-bar" + (a ? " r2a-other" : "") }, make("i", { style: `width:${100 * after}%` }),
+            make("u", { style: `left:${100 * before[a]}%`, title: "before the patch" })),
+          make("span", {}, `${percent(before[a])} → ${percent(after)}`)];
+      }));
+      context.replaceChildren(...receiver.flatMap((token, i) => {
+        const gap = i > 0 && data.positions[i] - data.positions[i - 1] > 1 ? [" … "] : [];
+        return [...gap, i === c ? make("mark", {}, token) : token];
+      }));
+    };
+    const view = grid(root, root, "Layers by tokens: what patching each cell brings over. Arrow keys choose a cell.", {
+      rows: effect.length, columns: clean.length, least: 15, tall: clamp(Math.floor(240 / effect.length), 10, 28), foot: 12 + 7 * longest,
+      colour: (r, c) => mix(RED_BLUE, 0.5 + effect[r][c] / bound / 2),
+      rowName: (r) => "L" + layers[r],
+      feet: (pen, left, y, cell) => {
+        pen.textAlign = "right";
+        pen.textBaseline = "middle";
+        clean.forEach((_, c) => {
+          pen.save();
+          pen.translate(left + (c + 0.5) * cell, y + 4);
+          pen.rotate(-Math.PI / 2);
+          pen.font = (differs[c] ? "bold " : "") + "11px ui-monospace, monospace";
+          pen.fillText(label(c), 0, 0);
+          pen.restore();
+        });
+      },
+      onchoose: show,
+    });
+    root.append(status, bars, make("p", { class: "r2a-help" }, "Bars: after the patch; the black line: before it. Blue cells bring the other run's answer over, red ones the opposite; layer 0 at the bottom. Click a cell or use the arrow keys."), context);
+    let best = [0, 0];
+    effect.forEach((row, r) => row.forEach((value, c) => { if (value > effect[best[0]][best[1]]) best = [r, c]; }));
+    view.choose(...best);
+  };
+
+  const KINDS = { tokens, heads, patch };
+  window.r2aViews = {
+    mount: (id) => {
+      for (const root of document.querySelectorAll(`[data-r2a-view="${id}"]:not([data-mounted])`)) {
+        root.dataset.mounted = "yes";
+        const data = JSON.parse(root.querySelector("script").textContent);
+        if (data.title) root.append(make("p", { class: "r2a-title" }, data.title));
+        KINDS[data.kind](root, data);
+      }
+    },
+  };
+})();
