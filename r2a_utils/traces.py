@@ -41,8 +41,9 @@ CUES = (
 _CUE = re.compile(r"\b(" + "|".join(re.escape(cue) for cue in CUES) + r")\b", re.IGNORECASE)
 
 # A sentence ends at a line break, or at a full stop, question mark or exclamation mark before white
-# space; a decimal point or the dots inside "3.5" and "e.g." do not end one.
-_SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)[.?!]+[)\"'\]]*(?=\s)\s*|\n+")
+# space; a decimal point or the dots inside "3.5" and "e.g." do not end one. A line break after it
+# belongs to it; a blank does not, as it is mostly the first character of the next word's token.
+_SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)[.?!]+[)\"'\]]*(?=\s)(?:\s*\n)?|\n+")
 
 
 @dataclass(frozen=True)
