@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 import random
+import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import httpx
-from tqdm.auto import tqdm
 
 # Too busy, or broken in a way that may pass; every other refusal is final.
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -47,32 +48,31 @@ class Endpoint:
     retries: int = 5
     delay_s: float = 1.0
 
-    def client(self) -> httpx.Client:
-        """A client for any number of threads; close it, or use it in a `with`."""
-        key = os.environ.get(self.key_variable)
-        return httpx.Client(
-            base_url=self.url.rstrip("/") + "/",
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=self.timeout_s,
-            limits=httpx.Limits(max_connections=None),
-        )
-
-    def post(self, client: httpx.Client, path: str, body: dict) -> dict:
-        """Post {"model": …} + `body` and return the server's JSON object.
+    def post(self, path: str, body: dict) -> dict:
+        """Post {"model": …} + `body` and return the server's JSON object. From any thread.
 
         Raises EndpointError when the server refuses, or still fails after the last retry.
         """
+        url, key = f"{self.url.rstrip('/')}/{path}", os.environ.get(self.key_variable)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         for attempt in range(self.retries + 1):
             wait = self.delay_s * 2**attempt
             try:
-                response = client.post(path, json={"model": self.model} | body)
+                # A connection for each request: one that is given up takes no other with it.
+                response = httpx.post(
+                    url,
+                    json={"model": self.model} | body,
+                    headers=headers,
+                    timeout=self.timeout_s,
+                    verify=_certificates(),
+                )
                 if response.is_success:
                     reply = response.json()
                     if isinstance(reply, dict):
                         return reply
                 fault = f"{response.status_code}: {response.text[:300]}"
                 if response.status_code not in PASSING and not response.is_success:
-                    raise EndpointError(f"{response.url} refused with {fault}")
+                    raise EndpointError(f"{url} refused with {fault}")
                 wait = _asked_delay(response, wait)
             except (httpx.TransportError, ValueError) as error:
                 fault = f"{type(error).__name__}: {error}"
@@ -86,22 +86,26 @@ class Endpoint:
 
 
 def concurrently(
-    function: Callable[[Item], Result], items: Sequence[Item], concurrency: int, description: str
+    function: Callable[[Item], Result], items: Sequence[Item], concurrency: int
 ) -> Iterator[tuple[int, Result]]:
     """Apply a function to items, `concurrency` at a time; yield (index, result) as each ends.
 
-    The first error ends it: what has not begun is given up, and the error is raised.
+    The first error ends it: what has not begun is given up, what has begun is not waited for.
     """
     if concurrency < 1:
         raise ValueError(f"concurrency is {concurrency}; it must be at least 1.")
     executor = ThreadPoolExecutor(concurrency)
     try:
         futures = {executor.submit(function, item): i for i, item in enumerate(items)}
-        bar = tqdm(as_completed(futures), total=len(futures), desc=description, disable=None)
-        for future in bar:
+        for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    return ssl.create_default_context()  # 20 ms, which a local server's reply may not take
 
 
 def _asked_delay(response: httpx.Response, otherwise: float) -> float:

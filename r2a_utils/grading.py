@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-if TYPE_CHECKING:  # the annotations alone need them, and generation.py needs torch
-    from r2a_utils.generation import Completion
+if TYPE_CHECKING:  # the annotations alone need them
+    from r2a_utils.completions import Completion
     from r2a_utils.problems import Problem
 
 END_THINK = "</think>"

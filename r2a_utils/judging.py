@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import httpx
 import pandas as pd
+from tqdm.auto import tqdm
 
 from r2a_utils.endpoint import Endpoint, concurrently
 from r2a_utils.problems import Problem
@@ -174,13 +174,12 @@ def read_verdict(reply: str) -> tuple[Verdict | None, str]:
     return Verdict("scored", score, parsed["strengths"], parsed["weaknesses"]), ""
 
 
-def ask(judge: Judge, client: httpx.Client, prompt: str) -> Verdict:
+def ask(judge: Judge, prompt: str) -> Verdict:
     """Ask for one verdict, with the judge's own faults held against it until it obeys."""
     messages = [{"role": "user", "content": prompt}]
     replies: list[str] = []
     while len(replies) < judge.attempts:
         answer = judge.endpoint.post(
-            client,
             "chat/completions",
             {
                 "messages": messages,
@@ -222,16 +221,15 @@ def _cached_verdicts(
     lock = threading.Lock()
 
     def ask_and_keep(prompt: str) -> None:
-        verdict = ask(judge, client, prompt)
+        verdict = ask(judge, prompt)
         line = json.dumps({"key": keys[prompt], **judge.settings, **asdict(verdict)})
         with lock, path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         kept[keys[prompt]] = verdict
 
-    if missing:
-        with judge.endpoint.client() as client:
-            for _ in concurrently(ask_and_keep, missing, concurrency, "judge"):
-                pass
+    asked = concurrently(ask_and_keep, missing, concurrency)
+    for _ in tqdm(asked, total=len(missing), desc="judge", unit="answer", disable=None):
+        pass
     return {prompt: kept[key] for prompt, key in keys.items()}
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import httpx
 from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.endpoint import Endpoint, EndpointError, concurrently
@@ -49,21 +48,22 @@ def server_backend(
     ) -> Iterator[tuple[int, list[int], bool]]:
         if not prompts:
             return
-        with endpoint.client() as client:
-            opening = ""
+        opening = ""
+        if prompt_as == "text":
+            opening = _text_opening(endpoint, tokenizer, prompts[0])
+
+        def one(prompt: Prompt) -> tuple[list[int], bool]:
+            sent = list(prompt.ids)
             if prompt_as == "text":
-                opening = _text_opening(endpoint, client, tokenizer, prompts[0])
+                sent = opening + _text_after_bos(tokenizer, prompt)
+            reply = endpoint.post("completions", _body(sent, prompt, sampling))
+            return _read(reply, prompt, tokenizer, sampling)
 
-            def one(prompt: Prompt) -> tuple[list[int], bool]:
-                sent = list(prompt.ids)
-                if prompt_as == "text":
-                    sent = opening + _text_after_bos(tokenizer, prompt)
-                reply = endpoint.post(client, "completions", _body(sent, prompt, sampling))
-                return _read(reply, prompt, tokenizer, sampling)
+        for index, (ids, finished) in concurrently(one, prompts, concurrency):
+            yield index, ids, finished
 
-            for index, (ids, finished) in concurrently(one, prompts, concurrency, endpoint.model):
-                yield index, ids, finished
-
+    # A file of completions is bound to the name of what wrote them: here, the server's model.
+    complete.__name__ = f"server {endpoint.model}"
     return complete
 
 
@@ -106,9 +106,7 @@ def _read(
     return ids, reason == "stop"
 
 
-def _text_opening(
-    endpoint: Endpoint, client: httpx.Client, tokenizer: PreTrainedTokenizerBase, prompt: Prompt
-) -> str:
+def _text_opening(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
     """What to put before a prompt's text so that the server sees BOS once: nothing, or BOS.
 
     Found by asking for one token: whether a server adds BOS is its own affair.
@@ -117,7 +115,7 @@ def _text_opening(
     for opening in ("", tokenizer.decode(prompt.ids[:1])):
         sent = opening + _text_after_bos(tokenizer, prompt)
         body = _body(sent, prompt, Sampling(max_new_tokens=1))
-        counts.append(_prompt_tokens(endpoint.post(client, "completions", body)))
+        counts.append(_prompt_tokens(endpoint.post("completions", body)))
         if counts[-1] == len(prompt.ids):
             return opening
     raise EndpointError(

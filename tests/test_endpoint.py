@@ -16,8 +16,7 @@ def endpoint(url: str, **settings) -> Endpoint:
 
 
 def post(to: Endpoint, body: dict | None = None) -> dict:
-    with to.client() as client:
-        return to.post(client, "completions", body or {})
+    return to.post("completions", body or {})
 
 
 def failing(replies: list, seen: list):
@@ -111,11 +110,11 @@ def test_as_many_as_asked_run_at_a_time_and_none_is_lost():
             running -= 1
         return item**2
 
-    results = dict(concurrently(work, list(range(20)), 4, "work"))
+    results = dict(concurrently(work, list(range(20)), 4))
     assert results == {i: i**2 for i in range(20)}
     assert most == 4
     with pytest.raises(ValueError, match="at least 1"):
-        list(concurrently(work, [1], 0, "work"))
+        list(concurrently(work, [1], 0))
 
 
 def test_the_first_error_ends_the_work():
@@ -129,5 +128,5 @@ def test_the_first_error_ends_the_work():
         return item
 
     with pytest.raises(EndpointError, match="gone"):
-        list(concurrently(work, list(range(200)), 2, "work"))
+        list(concurrently(work, list(range(200)), 2))
     assert len(done) < 100
