@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from r2a_utils.models import ReasoningModel
 from r2a_utils.rows import attention_profile, attention_rows, checked_ids, tolerance, trace_label
 from r2a_utils.traces import SEGMENTS, Trace
-from r2a_utils.tracing import read_marks
+from r2a_utils.tracing import most_marks, read_marks
 
 __all__ = ["attention_profile", "attention_rows", "segment_mass", "token_set_mass"]
 
@@ -57,7 +57,7 @@ def segment_mass(
     Raises ValueError for a trace of another vocabulary, RuntimeError where the model's attention is
     no causal softmax. Stage 03 explains.
     """
-    sets = [trace.segments for trace in traces]
+    sets = [{segment: trace.segments[segment] for segment in SEGMENTS} for trace in traces]
     masses = _masses(model, traces, sets, sets, batch_size, folder)
     _check_segment_masses(model, masses)
     borders = [[t.segments[s].indices(len(t))[:2] for s in SEGMENTS] for t in traces]
@@ -94,7 +94,7 @@ def token_set_mass(
     dims (trace, layer, head, token_set), 0 for an empty set. `batch_size`, `folder` and errors are
     as for `segment_mass`.
     """
-    names = list(token_sets[0])
+    names = list(token_sets[0]) if token_sets else []
     for trace, sets in zip(traces, token_sets, strict=True):
         if list(sets) != names:
             raise ValueError(
@@ -193,8 +193,10 @@ def _batch_masses(model: ReasoningModel, jobs: list[_Job]) -> np.ndarray:
         means = queries[:, None].to(marked.device)
         return (means @ marked.float()).cpu()
 
-    layers = read_marks(model, token_ids.to(model.device), keys.to(model.device), pool)
-    return torch.stack(layers, dim=1).numpy()
+    token_ids, keys = token_ids.to(model.device), keys.to(model.device)
+    columns = keys.split(most_marks(model), dim=-1)
+    passes = [torch.stack(read_marks(model, token_ids, c, pool), dim=1) for c in columns]
+    return torch.cat(passes, dim=-1).numpy()
 
 
 def _indicators(length: int, sets: Mapping[str, Tokens]) -> torch.Tensor:

@@ -26,8 +26,9 @@ from torch.nn.functional import pad
 
 from r2a_utils.models import ReasoningModel
 
-# Fused attention kernels want head sizes in multiples of this many elements.
-_KERNEL_WIDTH = 8
+# Fused attention kernels want head sizes in multiples of this many elements, and none larger than
+# that many: beyond, a GPU falls back to forming the whole matrix.
+_KERNEL_WIDTH, _KERNEL_LIMIT = 8, 256
 
 _ARCHITECTURES: WeakKeyDictionary[torch.nn.Module, Architecture] = WeakKeyDictionary()
 
@@ -80,6 +81,11 @@ def hidden_state(output: Any, model: ReasoningModel) -> torch.Tensor:
             f"{model.hidden_size}]; this version of transformers is not supported."
         )
     return tensor
+
+
+def most_marks(model: ReasoningModel) -> int:
+    """How many marks one pass of `read_marks` may carry without leaving the fused kernels."""
+    return max(_KERNEL_WIDTH, _KERNEL_LIMIT - model.head_dim)
 
 
 def read_marks(

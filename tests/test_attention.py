@@ -17,6 +17,7 @@ import r2a_utils.attention as attention
 import r2a_utils.rows as rows
 from r2a_utils.attention import attention_profile, attention_rows, segment_mass, token_set_mass
 from r2a_utils.traces import SEGMENTS, Trace
+from r2a_utils.tracing import most_marks
 
 
 def eager_weights(model, token_ids) -> torch.Tensor:
@@ -268,6 +269,15 @@ def test_sets_of_tokens_may_overlap_have_gaps_and_be_empty(any_model, random_tra
     expected = [answer[..., tokens].sum(-1).mean(-1) for tokens in sets.values()]
     np.testing.assert_allclose(mass[0], torch.stack(expected, -1), rtol=0, atol=1e-5)
     assert (mass.sel(token_set="none") == 0).all()
+
+
+def test_more_sets_than_one_pass_carries_are_read_in_several(make_random_model, random_trace):
+    model, trace = make_random_model("llama"), random_trace(20, 250, 30)
+    sets = {str(i): [i] for i in range(260)}
+    assert len(sets) > most_marks(model)
+    mass = token_set_mass(model, [trace], [sets])
+    answer = eager_weights(model, trace.token_ids)[:, :, trace.segments["answer"], :260]
+    np.testing.assert_allclose(mass[0], answer.mean(2), rtol=0, atol=1e-5)
 
 
 def test_queries_may_be_any_tokens(make_random_model, random_trace):
