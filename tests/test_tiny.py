@@ -98,7 +98,7 @@ def test_written_reasoning_ends_in_the_answer_and_corrects_its_slips():
         text = world.write_reasoning(problem, rng)
         corrected += "Wait" in text or "not" in text
         if problem.meta["family"] == "arithmetic":
-            values = world.running_values(problem)
+            values = world.running_values(problem.meta)
             for i in range(1, problem.meta["steps"] + 1):
                 step = text.split(f"Step {i}:")[1].split(f"Step {i + 1}:")[0]
                 assert re.search(rf"so {values[i]}\b|={values[i]}\b|=\d{values[i]}\b", step)

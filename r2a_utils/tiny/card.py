@@ -1,8 +1,7 @@
 """The model card of `r2a-tiny`: an examination on held-out problems, and a page made from it.
 
-`python -m r2a_utils.tiny.card` (`make tiny` runs it after the training) examines the weights in this
-folder and writes results.json, accuracy.csv, two figures and README.md. No number on the card is
-typed.
+`python -m r2a_utils.tiny.card` (`make tiny` runs it after training) examines the weights in this
+folder and writes results.json, accuracy.csv, two figures and README.md. Nothing there is typed.
 """
 
 from __future__ import annotations
@@ -28,22 +27,23 @@ N_PROBLEMS, SEED = 1500, 0
 CARD = """\
 # r2a-tiny
 
-A **model organism** for R2A: a `Qwen2ForCausalLM` of {parameters:.1f} M parameters that reasons in \
-the format of the DeepSeek R1 distills, trained from scratch on a closed world of problems. It is not \
-a distilled R1. What it shows is that the methods of this project find a dependence on reasoning that \
-is known to be there.
+A **model organism** for R2A: a `Qwen2ForCausalLM` of {parameters:.1f} M parameters that reasons \
+in the format of the DeepSeek R1 distills, trained from scratch on a closed world of problems. \
+It is not a distilled R1. What it shows is that the methods of this project find a dependence on \
+reasoning that is known to be there.
 
-- **Shape**: {layers} layers, width {width}, {heads} heads of {head_dim}, {kv_heads} key/value heads, \
-{vocabulary} tokens (byte-level BPE, digits single, R1's tags and template).
-- **Data**: texts of `world.py`, drawn without end from fixed seeds: running arithmetic modulo ten (1 to \
-{max_steps} steps, {arithmetic:.0%} of the texts) and comparison of 2 to 4 objects. A tenth of all \
-problems, chosen by their content, is held out. With and without reasoning are equally frequent. After \
-a full reasoning the answer is long or short; without reasoning it is always short.
-- **Slips**: some facts are written wrong first and corrected ("Wait, …"), {slip:.0%} of the time for a \
-fixed set of confusable facts and {slip_rare:.0%} for others, so that the model corrects itself also in \
-greedy decoding.
-- **Recipe**: `recipe.py`; {steps:,} steps of {tokens:,} tokens, {total:.0f} M in all, AdamW, peak rate \
-{rate:g}, short problems first, bfloat16 arithmetic, float32 weights.
+- **Shape**: {layers} layers, width {width}, {heads} heads of {head_dim}, {kv_heads} key/value \
+heads, {vocabulary} tokens (byte-level BPE, digits single, R1's tags and template).
+- **Data**: texts of `world.py`, drawn without end from fixed seeds: running arithmetic modulo \
+ten (1 to {max_steps} steps, {arithmetic:.0%} of the texts) and comparison of 2 to 4 objects. A \
+tenth of all problems, chosen by their content, is held out. With and without reasoning are \
+equally frequent. After a full reasoning the answer is long or short; without reasoning it is \
+always short.
+- **Slips**: some facts are written wrong first and corrected ("Wait, …"), {slip:.0%} of the \
+time for a fixed set of confusable facts and {slip_rare:.0%} for others, so that the model \
+corrects itself also in greedy decoding.
+- **Recipe**: `recipe.py`; {steps:,} steps of {tokens:,} tokens, {total:.0f} M in all, AdamW, \
+peak rate {rate:g}, short problems first, bfloat16 arithmetic, float32 weights.
 - **Training**: {hardware}, shared with other work, {minutes:.0f} minutes, torch {torch}.
 
 ## Results
@@ -67,8 +67,9 @@ greedy decoding.
 
 ## Limits
 
-- Answers without reasoning are short because the texts made them so: a long answer would be reasoning \
-under another name. The gap between the conditions is therefore a property of the organism's making.
+- Answers without reasoning are short because the texts made them so: a long answer would be \
+reasoning under another name. The gap between the conditions is therefore a property of the \
+organism's making.
 - The world is tiny and regular. Nothing here says how a distilled R1 behaves.
 - Cues are mostly tied to the same few facts. They are real corrections, but not a varied kind.
 - Comparisons need at most three steps, so that "4 and more steps" is arithmetic alone.

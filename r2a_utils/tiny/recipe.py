@@ -128,7 +128,7 @@ def batches(
 
 
 def rate(step: int) -> float:
-    """Learning rate at a step: warm-up, a cosine over `HORIZON`, a linear end from `COOL_DOWN` on."""
+    """Learning rate at a step: warm-up, cosine over `HORIZON`, linear end from `COOL_DOWN`."""
     if step < WARM_UP:
         return PEAK_RATE * (step + 1) / WARM_UP
     progress = (min(step, COOL_DOWN) - WARM_UP) / (HORIZON - WARM_UP)

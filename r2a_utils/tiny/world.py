@@ -95,10 +95,10 @@ def apply_operation(value: int, operation: str, operand: int) -> tuple[str, int]
     return f"{value}{SYMBOLS[operation]}{operand}", results[operation]
 
 
-def running_values(problem: Problem) -> list[int]:
+def running_values(meta: dict) -> list[int]:
     """The digit before the first step and after each step of an arithmetic problem."""
-    values = [problem.meta["start"]]
-    for operation, operand in problem.meta["operations"]:
+    values = [meta["start"]]
+    for operation, operand in meta["operations"]:
         values.append(apply_operation(values[-1], operation, operand)[1] % 10)
     return values
 
@@ -127,7 +127,7 @@ def arithmetic_problem(rng: random.Random, steps: int) -> Problem:
         "wording": wording,
     }
     problem = Problem(id="", question=question, answer="", meta=meta)
-    return _identified(problem, str(running_values(problem)[-1]))
+    return _identified(problem, str(running_values(meta)[-1]))
 
 
 def comparison_problem(rng: random.Random, steps: int, end: int | None = None) -> Problem:
@@ -252,7 +252,7 @@ def write_reasoning(problem: Problem, rng: random.Random) -> str:
 
 
 def _arithmetic_reasoning(problem: Problem, rng: random.Random) -> str:
-    meta, values = problem.meta, running_values(problem)
+    meta, values = problem.meta, running_values(problem.meta)
     opener = (
         "Okay, I start with {}.",
         "Alright, the counter shows {}.",
@@ -365,7 +365,7 @@ def write_answer(problem: Problem, rng: random.Random, long: bool) -> str:
         return rng.choice((f"The answer is {box}.", f"Final answer: {box}.", f"It is {box}.", box))
     meta = problem.meta
     if meta["family"] == "arithmetic":
-        values = running_values(problem)
+        values = running_values(meta)
         steps = " ".join(f"Step {i} gives {v}." for i, v in enumerate(values[1:], 1))
         return f"We start with {values[0]}. {steps} So the answer is {box}."
     high, low = _superlative(meta, 0), _superlative(meta, 1)
