@@ -13,7 +13,6 @@ from transformers import AutoTokenizer
 
 from r2a_utils.models import ReasoningModel, load_model, random_model
 from r2a_utils.registry import BUNDLED
-from r2a_utils.tiny.vocabulary import train_tokenizer
 from r2a_utils.traces import Trace
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -54,9 +53,7 @@ def tiny() -> ReasoningModel:
 @pytest.fixture(scope="session")
 def tokenizer():
     """The bundled model's tokenizer."""
-    if (BUNDLED / "tokenizer.json").is_file():
-        return AutoTokenizer.from_pretrained(BUNDLED)
-    return train_tokenizer(["Okay, 3 plus 4 is 7. Wait, let me check: lamp, stone and table. Yes."])
+    return AutoTokenizer.from_pretrained(BUNDLED)
 
 
 @pytest.fixture(scope="session")
