@@ -23,7 +23,6 @@ from tqdm.auto import tqdm
 from r2a_utils.endpoint import Endpoint, concurrently
 from r2a_utils.problems import Problem
 
-VERDICTS = ("scored", "rubbish", "unanswered")
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 
 PROMPT = """\
@@ -84,9 +83,9 @@ class Judge:
     def stamp(self) -> str:
         """The judge's name and settings in one line, for every figure that shows its scores."""
         settings = self.settings
-        return f"judge {settings.pop('judge')} (" + ", ".join(
-            f"{name.replace('_', ' ')} {value}" for name, value in settings.items()
-        ) + ")"  # fmt: skip
+        name = settings.pop("judge")
+        details = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in settings.items())
+        return f"judge {name} ({details})"
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,15 @@ def published() -> dict:
     return json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
 
 
+def regrading() -> dict:
+    """What came of grading the authors' 400 traces again: counts, and the 13 disagreements.
+
+    Comes with the package, so that the book can show it; `grading_disagreements` finds the same
+    from the traces themselves.
+    """
+    return json.loads(Path(__file__).with_name("regrading.json").read_text(encoding="utf-8"))
+
+
 def data_folder(folder: str | Path | None = None) -> Path:
     """The folder of the authors' data: the one given, or what R2A_PAPER_DATA names."""
     folder = folder or os.environ.get(DATA_VARIABLE)
@@ -76,40 +85,36 @@ def load_traces(folder: str | Path | None = None) -> pd.DataFrame:
 
 
 def regraded_traces(folder: str | Path | None = None) -> pd.DataFrame:
-    """`load_traces` with what `grade_math` makes of each: final_answer, correct, who_is_right.
-
-    `who_is_right` is empty where both graders agree. Where they do not, it and `because` say what
-    a reader found who worked out each case by hand (grading_reviews.json); "not reviewed" marks a
-    case that nobody has looked at.
-    """
+    """`load_traces` with what `grade_math` makes of each: the columns final_answer and correct."""
     traces = load_traces(folder)
     answers = traces["response"].map(response_answer)
-    traces["final_answer"] = answers.map(final_answer)
-    traces["correct"] = [
-        grade_math(answer, gold) for answer, gold in zip(answers, traces["answer"], strict=True)
-    ]
-    path = Path(__file__).with_name("grading_reviews.json")
-    reviews = {
-        (review["problem_id"], review["final_answer"]): (review["right"], review["because"])
-        for review in json.loads(path.read_text(encoding="utf-8"))["reviews"]
-    }
-    differ = traces["correct"] != traces["is_answer_correct"].astype(bool)
-    keys = zip(traces["problem_id"], traces["final_answer"], strict=True)
-    found = [
-        reviews.get(key, ("not reviewed", "")) if differs else ("", "")
-        for key, differs in zip(keys, differ, strict=True)
-    ]
-    return traces.assign(
-        who_is_right=[right for right, _ in found], because=[because for _, because in found]
-    )
+    correct = [grade_math(*pair) for pair in zip(answers, traces["answer"], strict=True)]
+    return traces.assign(final_answer=answers.map(final_answer), correct=correct)
 
 
 def grading_disagreements(folder: str | Path | None = None) -> pd.DataFrame:
-    """The traces on which `grade_math` and the authors' grader differ, and who is right."""
+    """The authors' traces on which `grade_math` and their own grader differ, and who is right.
+
+    Columns problem_id, model, condition, known_answer, final_answer, authors and r2a ("right" or
+    "wrong"), and what a reader found who worked each case out by hand: who_is_right, because. A
+    case that nobody has looked at is "not reviewed".
+    """
     traces = regraded_traces(folder)
-    columns = ["problem_id", "model_alias", "condition", "answer", "final_answer"]
-    columns += ["is_answer_correct", "correct", "who_is_right", "because"]
-    return traces.loc[traces["who_is_right"] != "", columns].reset_index(drop=True)
+    traces = traces[traces["correct"] != traces["is_answer_correct"].astype(bool)]
+    found = pd.DataFrame(
+        {
+            "problem_id": traces["problem_id"],
+            "model": traces["model_alias"].map(MODEL_NAMES),
+            "condition": traces["condition"],
+            "known_answer": traces["answer"],
+            "final_answer": traces["final_answer"],
+            "authors": np.where(traces["is_answer_correct"], "right", "wrong"),
+            "r2a": np.where(traces["correct"], "right", "wrong"),
+        }
+    )
+    reviewed = pd.DataFrame(regrading()["disagreements"])
+    table = found.merge(reviewed, how="left", on=list(found))
+    return table.fillna({"who_is_right": "not reviewed", "because": ""})
 
 
 def response_answer(response: str) -> str:

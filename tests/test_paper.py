@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import threading
 from functools import partial
@@ -18,17 +17,12 @@ from r2a_utils import originals, paper
 from r2a_utils.originals import Original
 from r2a_utils.traces import SEGMENTS
 
-FOLDER = Path(
-    os.environ.get("R2A_PAPER_DATA", Path(__file__).resolve().parents[2] / "shared" / "paper")
-)
 WITH, WITHOUT = "with_reasoning", "without_reasoning"
 
 
 @pytest.fixture
-def folder() -> Path:
-    if not FOLDER.is_dir():
-        pytest.skip(f"the paper's data is not at {FOLDER}; set R2A_PAPER_DATA to its folder")
-    return FOLDER
+def folder(paper_data) -> Path:
+    return paper_data
 
 
 def test_the_published_numbers_hang_together():
@@ -87,12 +81,29 @@ def test_our_grades_agree_with_the_authors_and_each_difference_is_reviewed(folde
     traces = paper.regraded_traces(folder)
     agree = traces["correct"] == traces["is_answer_correct"].astype(bool)
     assert agree.mean() >= 0.96
+    # The table that comes with the package is the one that the traces give.
     differences = paper.grading_disagreements(folder)
-    assert len(differences) == (~agree).sum() == 13
+    assert differences.to_dict("records") == paper.regrading()["disagreements"]
+    assert agree.sum() == paper.regrading()["agreeing"] == 400 - len(differences)
     # Worked out by hand, case by case: every one is an equal answer that was marked wrong.
-    assert (differences["who_is_right"] == "R2A").all()
-    assert differences["correct"].all() and not differences["is_answer_correct"].any()
-    assert (differences["because"] != "").all()
+    assert (differences["who_is_right"] == "R2A").all() and (differences["because"] != "").all()
+    assert (differences["authors"] == "wrong").all() and (differences["r2a"] == "right").all()
+
+
+def test_the_regraded_counts_are_those_of_the_traces(folder):
+    traces = paper.regraded_traces(folder)
+    for row in paper.regrading()["rows"]:
+        of_model = traces[traces["model_alias"].map(paper.MODEL_NAMES) == row["model"]]
+        for grader, column in (("authors", "is_answer_correct"), ("regraded", "correct")):
+            grades = of_model.pivot(index="problem_id", columns="condition", values=column)
+            with_, without = grades[WITH].astype(bool), grades[WITHOUT].astype(bool)
+            assert len(grades) == row["n"]
+            assert row[grader] == {
+                WITH: with_.sum(),
+                WITHOUT: without.sum(),
+                "only_with": (with_ & ~without).sum(),
+                "only_without": (without & ~with_).sum(),
+            }
 
 
 def test_an_unreviewed_difference_is_called_so(folder, monkeypatch):

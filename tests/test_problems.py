@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from r2a_utils.problems import Problem, load_problems
-
-PAPER_DATA = Path(
-    os.environ.get("R2A_PAPER_DATA", Path(__file__).resolve().parents[2] / "shared" / "paper")
+from r2a_utils.problems import (
+    Problem,
+    load_problems,
+    problems_from_table,
+    problems_table,
 )
+
 ROWS = [
     {"id": "a", "question": "1+1?", "answer": "2", "kind": "easy"},
     {"id": "b", "question": "2+2?", "answer": "4", "kind": "hard"},
@@ -195,12 +196,18 @@ def test_without_the_hub_the_error_says_what_else_to_do(monkeypatch):
         load_problems("wildbench")
 
 
-def test_math500_itself():
-    path = PAPER_DATA / "math500.jsonl"
-    if not path.is_file():
-        pytest.skip(f"MATH-500 is not at {path}; set R2A_PAPER_DATA to its folder")
-    problems = load_problems(path)
+def test_math500_itself(paper_data):
+    problems = load_problems(paper_data / "math500.jsonl")
     assert len(problems) == 500
     assert all(p.answer and p.question for p in problems)
     assert {p.meta["level"] for p in problems} == {1, 2, 3, 4, 5}
     assert len({p.meta["subject"] for p in problems}) == 7
+
+
+def test_problems_survive_a_table(tmp_path):
+    problems = [
+        Problem("a", "1+1?", "2", {"steps": 1, "operations": [["add", 1]], "note": None}),
+        Problem("b", "Write a poem.", None, {"checklist": ["Does it rhyme?"]}),
+    ]
+    problems_table(problems).to_parquet(tmp_path / "problems.parquet")
+    assert problems_from_table(pd.read_parquet(tmp_path / "problems.parquet")) == problems
