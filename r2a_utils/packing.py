@@ -175,6 +175,24 @@ class Rows:
         return out.flatten(1, 2)[:, None]
 
 
+def take(order: list[int], costs: list[int], budget: int) -> list[int]:
+    """The next branches whose costs fit in the budget, at least one."""
+    chunk, spent = [], 0
+    for i in order:
+        spent += costs[i]
+        if chunk and spent > budget:
+            break
+        chunk.append(i)
+    return chunk
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or a CPU."""
+    # The CPU's allocator raises a plain RuntimeError with these words.
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or "not enough memory" in str(error)
+
+
 def write(target: torch.Tensor, row: int, edit: Edit) -> None:
     """Write an edit into [token, width], from `row` on."""
     columns = slice(None)

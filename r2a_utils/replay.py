@@ -24,7 +24,7 @@ from transformers.cache_utils import DynamicCache
 
 from r2a_utils.branches import COMPONENTS, Branch, LiveRun, Recording, check_branch
 from r2a_utils.models import ReasoningModel
-from r2a_utils.packing import Pack, Rows, start_of, write
+from r2a_utils.packing import Pack, Rows, is_out_of_memory, start_of, take, write
 from r2a_utils.tracing import Architecture, architecture
 
 # Tokens recomputed together on a CPU: larger matrices run no faster and need more memory.
@@ -68,6 +68,28 @@ def record(
         keys=[layer.keys[0] for layer in cache.layers],
         values=[layer.values[0] for layer in cache.layers],
     )
+
+
+def extend(
+    model: ReasoningModel, recording: Recording, position: int, token_ids: Sequence[int]
+) -> torch.Tensor:
+    """Logits [new token, vocabulary] of other tokens after the recording's first `position`."""
+    cache = DynamicCache(config=model.hf.config)
+    for layer, (keys, values) in enumerate(zip(recording.keys, recording.values, strict=True)):
+        cache.update(keys[None, :, :position], values[None, :, :position], layer)
+    ids = torch.tensor([list(token_ids)], device=model.device)
+    with torch.no_grad(), model.lm.trace(ids, past_key_values=cache, use_cache=True):
+        logits = nnsight.save(model.lm.output.logits)
+    return _at_least_float(logits[0])
+
+
+def read_residuals(model: ReasoningModel, residuals: torch.Tensor) -> torch.Tensor:
+    """Logits [n, vocabulary] of residual streams [n, hidden] put before the model's final norm."""
+    places = architecture(model)
+    with torch.no_grad(), model.lm.trace(torch.zeros(1, 1, dtype=torch.long, device=model.device)):
+        places.final_norm.input = residuals[None].to(places.final_norm.input)
+        logits = nnsight.save(model.lm.output.logits)
+    return _at_least_float(logits[0])
 
 
 def run_live(model: ReasoningModel, token_ids: Sequence[int]) -> LiveRun:
@@ -122,11 +144,11 @@ def replay(
     done = 0
     with tqdm(total=len(branches), desc="replay", unit="branch", disable=None, leave=False) as bar:
         while done < len(order):
-            chunk = _take(order[done:], costs, budget)
+            chunk = take(order[done:], costs, budget)
             try:
                 reduced = _replay_pack(model, recording, [branches[i] for i in chunk], reduce)
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if len(chunk) == 1:
                     position = starts[chunk[0]]
@@ -230,17 +252,6 @@ def _at_least_float(logits: torch.Tensor) -> torch.Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def _take(order: list[int], costs: list[int], budget: int) -> list[int]:
-    """The next branches whose costs fit in the budget, at least one."""
-    chunk, spent = [], 0
-    for i in order:
-        spent += costs[i]
-        if chunk and spent > budget:
-            break
-        chunk.append(i)
-    return chunk
-
-
 def _activations(model: ReasoningModel) -> int:
     """Numbers held for one token at the widest moment of a layer: the MLP's, and the residuals."""
     return 3 * model.hf.config.intermediate_size + 8 * model.hidden_size
@@ -254,12 +265,6 @@ def _token_budget(model: ReasoningModel, recording: Recording) -> int:
     copied = 2 * len(recording.token_ids) * model.n_kv_heads * model.head_dim // 16
     free, _ = torch.cuda.mem_get_info(model.device)
     return int(0.5 * free) // ((_activations(model) + copied) * model.dtype.itemsize)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # The CPU's allocator raises a plain RuntimeError with these words.
-    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return known or "not enough memory" in str(error)
 
 
 def _read(places: Architecture, layer: int, component: str) -> torch.Tensor:

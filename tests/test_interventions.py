@@ -20,39 +20,20 @@ from r2a_utils.interventions import (
     measure,
     regenerate,
 )
-from r2a_utils.models import random_model
 from r2a_utils.pairs import answer_span
-from r2a_utils.tiny.vocabulary import train_tokenizer
 from r2a_utils.traces import Trace, encode, token_texts
 
-SHAPE = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.25,
-}
-FAMILIES = {"llama": {"head_dim": 12}, "qwen2": {}, "qwen3": {"head_dim": 12}}
+ARCHITECTURES = ("llama-wide-heads", "qwen2", "qwen3", "granite-scaled")
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def model(request, make_random_model):
+    return make_random_model(request.param, seed=1)
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    text = "Okay, so 3 plus 4 is 7. Wait, let me check. The final answer is \\boxed{lamp} or stone."
-    return train_tokenizer([text])
-
-
-@pytest.fixture(scope="module", params=FAMILIES)
-def model(request, tokenizer):
-    shape = SHAPE | FAMILIES[request.param] | {"vocab_size": len(tokenizer)}
-    return random_model(request.param, tokenizer, seed=1, **shape)
-
-
-@pytest.fixture(scope="module")
-def llama(tokenizer):
-    shape = SHAPE | FAMILIES["llama"] | {"vocab_size": len(tokenizer)}
-    return random_model("llama", tokenizer, seed=2, **shape)
+def llama(make_random_model):
+    return make_random_model("llama-wide-heads", seed=2)
 
 
 def write(
@@ -130,7 +111,7 @@ def test_knockout_equals_a_full_forward_with_the_edges_masked(model, trace):
     }
     frame = measure(model, trace, list(cases.values()))
     for row, which in zip(frame.itertuples(), cases, strict=True):
-        heads = which if isinstance(which[0], tuple) else [(i, h) for i in which for h in range(4)]
+        heads = which if isinstance(which[0], tuple) else [(i, h) for i in which for h in range(6)]
         logits = run_plainly(model, trace.token_ids, segment_cuts(trace, heads))
         assert row.before == pytest.approx(plain, abs=1e-4)
         assert row.after == pytest.approx(
@@ -145,14 +126,14 @@ def test_edges_may_be_any_two_places(model, trace):
     span = slice(5, 9)
     for edges in (("answer", "prompt"), ("end_think", "reasoning"), ("answer", span)):
         queries, keys = (trace.segments[e] if isinstance(e, str) else e for e in edges)
-        cuts = [(layer, head, queries, keys) for layer in range(3) for head in range(4)]
+        cuts = [(layer, head, queries, keys) for layer in range(3) for head in range(6)]
         expected = log_probability(run_plainly(model, ids, cuts), ids, scored)
         assert knockout(model, trace, edges)["after"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_whole_answer_can_be_scored_though_its_first_token_cannot_change(model, trace):
     scored, ids = trace.segments["answer"], trace.token_ids
-    heads = [(layer, head) for layer in range(3) for head in range(4)]
+    heads = [(layer, head) for layer in range(3) for head in range(6)]
     expected = log_probability(run_plainly(model, ids, segment_cuts(trace, heads)), ids, scored)
     assert knockout(model, trace, scored=scored)["after"] == pytest.approx(expected, abs=1e-4)
     first = slice(scored.start, scored.start + 1)
@@ -182,7 +163,7 @@ def test_the_profile_slides_a_window_over_the_layers(model, trace):
 
 def test_every_single_head_is_knocked_out(model, trace):
     grid = knockout_heads(model, trace)
-    assert dict(grid.sizes) == {"layer": 3, "head": 4}
+    assert dict(grid.sizes) == {"layer": 3, "head": 6}
     for layer, head in ((0, 0), (1, 3), (2, 1)):
         expected = knockout(model, trace, heads=[(layer, head)])["change"]
         assert float(grid.sel(layer=layer, head=head)) == pytest.approx(expected, abs=1e-4)
@@ -243,7 +224,7 @@ def test_flips_are_ranks_that_leave_the_top(llama, trace):
     frame = measure(
         llama,
         written,
-        [Knockout(heads=((i, h),)) for i in range(3) for h in range(4)] + [Knockout()],
+        [Knockout(heads=((i, h),)) for i in range(3) for h in range(6)] + [Knockout()],
         scored=first,
     )
     for row in frame.itertuples():
@@ -260,7 +241,7 @@ def test_regenerated_answers_equal_a_loop_of_full_forwards(model, trace):
     behind = slice(start, None)
     plain = [
         {"ablated": [(i, h, behind, torch.zeros(model.head_dim)) for i, h in ((0, 1), (2, 3))]},
-        {"cuts": [(i, h, behind, keys) for i in range(3) for h in range(4)]},
+        {"cuts": [(i, h, behind, keys) for i in range(3) for h in range(6)]},
         {"cuts": [(i, h, behind, keys) for i, h in ((1, 0), (2, 2))]},
     ]
     texts = []
@@ -288,12 +269,12 @@ def scripted(model, script: dict[int, int]):
     return model
 
 
-def test_what_is_regenerated_is_read_to_the_end_token(tokenizer, trace):
-    shape = SHAPE | FAMILIES["llama"] | {"vocab_size": len(tokenizer), "tie_word_embeddings": False}
+def test_what_is_regenerated_is_read_to_the_end_token(make_random_model, tokenizer, trace):
     chain = [trace.token_ids[trace.segments["answer"].start - 1], *encode(tokenizer, "\\boxed{8}")]
     chain.append(tokenizer.eos_token_id)
     assert len(set(chain)) == len(chain)
-    model = scripted(random_model("llama", tokenizer, seed=0, **shape), dict(pairwise(chain)))
+    plain = make_random_model("llama", tie_word_embeddings=False)
+    model = scripted(plain, dict(pairwise(chain)))
     frame = regenerate(model, trace, [Knockout(), Ablation(((0, 0),))], max_new_tokens=20)
     assert frame["text"].tolist() == ["\\boxed{8}"] * 2
     assert frame["answer"].tolist() == ["8", "8"] and (frame["unaltered"] == "8").all()
@@ -311,8 +292,8 @@ def test_small_batches_give_the_same_effects(model, trace):
 def test_what_cannot_be_is_refused(llama, trace):
     with pytest.raises(ValueError, match="unknown segment 'thoughts'"):
         knockout(llama, trace, ("answer", "thoughts"))
-    with pytest.raises(ValueError, match=r"no head \(1, 4\)"):
-        knockout(llama, trace, heads=[(1, 4)])
+    with pytest.raises(ValueError, match=r"no head \(1, 6\)"):
+        knockout(llama, trace, heads=[(1, 6)])
     with pytest.raises(ValueError, match="not both"):
         knockout(llama, trace, layers=[1], heads=[(1, 1)])
     with pytest.raises(ValueError, match="layer 3 is out of range"):

@@ -10,44 +10,25 @@ from r2a_utils import packing, patching
 from r2a_utils import replay as replay_module
 from r2a_utils.branches import COMPONENTS, HEAD_COMPONENTS, Branch, Edit
 from r2a_utils.controls import control_metrics
-from r2a_utils.models import random_model
 from r2a_utils.pairs import ContrastPair, answer_span, probed
 from r2a_utils.patching import patch_grid, patch_metrics, screen_pairs
 from r2a_utils.replay import record, replay
-from r2a_utils.tiny.vocabulary import train_tokenizer
 from r2a_utils.traces import Trace
 
-# Head size other than hidden/heads where the family allows it; grouped heads; weights large enough
-# that every layer moves the answer.
-SHAPE = {
-    "vocab_size": 97,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.2,
-}
-FAMILIES = {"llama": {"head_dim": 12}, "qwen2": {}, "qwen3": {"head_dim": 12}}
+# Grouped heads, head sizes other than hidden / heads, biases, head norms, scaled attention.
+ARCHITECTURES = ("llama-wide-heads", "qwen2", "qwen2-ungrouped", "qwen3", "granite-scaled")
 LENGTH, DIFFERING = 18, (6, 9)
 ANY_GAP = 1e-3  # for pairs whose answers random weights do not tell apart
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    text = "Okay, so 3 plus 4 is 7. Wait, let me check. The final answer is \\boxed{lamp} or stone."
-    return train_tokenizer([text])
-
-
-@pytest.fixture(scope="module", params=FAMILIES)
-def model(request, tokenizer):
-    return random_model(request.param, tokenizer, seed=1, **(SHAPE | FAMILIES[request.param]))
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def model(request, make_random_model):
+    return make_random_model(request.param, seed=1)
 
 
 @pytest.fixture(scope="module")
-def llama(tokenizer):
-    return random_model("llama", tokenizer, seed=2, **(SHAPE | FAMILIES["llama"]))
+def llama(make_random_model):
+    return make_random_model("llama-wide-heads", seed=2)
 
 
 def make_pair(model, answers=None, seed=0, differing=DIFFERING) -> ContrastPair:
@@ -186,8 +167,8 @@ def test_patching_the_only_difference_before_layer_0_gives_the_whole_donor_run(m
     assert (grid.effect.sel(layer=0).drop_sel(position=6) == 0).all()
 
 
-def test_without_attention_and_mlp_only_the_last_position_matters(tokenizer):
-    model = random_model("llama", tokenizer, seed=3, **(SHAPE | FAMILIES["llama"]))
+def test_without_attention_and_mlp_only_the_last_position_matters(make_random_model):
+    model = make_random_model("llama", seed=3)
     for block in model.hf.model.layers:
         block.self_attn.o_proj.weight.data.zero_()
         block.mlp.down_proj.weight.data.zero_()
@@ -418,7 +399,9 @@ def test_what_does_not_fit_the_model_is_refused(llama):
         with pytest.raises(ValueError, match=match):
             patch_grid(llama, other, **options)
 
-    refused("clean answer .97,. outside the vocabulary", make_pair(llama, (97, 6)))
+    refused(
+        r"clean answer \(\d+,\) outside the vocabulary", make_pair(llama, (llama.vocab_size, 6))
+    )
     refused("position 18 is out of range", positions=[18])
     refused("no position", positions=[])
     refused("layer out of range", layers=[3])
@@ -431,6 +414,12 @@ def test_what_does_not_fit_the_model_is_refused(llama):
     refused("written by 'r2a-tiny'", other)
 
 
+def test_a_sliding_window_is_refused(make_random_model):
+    model = make_random_model("qwen2-window")
+    with pytest.raises(ValueError, match="sliding window shorter than the 18 tokens"):
+        patch_grid(model, make_pair(model))
+
+
 def test_screening_keeps_pairs_that_the_model_tells_apart(llama):
     pairs = [make_pair(llama, answers, seed=seed) for answers in ((5, 6), None) for seed in (0, 1)]
     table = screen_pairs(llama, pairs)
@@ -440,8 +429,10 @@ def test_screening_keeps_pairs_that_the_model_tells_apart(llama):
             clean, corrupted = run_plainly(llama, ids)[0][-1, [a[0] for a in pair.answers]]
             gap += sign * float(clean - corrupted)
         assert row.gap == pytest.approx(gap, abs=1e-4)
-        assert row.kept == (abs(gap) >= 1.0) == (row.reason == "")
-    assert 0 < table.kept.sum() < 4
+    middle = float(table["gap"].abs().median())
+    again = screen_pairs(llama, pairs, min_gap=middle)
+    assert (again["kept"] == (table["gap"].abs() >= middle)).all()
+    assert again["kept"].sum() == 2 and ((again["reason"] == "") == again["kept"]).all()
 
 
 # Controls ---------------------------------------------------------------------------------------

@@ -1,0 +1,176 @@
+"""Where in the reasoning the answer is decided: four measures over one axis, its sentences.
+
+- `answer_lens`: how early, and from which layer on, the residual stream already reads as the answer
+  (logit lens, nostalgebraist 2020).
+- `forced_answers`: the answer forced after each sentence (early answering, Lanham et al. 2023,
+  arXiv:2307.13702).
+- `resampled_answers`: how often continuations sampled after each sentence end in the trace's answer
+  (resampling importance, Thought Anchors, Bogdan et al. 2025, arXiv:2506.19143).
+- `sentence_knockouts`: what the answer loses that cannot look at a sentence.
+
+None of them alone says that a sentence *causes* the answer: the lens only reads, forcing writes an
+answer that the model had not begun, resampling changes all that follows, and a knocked-out sentence
+may have been copied into later ones. Together, on one axis, they bound it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+
+from r2a_utils.baselines import random_spans
+from r2a_utils.generation import Prompt, Sampling, decode
+from r2a_utils.grading import final_answer
+from r2a_utils.interventions import Knockout, measure
+from r2a_utils.models import ReasoningModel
+from r2a_utils.pairs import answer_span
+from r2a_utils.problems import Problem
+from r2a_utils.replay import extend, read_residuals, record
+from r2a_utils.scores import answer_scores
+from r2a_utils.statistics import wilson_interval
+from r2a_utils.traces import END_THINK, Trace, encode, sentences, token_texts
+
+STEM = "\n\nThe answer is \\boxed{"
+"""What is written after `</think>` to force an answer."""
+
+
+def answer_lens(
+    model: ReasoningModel, trace: Trace, positions: Sequence[int] | None = None
+) -> xr.Dataset:
+    """The answer's first token, read off the residual stream by the final norm and unembedding.
+
+    Default positions: the last token of each sentence of the reasoning, and the one before the
+    answer. Variables over (layer, position): `log_probability` (nats) and `rank` (0: the likeliest
+    token). Layer l is what layer l reads; the last one, `n_layers`, is what the model itself
+    unembeds. Token texts are the coordinate `token`.
+    """
+    span = answer_span(trace)
+    if positions is None:
+        positions = [sentence.stop - 1 for sentence in sentences(trace)] + [span.start - 1]
+    if not all(0 <= position < span.start for position in positions):
+        raise ValueError(
+            f"the lens reads positions before the answer, which starts at {span.start}"
+        )
+    recording = record(model, trace.token_ids[: span.start])
+    answer = ((trace.token_ids[span.start],),)
+    scores = [
+        answer_scores(read_residuals(model, residual[list(positions)])[:, None], answer)[:, 0]
+        for residual in recording.activations["resid"]
+    ]
+    table, dims = torch.stack(scores).numpy(), ("layer", "position")
+    coords = {
+        "layer": range(len(scores)),
+        "position": list(positions),
+        "token": ("position", [trace.tokens[position] for position in positions]),
+    }
+    variables = {
+        "log_probability": (dims, table[..., 0]),
+        "rank": (dims, table[..., 1].astype(np.int64)),
+    }
+    return xr.Dataset(variables, coords, {"answer": trace.tokens[span.start], "model": model.name})
+
+
+def forced_answers(model: ReasoningModel, trace: Trace, stem: str = STEM) -> pd.DataFrame:
+    """The trace's own answer, forced after no sentence, after the first, …, after the last.
+
+    After the first `sentences` sentences stand `</think>`, the `stem` and the answer. Columns:
+    `sentences`, `position` (where the reasoning is cut), `log_probability` (nats) and `rank` of the
+    answer, and `written`, whether greedy decoding writes it (rank 0).
+    """
+    span, tokenizer = answer_span(trace), model.tokenizer
+    answer = tuple(trace.token_ids[span])
+    forced = encode(tokenizer, END_THINK) + encode(tokenizer, stem)
+    recording = record(model, trace.token_ids[: trace.segments["reasoning"].stop])
+    rows = []
+    for count, position in enumerate(_borders(trace)):
+        logits = extend(model, recording, position, (*forced, *answer[:-1]))[len(forced) - 1 :]
+        score = answer_scores(logits[None], (answer,))[0, 0]
+        rows.append((count, position, float(score[0]), int(score[1]), bool(score[1] == 0)))
+    columns = ["sentences", "position", "log_probability", "rank", "written"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def area_over_curve(forced: pd.DataFrame) -> float:
+    """How much of the reasoning the answer needs: 0 if forced at once, 1 if only at its end.
+
+    One minus the mean, over the share of the reasoning's tokens, of whether the forced answer is
+    already the trace's (trapezoids; Lanham et al. 2023, for one trace).
+    """
+    share = (forced["position"] - forced["position"].iloc[0]).to_numpy(float)
+    return float(1 - np.trapezoid(forced["written"].to_numpy(float), share / share[-1]))
+
+
+def resampled_answers(
+    model: ReasoningModel,
+    trace: Trace,
+    *,
+    sampling: Sampling,
+    samples: int = 30,
+    batch_size: int = 64,
+) -> pd.DataFrame:
+    """Continuations sampled after no sentence, after the first, …: how many end in the same answer.
+
+    Columns: `sentences`, `position`, `n`, `same` (those that box the trace's answer), `share`,
+    `ci_low` and `ci_high` (Wilson, 95 %), `unfinished`, and `importance`, what the last of those
+    sentences adds to the share (none for the first row). `sampling` needs a temperature.
+    """
+    if sampling.temperature == 0:
+        raise ValueError(
+            "resampling needs a temperature above 0: greedy continuations are all alike"
+        )
+    own, borders = final_answer(trace.answer_text), _borders(trace)
+    prompts = [
+        Prompt(tuple(trace.token_ids[:position]), Problem(f"{trace.problem_id} {count}", ""), "", i)
+        for count, position in enumerate(borders)
+        for i in range(samples)
+    ]
+    same, unfinished = np.zeros(len(prompts), dtype=bool), np.zeros(len(prompts), dtype=bool)
+    for index, ids, finished in decode(model, prompts, sampling, batch_size):
+        text = "".join(token_texts(ids, model.tokenizer)).rpartition(END_THINK)[2]
+        same[index] = finished and final_answer(text) == own
+        unfinished[index] = not finished
+    counts = same.reshape(len(borders), samples).sum(1)
+    intervals = np.array([wilson_interval(int(count), samples) for count in counts])
+    frame = pd.DataFrame({"sentences": range(len(borders)), "position": borders, "n": samples})
+    frame["same"], frame["share"] = counts, counts / samples
+    frame["ci_low"], frame["ci_high"] = intervals[:, 0], intervals[:, 1]
+    frame["unfinished"] = unfinished.reshape(len(borders), samples).sum(1)
+    frame["importance"] = frame["share"].diff()
+    return frame
+
+
+def sentence_knockouts(
+    model: ReasoningModel, trace: Trace, *, spans: int = 20, seed: int = 0
+) -> pd.DataFrame:
+    """What the answer loses when its tokens cannot look at a sentence; one row a sentence.
+
+    Columns: `sentence`, `start`, `stop`; `change` of the answer's log-probability (nats);
+    `random_mean`, `random_low`, `random_high`: mean and 5 and 95 % quantiles of the change for
+    `spans` equally long random spans that leave the sentence alone (NaN where none fits).
+    """
+    parts = sentences(trace)
+    controls: list[list[slice]] = []
+    for i, part in enumerate(parts):
+        try:
+            controls.append(random_spans(trace, part.stop - part.start, spans, seed + i, part))
+        except ValueError:
+            controls.append([])
+    flat = [*parts, *(span for group in controls for span in group)]
+    change = measure(model, trace, [Knockout(keys=span) for span in flat])["change"].to_numpy()
+    rows, offset = [], len(parts)
+    for i, (part, group) in enumerate(zip(parts, controls, strict=True)):
+        drawn = change[offset : offset + len(group)]
+        offset += len(group)
+        null = (drawn.mean(), *np.quantile(drawn, [0.05, 0.95])) if group else (np.nan,) * 3
+        rows.append((i, part.start, part.stop, change[i], *null))
+    columns = ["sentence", "start", "stop", "change", "random_mean", "random_low", "random_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _borders(trace: Trace) -> list[int]:
+    """Where the reasoning can be cut: before its first sentence and after each one."""
+    return [trace.segments["reasoning"].start, *(part.stop for part in sentences(trace))]
