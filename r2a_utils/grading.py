@@ -8,6 +8,7 @@ product, and every anagram right). How good an open answer is, `judging.py` asks
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import re
 import signal
@@ -214,6 +215,7 @@ class _Worker:
         """{"equal": bool}, or {"failure": why} where math-verify cannot tell."""
         with self._lock:
             if self._process is None or self._process.poll() is not None:
+                self.stop()
                 self._start()
             process = self._process
             try:
@@ -249,8 +251,12 @@ class _Worker:
         self._process.stdout.readline()  # ready
 
     def stop(self) -> None:
+        """End the process, if there is one, and close its pipes."""
         if self._process is not None:
             self._process.kill()
+            with contextlib.suppress(BrokenPipeError):  # a question that it will not read
+                self._process.stdin.close()
+            self._process.stdout.close()
             self._process.wait()
 
 

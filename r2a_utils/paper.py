@@ -12,14 +12,18 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from r2a_utils.grading import final_answer, grade_math
+from r2a_utils.grading import extract_answer, final_answer, grade_math
 from r2a_utils.originals import fetch as fetch  # paper.fetch: bring what load_originals reads
 from r2a_utils.originals import originals
+
+if TYPE_CHECKING:  # problems.py reads the published numbers from here
+    from r2a_utils.problems import Problem
 
 DATA_VARIABLE = "R2A_PAPER_DATA"
 MODEL_NAMES = {
@@ -115,6 +119,30 @@ def grading_disagreements(folder: str | Path | None = None) -> pd.DataFrame:
     reviewed = pd.DataFrame(regrading()["disagreements"])
     table = found.merge(reviewed, how="left", on=list(found))
     return table.fillna({"who_is_right": "not reviewed", "because": ""})
+
+
+def original_answers(
+    folder: str | Path, model_alias: str, problems: list[Problem], greedy: bool = False
+) -> pd.DataFrame:
+    """The *answers* frame of one model's fetched traces, both conditions, graded by `grade_math`.
+
+    `problems` are MATH-500's. With it, `comparison.py` makes the paper's funnel and comparison
+    anew, under either accounting rule. `n_tokens` is missing: the traces are texts.
+    """
+    conditions = list(CONDITIONS.values())
+    frame = pd.concat([load_originals(folder, model_alias, c, greedy) for c in conditions])
+    known = {problem.id: problem for problem in problems}
+    answers = [
+        response_answer(row.response) if row.well_formed else "" for row in frame.itertuples()
+    ]
+    found = [extract_answer(answer) for answer in answers]
+    correct = [
+        box is not None and grade_math(answer, known[problem_id].answer)
+        for box, answer, problem_id in zip(found, answers, frame["problem_id"], strict=True)
+    ]
+    meta = pd.DataFrame([known[problem_id].meta for problem_id in frame["problem_id"]])
+    frame = frame.reset_index(drop=True).assign(answer=found, correct=correct, n_tokens=np.nan)
+    return frame.drop(columns=["problem", "response"]).join(meta)
 
 
 def response_answer(response: str) -> str:

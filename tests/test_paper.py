@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from r2a_utils import originals, paper
+from r2a_utils.comparison import funnel, paired_comparison
 from r2a_utils.originals import Original
+from r2a_utils.problems import Problem
 from r2a_utils.traces import SEGMENTS
 
 WITH, WITHOUT = "with_reasoning", "without_reasoning"
@@ -262,18 +264,56 @@ def test_the_pinned_checksum_is_that_of_the_pairs_in_the_folder(folder):
     assert hashlib.sha256(content).hexdigest() == pinned["coc_pairs.csv"]
 
 
-def test_fetched_traces_are_read_with_what_the_funnel_needs(tmp_path):
-    bos, eos = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
-    rows = [
-        {"unique_id": "1", "problem": "1+1?", "response": f"{bos}1+1?<think>\nHm</think>2{eos}"},
-        {"unique_id": "2", "problem": "2+2?", "response": f"{bos}2+2?<think>\nHm, cut"},
-        {"unique_id": "3", "problem": "3?", "response": f"{bos}3?<think>a</think>b</think>c{eos}"},
-    ]
-    path = tmp_path / "math500_sampled_qwen-7B_with_reasoning.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    frame = paper.load_originals(tmp_path, "qwen-7B", WITH)
-    assert frame["problem_id"].tolist() == ["1", "2", "3"]
-    assert frame["finished"].tolist() == [True, False, True]
-    assert frame["well_formed"].tolist() == [True, False, False]
+BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
+
+
+@pytest.fixture
+def fetched(tmp_path) -> Path:
+    """Files in the authors' format, as `fetch` names them: four problems, both conditions."""
+    ask = "Please put your final answer within \\boxed{}. <think>\n"
+    closed = f"{ask}Okay, I think I have finished thinking.\n</think>"
+    responses = {
+        WITH: [
+            f"{BOS}1+1? {ask}Hm</think>\\boxed{{2}}{EOS}",
+            f"{BOS}1+2? {ask}Hm, \\boxed{{3}}, cut",
+            f"{BOS}1+3? {ask}a</think>b</think>\\boxed{{4}}{EOS}",
+            f"{BOS}1+4? {ask}Hm</think>It is 5{EOS}",
+        ],
+        WITHOUT: [
+            f"{BOS}1+1? {closed}\\boxed{{3}}{EOS}",
+            f"{BOS}1+2? {closed}\\boxed{{3}}{EOS}",
+            f"{BOS}1+3? {closed}\\boxed{{8/2}}{EOS}",
+            f"{BOS}1+4? {closed}\\boxed{{5}}{EOS}",
+        ],
+    }
+    for condition, texts in responses.items():
+        rows = [
+            {"unique_id": f"p{i}", "problem": f"1+{i}?", "response": text}
+            for i, text in enumerate(texts, start=1)
+        ]
+        path = tmp_path / f"math500_sampled_qwen-7B_{condition}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return tmp_path
+
+
+def test_fetched_traces_are_read_with_what_the_funnel_needs(fetched):
+    frame = paper.load_originals(fetched, "qwen-7B", WITH)
+    assert frame["problem_id"].tolist() == ["p1", "p2", "p3", "p4"]
+    assert frame["finished"].tolist() == [True, False, True, True]
+    assert frame["well_formed"].tolist() == [True, False, False, True]
     with pytest.raises(FileNotFoundError, match=r"fetch\(.*brings these traces: math500_sampled"):
-        paper.load_originals(tmp_path, "qwen-7B", WITHOUT)
+        paper.load_originals(fetched, "qwen-7B", WITH, greedy=True)
+
+
+def test_fetched_traces_give_the_funnel_and_the_comparison(fetched):
+    problems = [Problem(f"p{i}", f"1+{i}?", str(1 + i), {"level": i}) for i in range(1, 5)]
+    answers = paper.original_answers(fetched, "qwen-7B", problems)
+    counts = funnel(answers).pivot(index="condition", columns="step", values="count")
+    steps = ["asked", "finished", "well formed", "answer found"]
+    assert counts.loc[WITH, steps].tolist() == [4, 3, 2, 1]
+    assert counts.loc[WITHOUT, steps].tolist() == [4, 4, 4, 4]
+    finished = paired_comparison(answers, "finished_pairs").iloc[0]
+    assert (finished["n"], finished["only_with"], finished["only_without"]) == (1, 1, 0)
+    wrong = paired_comparison(answers, "unfinished_wrong").iloc[0]
+    assert (wrong["n"], wrong["accuracy_with"], wrong["accuracy_without"]) == (4, 0.25, 0.75)
+    assert answers["level"].tolist() == [1, 2, 3, 4] * 2
