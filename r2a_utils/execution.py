@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
@@ -29,9 +30,6 @@ from r2a_utils.stages import ROOT, Stage
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # Starting a kernel imports IPython; on a busy machine with a cold disk that has taken a minute.
 _KERNEL_START_SECONDS = 300
-# Talk to the kernel through files that only this user may open, not through TCP ports, on which
-# other users of the machine could listen.
-_KERNEL = Config({"KernelManager": {"transport": "ipc"}})
 
 
 class StageFailed(RuntimeError):  # noqa: N818  a stage fails; this is that event
@@ -59,7 +57,7 @@ def execute(
     part.parent.mkdir(exist_ok=True)
     failed.unlink(missing_ok=True)
     try:
-        with _kernel_environment():
+        with _kernel_environment(), TemporaryDirectory(prefix="r2a-") as private:
             papermill.execute_notebook(
                 notebook,
                 part,
@@ -68,7 +66,11 @@ def execute(
                 start_timeout=_KERNEL_START_SECONDS,
                 cwd=ROOT,
                 kernel_name="python3",
-                config=_KERNEL,
+                # Talk to the kernel through sockets in a folder that only this user may open:
+                # other users of the machine could listen on a TCP port.
+                config=Config({"KernelManager": {"transport": "ipc", "ip": f"{private}/kernel"}}),
+                # the kernel's own log: being told to stop is no error worth a line in the terminal
+                extra_arguments=["--log-level=CRITICAL"],
             )
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
         os.replace(part, failed)

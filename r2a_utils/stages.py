@@ -24,7 +24,7 @@ from r2a_utils.parameters import Parameter, ParameterError, declared, nearest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 # Files of the package that modules read; a change in any of them makes every stage's result old,
-_DATA = {".json", ".jinja", ".safetensors"}
+_DATA = {".css", ".jinja", ".js", ".json", ".safetensors"}
 # and so does a new version of any of these.
 NUMERIC_PACKAGES = (
     "nnsight",

@@ -12,7 +12,9 @@ import torch
 from transformers import AutoTokenizer
 
 from r2a_utils.models import ReasoningModel, load_model, random_model
+from r2a_utils.publish import declared_runs
 from r2a_utils.registry import BUNDLED
+from r2a_utils.runs import read_parameters, run_stages
 from r2a_utils.traces import Trace
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -112,4 +114,15 @@ def paper_data() -> Path:
     folder = Path(os.environ.get("R2A_PAPER_DATA", REPOSITORY.parent / "shared" / "paper"))
     if not (folder / "published.json").is_file():
         pytest.skip(f"the paper's data is not in {folder}; set R2A_PAPER_DATA to where it is")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_runs(tmp_path_factory) -> Path:
+    """A folder with the runs of book/runs.yml, each with the small parameters of overrides.yml."""
+    folder = tmp_path_factory.mktemp("runs")
+    small = read_parameters(Path(__file__).with_name("overrides.yml"))
+    for declared in declared_runs():
+        given = {**(declared.parameters or {}), **small}
+        run_stages(folder / declared.id, declared.stages, given=given, progress=False)
     return folder

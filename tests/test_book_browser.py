@@ -1,0 +1,181 @@
+"""The book in a real browser with the network cut: every page opens whole, on any screen.
+
+Screenshots of all pages are left in test-artefacts/.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlparse
+
+import pytest
+
+from r2a_utils.publish import BOOK, publish
+from r2a_utils.stages import ROOT
+
+pytestmark = pytest.mark.xdist_group("book")
+sync_api = pytest.importorskip("playwright.sync_api")
+
+SCREENSHOTS = ROOT / "test-artefacts"
+LARGEST_PAGE = 3_000_000  # bytes that a page brings with it, apart from what all pages share
+SHARED = ("_static", "mathjax")
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def html(small_runs, tmp_path_factory) -> Path:
+    """The project's own book, built strictly from small runs."""
+    first_page, built = publish(BOOK, small_runs, tmp_path_factory.mktemp("book"))
+    assert built
+    return first_page.parent
+
+
+@pytest.fixture(scope="module")
+def pages(html) -> list[str]:
+    """All pages, relative to the book's folder; index.html only leads on to the first."""
+    found = [str(path.relative_to(html)) for path in sorted(html.rglob("*.html"))]
+    return [name for name in found if not name.startswith(SHARED)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """Headless Chromium: R2A_CHROMIUM, or the one on the PATH."""
+    asked = os.environ.get("R2A_CHROMIUM")
+    names = [asked] if asked else ["chromium", "chromium-browser", "google-chrome"]
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        if asked:
+            pytest.fail(f"R2A_CHROMIUM={asked} is not there")
+        pytest.skip("no Chromium on the PATH; install one or set R2A_CHROMIUM")
+    with sync_api.sync_playwright() as playwright:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        chromium = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield chromium
+        chromium.close()
+
+
+class Visit:
+    """One page opened with the network cut, and everything that went wrong while it opened."""
+
+    def __init__(self, browser, html: Path, name: str, viewport=WIDE, scheme="light"):
+        self.context = browser.new_context(
+            offline=True, viewport=viewport, color_scheme=scheme, reduced_motion="reduce"
+        )
+        self.page = self.context.new_page()
+        self.faults: list[str] = []
+        self.files: set[Path] = set()
+        self.page.on("console", self._on_console)
+        self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        self.page.on("requestfailed", lambda request: self.faults.append(f"failed: {request.url}"))
+        self.page.on("request", self._on_request)
+        self.page.goto((html / name).as_uri(), timeout=120_000)
+        self.page.wait_for_function(
+            "!window.MathJax || (MathJax.startup && MathJax.startup.promise)", timeout=60_000
+        )
+        self.page.evaluate("window.MathJax && MathJax.startup.promise")
+
+    def __enter__(self) -> Visit:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.context.close()
+
+    def _on_console(self, message) -> None:
+        if message.type in ("error", "warning"):
+            self.faults.append(f"console: {message.text}")
+
+    def _on_request(self, request) -> None:
+        url = urlparse(request.url)
+        if url.scheme == "file":
+            self.files.add(Path(unquote(url.path)))
+        elif url.scheme not in ("data", "blob", "about"):
+            self.faults.append(f"asked the network: {request.url}")
+
+
+def test_every_page_opens_whole(browser, html, pages):
+    """No failed request, no error, every image loaded and described, nothing left unrendered."""
+    faults = {}
+    for name in pages:
+        with Visit(browser, html, name) as visit:
+            found = visit.faults
+            for image in visit.page.locator("img").all():
+                source = (image.get_attribute("src") or "")[:80]
+                if not image.evaluate("image => image.complete && image.naturalWidth > 0"):
+                    found.append(f"image not loaded: {source}")
+                if not (image.get_attribute("alt") or "").strip():
+                    found.append(f"image without alternative text: {source}")
+            text = visit.page.locator("body").inner_text()
+            found += [f"unrendered: {mark}" for mark in ("{{", "}}", "\\frac") if mark in text]
+            if visit.page.locator("mjx-merror").count():
+                found.append("mathematics that MathJax cannot read")
+            formulas = visit.page.locator("span.math, div.math").count()
+            if formulas > visit.page.locator("mjx-container svg").count():
+                found.append("mathematics not typeset")
+            path = SCREENSHOTS / "wide" / Path(name).with_suffix(".png")
+            visit.page.screenshot(path=path, full_page=True, timeout=120_000)
+            if found:
+                faults[name] = found
+    assert faults == {}
+
+
+def test_no_page_is_heavy(browser, html, pages):
+    sizes = {}
+    for name in pages:
+        with Visit(browser, html, name) as visit:
+            own = [p for p in visit.files if p.relative_to(html).parts[0] not in SHARED]
+            sizes[name] = sum(path.stat().st_size for path in own)
+    assert {name: size for name, size in sizes.items() if size > LARGEST_PAGE} == {}
+
+
+def test_no_page_scrolls_sideways_on_a_phone_nor_fails_in_the_dark(browser, html, pages):
+    faults = {}
+    for name in pages:
+        with Visit(browser, html, name, PHONE, "dark") as visit:
+            if visit.page.locator("html[data-theme=dark]").count() == 0:
+                visit.faults.append("not dark")
+            overflow = "document.documentElement.scrollWidth - window.innerWidth"
+            if visit.page.evaluate(overflow) > 0:
+                visit.faults.append("scrolls sideways")
+            path = SCREENSHOTS / "phone" / Path(name).with_suffix(".png")
+            visit.page.screenshot(path=path, full_page=True, timeout=120_000)
+            if visit.faults:
+                faults[name] = visit.faults
+    assert faults == {}
+
+
+def test_every_link_within_the_book_leads_somewhere(browser, html, pages):
+    anchors, links = {}, {}
+    for name in pages:
+        with Visit(browser, html, name) as visit:
+            anchors[html / name] = set(
+                visit.page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+            )
+            links[name] = visit.page.evaluate(
+                "[...document.querySelectorAll('a[href]')].map(a => a.href)"
+            )
+    broken = []
+    for name, targets in links.items():
+        for target in targets:
+            url, fragment = urldefrag(target)
+            if urlparse(url).scheme != "file":
+                continue
+            path = Path(unquote(urlparse(url).path))
+            known = anchors.get(path, set())
+            if not path.is_file() or (fragment and path in anchors and fragment not in known):
+                broken.append(f"{name}: {target.removeprefix(html.as_uri())}")
+    assert broken == []
+
+
+def test_search_finds_a_word_without_a_server(browser, html):
+    with Visit(browser, html, "search.html?q=trace") as visit:
+        visit.page.wait_for_selector("#search-results li a", timeout=60_000)
+        assert visit.faults == []
+
+
+def test_the_first_page_leads_to_the_home_page(browser, html):
+    with Visit(browser, html, "index.html") as visit:
+        visit.page.wait_for_url("**/intro.html", timeout=60_000)
+        assert visit.faults == []

@@ -1,0 +1,75 @@
+"""The stage notebooks run through, on small parameters, by the same code as the book's."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from r2a_utils.publish import declared_runs
+from r2a_utils.runs import read_manifest, read_parameters, run_stages
+from r2a_utils.stages import load_stages, needed_stages
+
+pytestmark = pytest.mark.xdist_group("book")
+
+STAGES = load_stages()
+OVERRIDES = read_parameters(Path(__file__).with_name("overrides.yml"))
+MAIN_RUN = declared_runs()[0].id
+
+
+@pytest.fixture(scope="module")
+def pages(small_runs) -> dict[str, nbformat.NotebookNode]:
+    """The executed notebooks of the main run, by stage."""
+    folder = small_runs / MAIN_RUN / "notebooks"
+    return {path.stem: nbformat.read(path, as_version=4) for path in sorted(folder.glob("*.ipynb"))}
+
+
+def test_every_stage_completes(small_runs, pages):
+    assert list(pages) == list(STAGES)
+    entries = read_manifest(small_runs / MAIN_RUN)["stages"]
+    assert {entry["status"] for entry in entries.values()} == {"completed"}
+
+
+def test_nothing_runs_again_when_nothing_has_changed(small_runs, pages):
+    results = run_stages(small_runs / MAIN_RUN, progress=False)
+    assert [result.stage for result in results if result.ran] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_page_shows_results_and_no_warning(pages, stage):
+    outputs = [output for cell in pages[stage].cells for output in cell.get("outputs", [])]
+    assert outputs
+    told = [output.text for output in outputs if output.get("name") == "stderr"]
+    assert told == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_page_shows_the_parameters_it_ran_with(pages, stage):
+    cell = pages[stage].cells[STAGES[stage].parameters_cell].source
+    assert 'run_dir = "runs/' in cell
+    for name in OVERRIDES.keys() & STAGES[stage].parameters.keys():
+        assert re.search(rf"(?m)^{name} = {OVERRIDES[name]}\b", cell)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_functions_in_a_notebook_are_short(stage):
+    for node in ast.walk(ast.parse(STAGES[stage].code)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 16, f"{node.name} belongs into the package"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_page_asks_shows_and_limits(stage):
+    prose = "\n".join(c.source for c in STAGES[stage].notebook.cells if c.cell_type == "markdown")
+    assert prose.startswith("# ")
+    assert "**Question.**" in prose
+    assert "**What you will see.**" in prose
+    assert re.search(r"(?i)what this does not show", prose)
+
+
+def test_every_stage_after_the_first_two_reads_an_earlier_one():
+    names = list(STAGES)
+    for index, name in enumerate(names[2:], start=2):
+        earlier = [STAGES[other] for other in names[:index]]
+        assert needed_stages(STAGES[name], earlier), f"{name} depends on no stage"
