@@ -60,16 +60,16 @@ class Run:
         """The JSON Lines file that holds the completions of one condition."""
         return self._path("traces", condition, ".jsonl")
 
-    def write_table(self, name: str, table: pd.DataFrame) -> Path:
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Keep a table as Parquet; column names must be strings."""
         path = self._path("tables", name, ".parquet")
-        return write_aside(path, lambda part: table.to_parquet(part, engine="pyarrow"))
+        write_aside(path, lambda part: table.to_parquet(part, engine="pyarrow"))
 
     def read_table(self, name: str) -> pd.DataFrame:
         """The table that an earlier stage kept; FileNotFoundError names that stage."""
         return pd.read_parquet(self._existing("table", name, ".parquet"), engine="pyarrow")
 
-    def write_array(self, name: str, array: xr.DataArray | xr.Dataset) -> Path:
+    def write_array(self, name: str, array: xr.DataArray | xr.Dataset) -> None:
         """Keep a labelled array (or a data set of several) as netCDF."""
         if isinstance(array, xr.DataArray):
             variable = _ARRAY_WITHOUT_NAME if array.name is None else str(array.name)
@@ -78,7 +78,7 @@ class Run:
         else:
             data = array
         path = self._path("arrays", name, ".nc")
-        return write_aside(path, lambda part: data.to_netcdf(part, engine="netcdf4"))
+        write_aside(path, lambda part: data.to_netcdf(part, engine="netcdf4"))
 
     def read_array(self, name: str) -> Any:
         """The DataArray or Dataset that an earlier stage kept, loaded into memory."""
@@ -90,7 +90,7 @@ class Run:
         array = data[variable]
         return array.rename(None) if variable == _ARRAY_WITHOUT_NAME else array
 
-    def write_record(self, name: str, record: Mapping[str, Any]) -> Path:
+    def write_record(self, name: str, record: Mapping[str, Any]) -> None:
         """Keep a few named numbers or words as JSON, for the book's prose.
 
         NumPy scalars and arrays become plain numbers and lists. Raises ValueError for a number
@@ -104,14 +104,14 @@ class Run:
                 "write None where there is nothing to say"
             ) from error
         path = self._path("records", name, ".json")
-        return write_aside(path, lambda part: part.write_text(text + "\n", encoding="utf-8"))
+        write_aside(path, lambda part: part.write_text(text + "\n", encoding="utf-8"))
 
     def read_record(self, name: str) -> dict[str, Any]:
         """The record that an earlier stage kept; FileNotFoundError names that stage."""
         path = self._existing("record", name, ".json")
         return json.loads(path.read_text(encoding="utf-8"))
 
-    def record_model(self, model: Any) -> Path:
+    def record_model(self, model: Any) -> None:
         """Keep which model the run looks at, for its manifest: name, revision, weights, device.
 
         `model` is a ReasoningModel.
@@ -130,12 +130,12 @@ class Run:
             "layers": model.n_layers,
             "heads": model.n_heads,
         }
-        return self.write_record("model", record)
+        self.write_record("model", record)
 
-    def write_figure(self, name: str, figure: Any) -> Path:
+    def write_figure(self, name: str, figure: Any) -> None:
         """Keep a matplotlib figure as PNG, for the pages that stand before the stages."""
         path = self._path("figures", name, ".png")
-        return write_aside(
+        write_aside(
             path,
             lambda part: figure.savefig(part, format="png", dpi=150, bbox_inches="tight"),
         )
@@ -182,7 +182,7 @@ def makers(noun: str, name: str, notebooks: Path) -> list[str]:
     ]
 
 
-def write_aside(path: Path, write: Callable[[Path], Any]) -> Path:
+def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill `<path>.part`, then rename it to `path`; on failure leave nothing."""
     part = path.with_name(path.name + ".part")
     try:
@@ -190,7 +190,6 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> Path:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    return path
 
 
 def _plain(value: Any) -> Any:
