@@ -54,6 +54,7 @@ from r2a_utils.traces import SEGMENTS, cues, sentences
 
 run = Run.open(run_dir)
 model = load_model(model_name)
+run.record_model(model)
 sampling = Sampling(max_new_tokens=max_new_tokens)
 problems = [p for p in load_problems(dataset, n=40, seed=seed) if p.meta.get("steps", 4) >= 4]
 options = {"sampling": sampling, "prompt_style": prompt_style, "without": without}

@@ -59,6 +59,7 @@ from r2a_utils.traces import CONDITIONS, CUES, cues
 
 run = Run.open(run_dir)
 model = load_model(model_name)
+run.record_model(model)
 problems = load_problems(dataset, n=n_problems, seed=seed)
 run.write_table("problems", problems_table(problems))
 

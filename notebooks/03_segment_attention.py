@@ -47,6 +47,7 @@ from r2a_utils.traces import CONDITIONS, SEGMENTS
 
 run = Run.open(run_dir)
 model = load_model(model_name)
+run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
 traces = {
     name: read_traces(run.completions_path(name), model.tokenizer, problems)[:n_traces]

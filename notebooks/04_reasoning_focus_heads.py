@@ -46,6 +46,7 @@ from r2a_utils.traces import cues
 
 run = Run.open(run_dir)
 model = load_model(model_name)
+run.record_model(model)
 mass = run.read_array("segment_mass_with_reasoning")
 problems = problems_from_table(run.read_table("problems"))
 traces = read_traces(run.completions_path("with_reasoning"), model.tokenizer, problems)

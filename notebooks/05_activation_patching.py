@@ -52,6 +52,7 @@ from r2a_utils.tiny.world import contrast_problems, write_text
 
 run = Run.open(run_dir)
 model = load_model(model_name)
+run.record_model(model)
 
 # %% [markdown]
 # ## Contrast pairs

@@ -49,6 +49,7 @@ from r2a_utils.statistics import bootstrap_mean_intervals, wilson_interval
 
 run = Run.open(run_dir)
 model = load_model(model_name)
+run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
 answers = run.read_table("answers").query("condition == 'with_reasoning' and correct")
 rfhs = run.read_table("reasoning_focus_heads")[["layer", "head"]]
