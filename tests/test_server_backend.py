@@ -31,13 +31,13 @@ def endpoint(url: str, model: str = "m") -> Endpoint:
 # --- the real thing ------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def transformers_server(tmp_path_factory):
+@pytest.fixture
+def transformers_server(tmp_path):
     """`transformers serve` on the bundled model; yields its endpoint."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log.txt"
+    log = tmp_path / "log.txt"
     command = [str(Path(sys.executable).with_name("transformers")), "serve", str(BUNDLED)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     command += ["--dtype", "float32"]
@@ -63,37 +63,26 @@ def _is_up(url: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("condition", CONDITIONS)
-def test_a_server_writes_what_the_model_writes_here(tiny, transformers_server, condition):
+def test_transformers_serve_writes_what_the_model_writes_here(tiny, transformers_server):
+    # One test, because the server takes seconds to start in each process that runs tests.
     problems = load_problems("tiny", n=6, seed=1)
-    sampling = Sampling(max_new_tokens=400)
-    here = collect_completions(tiny, problems, condition, sampling=sampling)
-    backend = server_backend(transformers_server, tiny.tokenizer, 3, prompt_as="text")
-    there = collect_completions(tiny, problems, condition, sampling=sampling, backend=backend)
-    for one, other in zip(there, here, strict=True):
-        assert one.text == other.text
-        assert one == replace(other, settings=one.settings)
-    assert all(c.finished for c in there)
+    as_text = server_backend(transformers_server, tiny.tokenizer, 3, prompt_as="text")
+    for condition in CONDITIONS:
+        sampling = Sampling(max_new_tokens=400)
+        here = collect_completions(tiny, problems, condition, sampling=sampling)
+        there = collect_completions(tiny, problems, condition, sampling=sampling, backend=as_text)
+        for one, other in zip(there, here, strict=True):
+            assert one.text == other.text
+            assert one == replace(other, settings=one.settings)
+        assert all(c.finished for c in there)
 
+    cut = collect_completions(tiny, problems, sampling=Sampling(5), backend=as_text)
+    assert [c.finished for c in cut] == [False] * 6
+    assert [len(c.completion_ids) for c in cut] == [5] * 6
 
-def test_a_completion_cut_by_the_limit_is_not_finished(tiny, transformers_server):
-    problems = load_problems("tiny", n=2, seed=1)
-    backend = server_backend(transformers_server, tiny.tokenizer, prompt_as="text")
-    sampling = Sampling(max_new_tokens=5)
-    cut = collect_completions(tiny, problems, "with_reasoning", sampling=sampling, backend=backend)
-    assert [c.finished for c in cut] == [False, False]
-    assert [len(c.completion_ids) for c in cut] == [5, 5]
-
-
-def test_a_server_that_takes_no_ids_says_so(tiny, transformers_server):
-    backend = server_backend(transformers_server, tiny.tokenizer, prompt_as="ids")
+    as_ids = server_backend(transformers_server, tiny.tokenizer, prompt_as="ids")
     with pytest.raises(EndpointError, match="prompt must be a string"):
-        list(
-            backend(
-                [Prompt((1, 70, 71), Problem("p", ""), "with_reasoning", 0)],
-                Sampling(max_new_tokens=1),
-            )
-        )
+        list(as_ids([Prompt((1, 70, 71), problems[0], "with_reasoning", 0)], Sampling(1)))
 
 
 # --- a local server whose replies a test decides -------------------------------------------------
