@@ -6,7 +6,8 @@
 
 Random weights of the published shape: speed does not depend on what the weights say. Each way runs
 in a process of its own, so that its memory is its own: time is the best of the repetitions, and
-memory the peak above what the loaded model holds. Prints a table and asserts nothing. "Floor" is
+memory the peak above what the loaded model holds. The CPU's seconds tell the ways apart on a busy
+machine too, with --threads 1. Prints a table and asserts nothing. "Floor" is
 what the operations that no exact method can avoid would take at the speed of a plain forward pass.
 """
 
@@ -34,8 +35,10 @@ from r2a_utils.registry import REGISTRY, parameter_count, shape_of
 from r2a_utils.tiny.vocabulary import train_tokenizer
 from r2a_utils.traces import SEGMENTS, Trace
 
-# Where the segments of a long R1 trace end: BOS, prompt, tag, most of it reasoning, tag, answer.
-ENDS = (0, 0.05, 0, 0.80, 0, 0.15)
+# The shares of the segments in a long R1 trace: it is mostly reasoning.
+SHARES = (0, 0.05, 0, 0.80, 0, 0.15)
+
+WIDTH = 17  # of a column in the table
 
 
 def main() -> None:
@@ -44,14 +47,16 @@ def main() -> None:
         print(json.dumps(measure(arguments)))
         return
     print(f"{arguments.shape}, {arguments.dtype}, {hardware(arguments)}")
-    print(f"{'tokens':>7}  {'way':<16}{'seconds':>9}{'× plain':>9}{'GB above weights':>18}")
+    columns = ("seconds", "× plain", "CPU s", "× plain", "GB above weights")
+    print(f"{'tokens':>7}  {'way':<16}" + "".join(f"{column:>{WIDTH}}" for column in columns))
     for length in arguments.lengths:
-        plain = None
+        plain: dict = {}
         for way in WAYS:
             found = in_own_process(arguments, way, length)
-            plain = found.get("seconds") if way == "plain forward" else plain
+            plain = found if way == "plain forward" else plain
             print(f"{length:>7}  {way:<16}" + row(found, plain), flush=True)
-        print(f"{length:>7}  {'floor':<16}{'':>9}{floor(arguments.shape, length):>9.2f}\n")
+        least = floor(arguments.shape, length)
+        print(f"{length:>7}  {'floor':<16}{'':>{WIDTH}}{least:>{WIDTH}.2f}\n")
 
 
 # The ways to the masses of one trace --------------------------------------------------------------
@@ -135,7 +140,7 @@ def input_ids(model: ReasoningModel, trace: Trace) -> torch.Tensor:
 def long_trace(length: int) -> Trace:
     """Random tokens, in segments of the proportions that an R1 trace has."""
     ids = torch.randint(0, 300, (length,), generator=torch.Generator().manual_seed(0))
-    sizes = [max(1, int(share * length)) for share in ENDS]
+    sizes = [max(1, int(share * length)) for share in SHARES]
     sizes[3] += length - sum(sizes)
     stops = torch.tensor(sizes).cumsum(0).tolist()
     starts = [0, *stops[:-1]]
@@ -171,15 +176,16 @@ def measure(arguments: argparse.Namespace) -> dict:
     [length] = arguments.lengths
     with torch.no_grad():
         run(long_trace(64))  # kernels, caches and nnsight's sources are ready after this
-        peak, seconds = PeakMemory(arguments.device), []
+        peak, seconds, cpu = PeakMemory(arguments.device), [], []
         with peak:
             for _ in range(arguments.repeat):
-                start = time.perf_counter()
+                start, cpu_start = time.perf_counter(), time.process_time()
                 run(long_trace(length))
                 if arguments.device != "cpu":
                     torch.cuda.synchronize()
                 seconds.append(time.perf_counter() - start)
-    return {"seconds": min(seconds), "gigabytes": peak.above / 1e9}
+                cpu.append(time.process_time() - cpu_start)
+    return {"seconds": min(seconds), "cpu": min(cpu), "gigabytes": peak.above / 1e9}
 
 
 class PeakMemory:
@@ -231,11 +237,13 @@ def free_memory(device: str) -> int:
     return psutil.virtual_memory().available if device == "cpu" else torch.cuda.mem_get_info()[0]
 
 
-def row(found: dict, plain: float | None) -> str:
+def row(found: dict, plain: dict) -> str:
     if "skipped" in found:
         return f"  ({found['skipped']})"
-    ratio = found["seconds"] / plain if plain else float("nan")
-    return f"{found['seconds']:>9.2f}{ratio:>9.2f}{found['gigabytes']:>18.2f}"
+    values = []
+    for measured in ("seconds", "cpu"):
+        values += [found[measured], found[measured] / plain.get(measured, float("nan"))]
+    return "".join(f"{value:>{WIDTH}.2f}" for value in (*values, found["gigabytes"]))
 
 
 def hardware(arguments: argparse.Namespace) -> str:
