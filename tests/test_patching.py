@@ -13,7 +13,8 @@ from r2a_utils.controls import control_metrics
 from r2a_utils.pairs import ContrastPair, answer_span, probed
 from r2a_utils.patching import patch_grid, patch_metrics, screen_pairs
 from r2a_utils.replay import record, replay
-from r2a_utils.traces import Trace
+from r2a_utils.tiny.world import contrast_problems, write_text
+from r2a_utils.traces import Trace, encode, render_prompt
 
 # Grouped heads, head sizes other than hidden / heads, biases, head norms, scaled attention.
 ARCHITECTURES = ("llama-wide-heads", "qwen2", "qwen2-ungrouped", "qwen3", "granite-scaled")
@@ -126,6 +127,47 @@ def test_every_cell_equals_a_full_forward(model, component):
                 )  # fmt: skip
                 assert cell == pytest.approx(expected, abs=1e-4)
     assert float(abs(grid).max()) > 0.01
+
+
+def check_cells(model, pair, layers, positions):
+    grid = patch_grid(model, pair, positions, layers)
+    for layer in layers:
+        for position in positions:
+            expected = plain_effect(
+                model, pair.corrupted_ids, pair.clean_ids, pair.answers,
+                "resid", layer, pair.alignment[position], position,
+            )  # fmt: skip
+            cell = float(grid.sel(layer=layer, position=position))
+            assert cell == pytest.approx(expected, abs=1e-4)
+    return grid
+
+
+def test_cells_of_the_bundled_model_equal_full_forwards(tiny):
+    traces = []
+    for problem in contrast_problems(1, seed=3)[0]:
+        ids = render_prompt(tiny.tokenizer, problem.question)
+        ids += encode(tiny.tokenizer, write_text(problem, "with_reasoning"))
+        traces.append(Trace.from_ids(ids, tiny.tokenizer))
+    pair = ContrastPair.from_traces(*traces)
+    positions = [*pair.differing_positions, len(pair) - 1]
+    check_cells(tiny, pair, range(tiny.n_layers), positions)
+
+
+def test_cells_of_a_pretrained_model_equal_full_forwards(smollm2):
+    text = (
+        "Which is {}, gold or ice? <think> Let me think about gold and ice. Final answer is {}. "
+        "</think> Thus, the right one is"
+    )
+    sides = (("heavy", "gold"), ("cold", "ice"))
+    clean, corrupted = (encode(smollm2.tokenizer, text.format(*side)) for side in sides)
+    (gold,), (ice,) = (encode(smollm2.tokenizer, f" {side[1]}") for side in sides)
+    pair = ContrastPair(clean, corrupted, gold, ice)
+    last = len(pair) - 1
+    grid = check_cells(smollm2, pair, [0, 14, 29], [pair.differing_positions[-1], last])
+    # The paper's crossing: the conclusion's token counts early, the last token late.
+    early, late = grid.sel(layer=0), grid.sel(layer=29)
+    assert float(early[0]) > 0.5 > abs(float(late[0]))
+    assert float(late[1]) > 0.5 > abs(float(early[1]))
 
 
 def test_noising_swaps_donor_and_receiver(model):
