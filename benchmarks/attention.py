@@ -7,8 +7,8 @@
 Random weights of the published shape: speed does not depend on what the weights say. Each way runs
 in a process of its own, so that its memory is its own: time is the best of the repetitions, and
 memory the peak above what the loaded model holds. The CPU's seconds tell the ways apart on a busy
-machine too, with --threads 1. Prints a table and asserts nothing. "Floor" is
-what the operations that no exact method can avoid would take at the speed of a plain forward pass.
+machine too, with --threads 1. Prints a table and asserts nothing. "Floor" is what the operations
+that no exact method can avoid would take at the speed of a plain forward pass.
 """
 
 from __future__ import annotations
