@@ -26,7 +26,7 @@ class ContrastPair:
     several tokens.  Sequences of equal length are aligned token by token.  Sequences of unequal
     length need `runs`: (start in clean, start in corrupted, length) of the aligned stretches; what
     lies outside them is never patched, and nothing is padded.  Positions count in the clean
-    sequence.  `tokens` are texts for labels, `segments` those of the clean trace.
+    sequence.  `tokens` and `answer_texts` are texts, `segments` those of the clean trace.
     """
 
     clean_ids: tuple[int, ...]
@@ -37,6 +37,7 @@ class ContrastPair:
     model: str = ""
     tokens: tuple[str, ...] = ()
     corrupted_tokens: tuple[str, ...] = ()
+    answer_texts: tuple[str, str] | None = None
     segments: dict[str, slice] = field(default_factory=dict)
     runs: tuple[tuple[int, int, int], ...] = ()
     meta: dict = field(default_factory=dict)
@@ -98,10 +99,23 @@ class ContrastPair:
 
     @property
     def flipping_position(self) -> int | None:
-        """The last differing position of the reasoning: the token that states the conclusion."""
+        """The reasoning's last differing token that states the answer, in both sequences.
+
+        A later difference may be the other answer in passing ("the cup, not the lamp"), so where
+        the answers' texts are known the tokens must begin them. None where there is no such token.
+        """
         reasoning = self.segments.get("reasoning", slice(0, len(self)))
         inside = [p for p in self.differing_positions if reasoning.start <= p < reasoning.stop]
+        if self.answer_texts is not None:
+            inside = [p for p in inside if self._states_answers(p)]
         return inside[-1] if inside else None
+
+    def _states_answers(self, position: int) -> bool:
+        stated = self.tokens[position], self.corrupted_tokens[self.alignment[position]]
+        return all(
+            token.strip() and answer.strip().startswith(token.strip())
+            for token, answer in zip(stated, self.answer_texts, strict=True)
+        )
 
     @classmethod
     def from_traces(
@@ -146,6 +160,7 @@ class ContrastPair:
             model=clean.model,
             tokens=clean.tokens[: a.start],
             corrupted_tokens=corrupted.tokens[: b.start],
+            answer_texts=("".join(clean.tokens[a]), "".join(corrupted.tokens[b])),
             segments={s: slice(i.start, min(i.stop, a.start)) for s, i in clean.segments.items()},
             runs=runs,
             meta={"clean": clean.meta, "corrupted": corrupted.meta},

@@ -346,6 +346,19 @@ def test_pairs_of_equal_length_are_aligned_throughout(tokenizer):
     assert "".join(pair.tokens).endswith("\\boxed{")
 
 
+def test_the_flipping_token_states_the_answer_not_the_other_one(tokenizer):
+    clean = trace(tokenizer, "It is 7, not 8.", "\\boxed{7}")
+    corrupted = trace(tokenizer, "It is 8, not 7.", "\\boxed{8}")
+    pair = ContrastPair.from_traces(clean, corrupted)
+    assert [pair.tokens[p] for p in pair.differing_positions] == ["7", "8"]
+    assert pair.flipping_position == pair.differing_positions[0]
+    unsaid = ContrastPair.from_traces(
+        trace(tokenizer, "Let me see 3.", "\\boxed{7}"),
+        trace(tokenizer, "Let me see 4.", "\\boxed{8}"),
+    )
+    assert unsaid.flipping_position is None
+
+
 def test_unequal_reasonings_are_aligned_from_both_ends_and_nothing_is_padded(tokenizer):
     clean = trace(tokenizer, "So 3 plus 4.\nWait.\nThe final answer is 7.", "It is \\boxed{7}")
     corrupted = trace(
