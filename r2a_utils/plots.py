@@ -4,7 +4,7 @@ The figures lie in one file a subject; this one lists them, so that `from r2a_ut
 all that a notebook needs. Nothing here knows a model.
 """
 
-from r2a_utils.plots_attention import AttentionPanel, attention_maps, six_boxes
+from r2a_utils.plots_attention import AttentionPanel, attention_maps, segment_shares, six_boxes
 from r2a_utils.plots_heads import (
     HEAD_MARKS,
     cue_lift,
@@ -67,6 +67,7 @@ __all__ = [
     "paired_accuracy",
     "paired_scores",
     "patch_grid",
+    "segment_shares",
     "show_token",
     "six_boxes",
     "trace_anatomy",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # reading traces needs a tokenizer's libraries, drawing them 
     from r2a_utils.traces import Cue
 
 ATTENTION_CMAP = "Greys"
-MAP_PIXELS = 400  # longer traces are pooled by maximum, so that thin lines stay visible
+MAP_PIXELS = 150  # longer traces are pooled by maximum, so that single weights stay visible
 MOST_CUE_LABELS = 4
 
 
@@ -108,6 +108,38 @@ def six_boxes(panels: Mapping[str, np.ndarray]) -> BookFigure:
     figure.alt_text = (
         "Box plots of the answer tokens' attention by segment, means: " + "; ".join(said) + "."
     )
+    return figure
+
+
+@styled
+def segment_shares(rows: Mapping[str, np.ndarray]) -> BookFigure:
+    """The answer's attention by segment as stacked bars, a bar for each label (a trace, a run).
+
+    rows: label → mass of the six segments in the order of `SEGMENT_COLOURS`, summing to 1.
+    """
+    figure = BookFigure(0.9 + 0.42 * len(rows))
+    axes = figure.subplots()
+    said = []
+    for place, (label, shares) in enumerate(rows.items()):
+        shares = np.asarray(shares, dtype=float)
+        if shares.shape != (6,) or not np.isclose(shares.sum(), 1, atol=1e-2):
+            raise ValueError(f"{label}: expected the masses of 6 segments that sum to 1: {shares}")
+        for name, share, start in zip(
+            SEGMENT_COLOURS, shares, shares.cumsum() - shares, strict=True
+        ):
+            axes.barh(place, share, left=start, height=0.66, color=SEGMENT_COLOURS[name])
+            if share > 0.05:
+                axes.text(
+                    start + share / 2, place, f"{share:.0%}", ha="center", va="center", fontsize=8
+                )
+        parts = zip(SEGMENT_COLOURS, shares, strict=True)
+        said.append(f"{label}: " + ", ".join(f"{SEGMENT_LABELS[n]} {s:.0%}" for n, s in parts))
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("Attention of answer tokens (mean over layers and heads)")
+    percent_axis(axes.xaxis)
+    segment_legend(figure, list(SEGMENT_COLOURS), loc="outside upper left")
+    figure.alt_text = "The answer's attention by segment. " + "; ".join(said) + "."
     return figure
 
 

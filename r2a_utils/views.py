@@ -15,7 +15,7 @@ import html
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class View:
 
     kind: str
     title: str
-    data: Mapping[str, object]
+    data: Mapping[str, object] = field(repr=False)  # long: a notebook keeps the repr too
 
     def html(self) -> str:
         """The view as a piece of a page. Raises ValueError beyond `MOST_BYTES`."""
@@ -129,7 +129,8 @@ def head_view(
     """Layers by heads; a click on a head shows its attention on example traces.
 
     values: [layer, head], shares of 0 to 1. rows: trace and its `attention_rows` (dims head, query,
-    key; queries the answer) for the same heads in each trace; other heads show their value alone.
+    key; queries the answer) for the same heads in each trace, of which the first is shown at first;
+    other heads show their value alone.
     marks: a kind of `plots.HEAD_MARKS` → (layer, head) pairs.
     """
     values = np.asarray(values, dtype=float)
@@ -147,8 +148,7 @@ def head_view(
         }
         for trace, weights in rows
     ]
-    shown = kept[0] if kept else [list(head) for head in np.ndindex(values.shape)]
-    start = max(shown, key=lambda head: values[tuple(head)])
+    start = kept[0][0] if kept else np.unravel_index(values.argmax(), values.shape)
     return View(
         "heads",
         title,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,24 @@ def small_runs(tmp_path_factory) -> Path:
         given = {**(declared.parameters or {}), **small}
         run_stages(folder / declared.id, declared.stages, given=given, progress=False)
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """Headless Chromium: R2A_CHROMIUM, or the one on the PATH.
+
+    Of one module, as no event loop can be run beside it in the same process: notebooks need theirs.
+    """
+    sync_api = pytest.importorskip("playwright.sync_api")
+    asked = os.environ.get("R2A_CHROMIUM")
+    names = [asked] if asked else ["chromium", "chromium-browser", "google-chrome"]
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        if asked:
+            pytest.fail(f"R2A_CHROMIUM={asked} is not there")
+        pytest.skip("no Chromium on the PATH; install one or set R2A_CHROMIUM")
+    with sync_api.sync_playwright() as playwright:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        chromium = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield chromium
+        chromium.close()

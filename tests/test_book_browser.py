@@ -5,9 +5,6 @@ Screenshots of all pages are left in test-artefacts/.
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
@@ -38,23 +35,6 @@ def pages(html) -> list[str]:
     """All pages, relative to the book's folder; index.html only leads on to the first."""
     found = [str(path.relative_to(html)) for path in sorted(html.rglob("*.html"))]
     return [name for name in found if not name.startswith(SHARED)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    """Headless Chromium: R2A_CHROMIUM, or the one on the PATH."""
-    asked = os.environ.get("R2A_CHROMIUM")
-    names = [asked] if asked else ["chromium", "chromium-browser", "google-chrome"]
-    program = next(filter(None, map(shutil.which, names)), None)
-    if program is None:
-        if asked:
-            pytest.fail(f"R2A_CHROMIUM={asked} is not there")
-        pytest.skip("no Chromium on the PATH; install one or set R2A_CHROMIUM")
-    with sync_api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        chromium = playwright.chromium.launch(executable_path=program, args=arguments)
-        yield chromium
-        chromium.close()
 
 
 class Visit:

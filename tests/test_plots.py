@@ -124,6 +124,7 @@ FIGURES = {
     "six_boxes": lambda: plots.six_boxes(
         {"with reasoning": np.random.default_rng(0).dirichlet(np.ones(6), 40)}
     ),
+    "segment_shares": lambda: plots.segment_shares({"trace 1": np.full(6, 1 / 6)}),
     "attention_maps": lambda: plots.attention_maps([[PANEL, PANEL], [PANEL]], ["L1.H2", "L3.H0"]),
     "head_maps": lambda: plots.head_maps(
         {"answer → reasoning": np.arange(24.0).reshape(6, 4) / 24},
@@ -370,6 +371,7 @@ def test_rank_correlation_of_a_monotone_estimate_is_one():
             "unknown condition",
         ),
         (lambda: plots.six_boxes({"run": np.ones((4, 5))}), "run: masses must be"),
+        (lambda: plots.segment_shares({"a": np.ones(6)}), "a: expected the masses of 6 segments"),
         (lambda: plots.patch_grid(np.zeros((2, 3)), ["a"] * 3, ["a"] * 2), "3 positions"),
         (
             lambda: plots.head_maps({"m": np.zeros((2, 2))}, {"good head": []}),

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import xarray as xr
-from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from r2a_utils.traces import Trace
 from r2a_utils.views import MOST_BYTES, View, head_view, patch_view, token_view, trace_view
@@ -48,26 +44,12 @@ def walking(trace) -> np.ndarray:
     return weights
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch()
-        except Error:
-            installed = shutil.which("chromium") or shutil.which("google-chrome")
-            if installed is None:
-                pytest.skip("no Chromium here; run: playwright install chromium")
-            browser = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def open_view(browser, tmp_path):
     """Open a view as a page with the network cut; fails on any request, error or message."""
     contexts, troubles = [], []
 
-    def open_page(view: View, **settings) -> Page:
+    def open_page(view: View, **settings):
         context = browser.new_context(
             offline=True, **{"viewport": {"width": 800, "height": 900}, **settings}
         )
@@ -88,7 +70,7 @@ def open_view(browser, tmp_path):
     assert not troubles
 
 
-def lit(page: Page) -> dict[int, float]:
+def lit(page) -> dict[int, float]:
     """Tokens that are shaded, with the strength of the shade in per cent."""
     return {
         int(k): float(v)
@@ -100,11 +82,11 @@ def lit(page: Page) -> dict[int, float]:
     }
 
 
-def token(page: Page, index: int):
+def token(page, index: int):
     return page.locator(f'.r2a-token[data-token="{index}"]')
 
 
-def status(page: Page) -> str:
+def status(page) -> str:
     return page.locator(".r2a-status").inner_text()
 
 

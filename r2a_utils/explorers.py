@@ -1,0 +1,219 @@
+"""Explorers for a notebook with a kernel: controls around the views, live on the reader's model.
+
+Each explorer shows itself as widgets. `static()` gives what it shows for the controls as they
+stand, as plain HTML that needs no kernel: the book prints that. What the controls ask for is
+measured anew; this file itself measures nothing.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import ipywidgets as widgets
+import numpy as np
+import xarray as xr
+from IPython.display import display
+
+from r2a_utils import plots
+from r2a_utils.attention import attention_rows, segment_mass
+from r2a_utils.generation import Sampling, collect_traces
+from r2a_utils.grading import extract_answer
+from r2a_utils.models import ReasoningModel
+from r2a_utils.patching import ContrastPair, patch_metrics
+from r2a_utils.problems import Problem
+from r2a_utils.traces import CONDITIONS, Trace, cues
+from r2a_utils.views import View, head_view, patch_view, trace_view
+
+Head = tuple[int, int]
+LAST_TOKENS = 8  # before the answer, always among the patched positions
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Figures and views one below the other, as one piece of HTML."""
+
+    parts: tuple
+
+    def _repr_html_(self) -> str:
+        return "".join(part._repr_html_() for part in self.parts)
+
+
+class Explorer:
+    """Controls, and what `show(**values)` makes of them.
+
+    With a `button`, shows when it is pressed; without, whenever a control changes. What `show`
+    refuses with a ValueError appears as its message, in place of the last picture.
+    """
+
+    def __init__(
+        self,
+        controls: Mapping[str, widgets.Widget],
+        show: Callable[..., View | Panels],
+        button: str | None = None,
+    ):
+        self.controls = dict(controls)
+        self._show = show
+        self._message = widgets.HTML()
+        self._output = widgets.Output()
+        above = list(self.controls.values())
+        if button is None:
+            for control in above:
+                control.observe(self._update, names="value")
+            self._update()
+        else:
+            self._button = widgets.Button(description=button, button_style="primary")
+            self._button.on_click(self._update)
+            above.append(self._button)
+        rows = widgets.HBox(above, layout=widgets.Layout(flex_flow="row wrap"))
+        self.widget = widgets.VBox([rows, self._message, self._output])
+
+    def static(self) -> View | Panels:
+        """What the explorer shows for the controls as they stand, without widgets or kernel."""
+        return self._show(**{name: control.value for name, control in self.controls.items()})
+
+    def _update(self, _=None) -> None:
+        self._message.value = "<i>working…</i>"
+        try:
+            shown = self.static()
+        except ValueError as error:
+            self._message.value = f"<b>{html.escape(str(error))}</b>"
+            return
+        finally:
+            self._output.clear_output()
+        self._message.value = ""
+        with self._output:
+            display(shown)
+
+    def _repr_mimebundle_(self, **options) -> dict:
+        return self.widget._repr_mimebundle_(**options)
+
+
+def ask_explorer(
+    model: ReasoningModel,
+    heads: Sequence[Head],
+    question: str,
+    *,
+    max_new_tokens: int = 512,
+    prompt_style: str = "chat",
+) -> Explorer:
+    """Type a problem; the model answers with and without reasoning, and its attention is shown.
+
+    heads: (layer, head) pairs whose reading the token view shows, the Reasoning-Focus Heads say.
+    """
+    text = widgets.Textarea(value=question, description="Problem", layout={"width": "42rem"})
+
+    def show(question: str) -> Panels:
+        if not question.strip():
+            raise ValueError("type a problem first")
+        problem = Problem(id="typed", question=question.strip())
+        traces = {
+            plots.CONDITION_LABELS[condition]: collect_traces(
+                model,
+                [problem],
+                condition,
+                sampling=Sampling(max_new_tokens),
+                prompt_style=prompt_style,
+            )[0]
+            for condition in CONDITIONS
+        }
+        mass = segment_mass(model, list(traces.values()))
+        shares = mass.sel(from_segment="answer").mean(["layer", "head"]).values
+        bars = plots.segment_shares(dict(zip(traces, shares, strict=True)))
+        views = [
+            _trace_page(model, trace, heads, label.capitalize()) for label, trace in traces.items()
+        ]
+        return Panels((bars, *views))
+
+    return Explorer({"question": text}, show, button="Ask both ways")
+
+
+def trace_explorer(
+    model: ReasoningModel, traces: Sequence[Trace], heads: Sequence[Head]
+) -> Explorer:
+    """One trace, one page: choose a trace, see what its answer reads through the given heads."""
+
+    def show(trace: int) -> View:
+        return _trace_page(model, traces[trace], heads, f"Trace {trace}")
+
+    return Explorer({"trace": _choice("Trace", traces)}, show)
+
+
+def head_explorer(
+    model: ReasoningModel,
+    traces: Sequence[Trace],
+    mass: xr.DataArray,
+    heads: Sequence[Head],
+    *,
+    marks: Mapping[str, Sequence[Head]] | None = None,
+) -> Explorer:
+    """The map of all heads; choose a trace and any head to see its attention there.
+
+    mass: segment masses of the model, for the map. heads: those whose maps can be clicked without
+    a kernel; layer and head add any other one.
+    """
+    values = mass.sel(from_segment="answer", to_segment="reasoning").mean("trace")
+    values = values.transpose("layer", "head").values
+
+    def show(trace: int, layer: int, head: int) -> View:
+        chosen = list(dict.fromkeys([(layer, head), *(tuple(map(int, h)) for h in heads)]))
+        rows = attention_rows(model, traces[trace], chosen)
+        return head_view(values, [(traces[trace], rows)], marks=marks, title=f"Trace {trace}")
+
+    layer, head = map(int, heads[0]) if heads else np.unravel_index(values.argmax(), values.shape)
+    controls = {
+        "trace": _choice("Trace", traces),
+        "layer": _number("Layer", layer, model.n_layers),
+        "head": _number("Head", head, model.n_heads),
+    }
+    return Explorer(controls, show)
+
+
+def patch_explorer(
+    model: ReasoningModel, clean: Sequence[Trace], corrupted: Sequence[Trace]
+) -> Explorer:
+    """Pick a clean and a corrupted trace and patch every layer where they differ; click a cell.
+
+    Traces that cannot be aligned without padding, or between which the model sees no difference,
+    are refused with the reason. At first, the first pair is chosen.
+    """
+
+    def show(clean_trace: int, corrupted_trace: int) -> View:
+        pair = ContrastPair.from_traces(clean[clean_trace], corrupted[corrupted_trace])
+        last = [p for p in pair.alignment if p >= len(pair) - LAST_TOKENS]
+        metrics = patch_metrics(model, pair, sorted({*pair.differing_positions, *last}))
+        answers = tuple(model.tokenizer.decode(ids).strip() for ids in pair.answers)
+        return patch_view(metrics, answers, title=f"{answers[0]} or {answers[1]}?")
+
+    controls = {
+        "clean_trace": _choice("Clean", clean),
+        "corrupted_trace": _choice("Corrupted", corrupted),
+    }
+    return Explorer(controls, show, button="Patch")
+
+
+def _trace_page(model, trace: Trace, heads: Sequence[Head], title: str) -> View:
+    rows = attention_rows(model, trace, heads)
+    channels = {f"mean of {len(heads)} heads": rows.mean("head").values}
+    channels |= {plots.head_name(*h): row.values for h, row in zip(heads, rows, strict=True)}
+    reasoning = trace.segments["reasoning"]
+    facts = {
+        "Answer": extract_answer(trace.answer_text) or "none boxed",
+        "Tokens": f"{len(trace)}, of which reasoning {reasoning.stop - reasoning.start}",
+        "Cues": str(len(cues(trace))),
+    }
+    return trace_view(trace, channels, facts=facts, title=title)
+
+
+def _choice(label: str, traces: Sequence[Trace]) -> widgets.Dropdown:
+    if not traces:
+        raise ValueError("no traces to explore; collect some first (stage 01)")
+    names = [f"{i}: {t.problem_id or 'trace'}, {len(t)} tokens" for i, t in enumerate(traces)]
+    return widgets.Dropdown(
+        options=[(name, i) for i, name in enumerate(names)], description=label, value=0
+    )
+
+
+def _number(label: str, value: int, count: int) -> widgets.BoundedIntText:
+    return widgets.BoundedIntText(value=int(value), min=0, max=count - 1, description=label)
