@@ -172,5 +172,5 @@ published.assign(difference=published.with_reasoning - published.without_reasoni
 #   without reasoning were short in training. A distilled R1 may write its steps into the answer
 #   instead, and its gap is smaller for that reason.
 # - **That finished pairs are a fair sample.** In the paper's own runs
-#   {{ paper_funnel.most_unfinished | percent(1) }} of one model's traces with reasoning did not finish.
-#   They are the hard ones.
+#   {{ paper_funnel.most_unfinished | percent(1) }} of one model's traces with reasoning did not
+#   finish. They are the hard ones.
