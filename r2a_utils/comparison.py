@@ -26,8 +26,8 @@ from r2a_utils.statistics import (
     holm,
     mcnemar_exact,
     paired_t,
+    share_interval,
     wilcoxon_p,
-    wilson_interval,
 )
 
 ACCOUNTING = ("finished_pairs", "unfinished_wrong")
@@ -227,21 +227,14 @@ def _per_condition(frame, accounting, by, confidence, value, name) -> pd.DataFra
         pairs = paired_values(part, accounting, value)
         for condition in (WITH, WITHOUT):
             values = pairs[condition]
-            low, high = _interval(values, confidence, value == "correct")
+            interval = share_interval if value == "correct" else bootstrap_interval
+            low, high = interval(values, confidence) if len(values) else (np.nan, np.nan)
             rows.append(
                 _slice_row(by, group)
                 | {"condition": condition, "n": len(values), name: values.mean()}
                 | {"ci_low": low, "ci_high": high}
             )
     return pd.DataFrame(rows)
-
-
-def _interval(values: pd.Series, confidence: float, shares: bool) -> tuple[float, float]:
-    if len(values) == 0:
-        return np.nan, np.nan
-    if shares and values.isin((0.0, 1.0)).all():
-        return wilson_interval(int(values.sum()), len(values), confidence)
-    return bootstrap_interval(values, confidence)
 
 
 def _with_holm(rows: list[dict], p: str, accounting: str) -> pd.DataFrame:

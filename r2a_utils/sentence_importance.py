@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 import xarray as xr
 
+from r2a_utils.arms import STEM
 from r2a_utils.baselines import random_spans
 from r2a_utils.generation import Prompt, Sampling, decode
 from r2a_utils.grading import final_answer
@@ -33,9 +34,6 @@ from r2a_utils.replay import extend, read_residuals, record
 from r2a_utils.scores import answer_scores
 from r2a_utils.statistics import wilson_interval
 from r2a_utils.traces import END_THINK, Trace, encode, sentences, token_texts
-
-STEM = "\n\nThe answer is \\boxed{"
-"""What is written after `</think>` to force an answer."""
 
 
 def answer_lens(

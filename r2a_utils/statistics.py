@@ -113,6 +113,14 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def share_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a mean share over problems: Wilson's where each is 0 or 1, else the bootstrap."""
+    values = _one_dimensional(values)
+    if np.isin(values, (0.0, 1.0)).all():
+        return wilson_interval(int(values.sum()), len(values), confidence)
+    return bootstrap_interval(values, confidence)
+
+
 def bootstrap_means(values: np.ndarray, seed: int = 0, resamples: int = 1_000) -> np.ndarray:
     """Means over resampled cases: [case, …] -> [resample, …].
 
