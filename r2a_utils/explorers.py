@@ -18,6 +18,7 @@ from IPython.display import display
 
 from r2a_utils import plots
 from r2a_utils.attention import attention_rows, segment_mass
+from r2a_utils.contributions import head_contributions
 from r2a_utils.generation import Sampling, collect_traces
 from r2a_utils.grading import extract_answer
 from r2a_utils.models import ReasoningModel
@@ -197,6 +198,8 @@ def _trace_page(model, trace: Trace, heads: Sequence[Head], title: str) -> View:
     rows = attention_rows(model, trace, heads)
     channels = {f"mean of {len(heads)} heads": rows.mean("head").values}
     channels |= {plots.head_name(*h): row.values for h, row in zip(heads, rows, strict=True)}
+    given = head_contributions(model, trace, heads).sum("head").values
+    channels[f"contribution of {len(heads)} heads to writing the token (nats)"] = given
     reasoning = trace.segments["reasoning"]
     facts = {
         "Answer": extract_answer(trace.answer_text) or "none boxed",

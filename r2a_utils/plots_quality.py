@@ -223,6 +223,8 @@ def training_curve(losses: pd.DataFrame, checks: pd.DataFrame) -> BookFigure:
     above, below = figure.subplots(2, 1, sharex=True)
     above.plot(losses["tokens"] / 1e6, losses["loss"], color=INK, linewidth=1.2)
     above.set_yscale("log")
+    for level in (above.yaxis.set_major_formatter, above.yaxis.set_minor_formatter):
+        level(lambda loss, _: f"{loss:g}" if f"{loss:e}"[0] in "125" else "")
     above.set_ylabel("Training loss\n(nats a token)")
     above.grid(axis="y")
     for condition in _conditions(checks):
@@ -251,41 +253,48 @@ def training_curve(losses: pd.DataFrame, checks: pd.DataFrame) -> BookFigure:
 
 
 @styled
-def early_answering(frame: pd.DataFrame, ylabel: str = "Right answers") -> BookFigure:
-    """What is answered when the reasoning is cut at a fraction (Lanham et al. 2307.13702).
+def score_panels(frame: pd.DataFrame, xlabel: str = "Mean judge score (1 to 10)") -> BookFigure:
+    """Scores with and without reasoning, a panel for each model and a row for each area.
 
-    frame: columns series, fraction (of the reasoning kept, 0 to 1), value, ci_low, ci_high
-    (fractions). Told apart by line style and marker, as no colour of the book means a series.
+    frame: columns panel, label, condition, score, differs (whether the two conditions' difference
+    is more than chance: its dots are joined by a dark line). Stage 1, notebook 02.
     """
-    require_columns(frame, "series", "fraction", "value", "ci_low", "ci_high")
-    figure = BookFigure(3.2)
-    axes = figure.subplots()
+    require_columns(frame, "panel", "label", "condition", "score", "differs")
+    panels, labels = (list(dict.fromkeys(frame[name])) for name in ("panel", "label"))
+    figure = BookFigure(1.4 + 0.3 * len(labels))
+    grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     said = []
-    looks = [("o", "-", INK), ("s", "--", "#666666"), ("^", ":", "#999999"), ("D", "-.", "#444444")]
-    for (marker, line, colour), name in zip(
-        looks * 3, dict.fromkeys(frame["series"]), strict=False
-    ):
-        rows = frame[frame["series"] == name].sort_values("fraction")
-        axes.plot(
-            rows["fraction"],
-            rows["value"],
-            marker=marker,
-            linestyle=line,
-            color=colour,
-            label=name,
-            markersize=4,
-        )
-        axes.fill_between(
-            rows["fraction"], rows["ci_low"], rows["ci_high"], color=colour, alpha=0.15, linewidth=0
-        )
-        said.append(f"{name} from {rows['value'].iloc[0]:.0%} to {rows['value'].iloc[-1]:.0%}")
-    percent_axis(axes.xaxis)
-    percent_axis(axes.yaxis)
-    axes.set_xlabel("Reasoning kept before the answer is forced")
-    axes.set_ylabel(ylabel)
-    axes.grid(axis="y")
-    figure.legend(loc="outside upper left", ncols=4)
-    figure.alt_text = (
-        "Early answering, from no reasoning kept to all of it: " + "; ".join(said) + "."
-    )
+    for axes, panel in zip(grid, panels, strict=True):
+        rows = frame[frame["panel"] == panel]
+        for label, pair in rows.groupby("label", sort=False):
+            place, differs = labels.index(label), pair["differs"].all()
+            axes.plot(
+                pair["score"],
+                [place] * len(pair),
+                color=INK if differs else "#cccccc",
+                linewidth=1.6,
+                zorder=1,
+            )
+            scores = ", ".join(
+                f"{row.score:.1f} {CONDITION_LABELS[row.condition]}" for row in pair.itertuples()
+            )
+            said.append(f"{panel}, {label}: {scores}{', more than chance' if differs else ''}")
+        for condition in _conditions(frame):
+            of_condition = rows[rows["condition"] == condition]
+            axes.scatter(
+                of_condition["score"],
+                [labels.index(label) for label in of_condition["label"]],
+                color=CONDITION_COLOURS[condition],
+                marker=MARKERS[condition],
+                s=28,
+                label=CONDITION_LABELS[condition] if panel == panels[0] else None,
+                zorder=2,
+            )
+        axes.set_title(panel)
+        axes.grid(axis="x")
+    grid[0].set_yticks(range(len(labels)), labels)
+    grid[0].set_ylim(len(labels) - 0.5, -0.5)
+    figure.supxlabel(xlabel, fontsize=9)
+    figure.legend(loc="outside upper left", ncols=2)
+    figure.alt_text = "Mean scores by model and area. " + "; ".join(said) + "."
     return figure

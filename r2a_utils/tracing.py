@@ -157,6 +157,46 @@ def read_attention(
     return answers
 
 
+def head_outputs(model: ReasoningModel, layer: int) -> torch.Tensor:
+    """What each head of a layer adds to the residual stream for a z: [head, head_dim, hidden]."""
+    weight = architecture(model).out_projections[layer].weight
+    return weight.T.reshape(model.n_heads, model.head_dim, model.hidden_size)
+
+
+def logit_directions(
+    model: ReasoningModel,
+    residuals: torch.Tensor,
+    token_ids: torch.Tensor,
+    against: int | None = None,
+) -> torch.Tensor:
+    """Directions in the residual stream along which tokens gain on others: float32 [row, hidden].
+
+    `residuals` [row, hidden] is what the final norm reads. With the norm's scale held at that of
+    the row, the logit of `token_ids[row]` less that of the token `against` (None: less the mean
+    logit of the vocabulary) is the product of direction and residual, and so the sum of what each
+    part of the residual gives. The norm's gains are found by what it does to ones. Raises
+    ValueError for a final norm that does more than scale, or logits that are more than a product.
+    """
+    places = architecture(model)
+    norm, unembedding = places.final_norm, places.unembedding
+    with torch.no_grad():
+        rows = residuals.to(unembedding.weight)
+        normed, gains = norm(rows).float(), norm(torch.ones_like(rows[:1])).float()
+        gained = gains * rows.float()
+        gains = gains * normed.norm(dim=-1, keepdim=True) / gained.norm(dim=-1, keepdim=True)
+        weights = unembedding.weight.float()
+        logits = unembedding(normed.to(rows)).gather(-1, token_ids[:, None])[:, 0].float()
+        own = weights[token_ids] * gains
+        error = ((own * rows.float()).sum(-1) - logits).abs().max() / logits.abs().max()
+        if not error <= torch.finfo(rows.dtype).eps ** 0.5:
+            raise ValueError(
+                f"{model.name}: its final norm is not a scale with gains, or its logits are no "
+                f"product (off by {error:.2g}): parts of its residual stream have no share in them"
+            )
+        others = weights.mean(0) if against is None else weights[against]
+        return own - others * gains
+
+
 def _check_attention(model, query, key, value) -> None:
     batch, _, tokens, _ = query.shape
     expected = (batch, model.n_kv_heads, tokens, model.head_dim)

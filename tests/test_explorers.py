@@ -86,7 +86,9 @@ def test_the_trace_page_follows_its_control(tiny, traces):
     explorer.controls["trace"].value = 1
     data = data_of(explorer.static())
     assert len(data["trace"]["tokens"]) == len(traces[1])
-    assert [c["name"] for c in data["channels"]] == ["mean of 2 heads", "L3.H2", "L1.H0"]
+    names = [channel["name"] for channel in data["channels"]]
+    assert names[:3] == ["mean of 2 heads", "L3.H2", "L1.H0"]
+    assert names[3].startswith("contribution of 2 heads") and data["channels"][3]["signed"]
     heaviest = attention_rows(tiny, traces[1], HEADS).values[0].max(axis=1)
     np.testing.assert_allclose(data["channels"][1]["scale"], heaviest, rtol=1e-2)
 
