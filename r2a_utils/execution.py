@@ -148,9 +148,8 @@ def _path_shortener(folder: Path) -> Callable[[str], str]:
     def shorten(text: str) -> str:
         for path, name in folders:
             text = text.replace(path, name)
-        if "/ipykernel_" not in text:  # an image is one long word, on which \S* takes minutes
-            return text
-        return re.sub(r"\S*/ipykernel_\d+/\d+\.py", "cell", text)
+        # Not \S* before the name: an image is one long word, on which that takes minutes.
+        return re.sub(r"(?:/[\w.-]+){0,20}/ipykernel_\d+/\d+\.py", "cell", text)
 
     return shorten
 

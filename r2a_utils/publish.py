@@ -118,12 +118,14 @@ def assemble(book: Path, shown: Sequence[BookRun], source: Path) -> None:
     for declared in shown:
         main = declared is shown[0]
         pages = MAIN_PAGES if main else declared.id
+        stages = read_manifest(declared.run)["stages"]
         summaries[declared.id] = {
             "id": declared.id,
             "title": declared.title,
             "pages": pages,
             "records": Run.open(declared.run).records(),
-            "stages": read_manifest(declared.run)["stages"],
+            "stages": stages,
+            "machines": _machines(stages),
         }
         folder = source / pages
         folder.mkdir()
@@ -195,6 +197,20 @@ def _check_run(declared: BookRun) -> None:
     if stale:
         reasons = "; ".join(f"stage {stage}: {reason}" for stage, reason in stale.items())
         raise PublishError(f"run {declared.id!r} is not complete ({reasons}): {command}")
+
+
+def _machines(stages: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where the stages of a run were made: one entry for all that share machine and versions."""
+    machines: list[dict[str, Any]] = []
+    for name, entry in stages.items():
+        facts = {"platform": entry["platform"], "python": entry["python"]}
+        facts["versions"] = entry["inputs"]["versions"]
+        same = [m for m in machines if all(m[key] == value for key, value in facts.items())]
+        if same:
+            same[0]["stages"].append(name)
+        else:
+            machines.append({**facts, "stages": [name]})
+    return machines
 
 
 def _stage_page(
