@@ -29,7 +29,9 @@ if TYPE_CHECKING:  # reading traces needs a tokenizer's libraries, drawing them 
     from r2a_utils.traces import Cue
 
 ATTENTION_CMAP = "Greys"
-MAP_PIXELS = 150  # longer traces are pooled by maximum, so that single weights stay visible
+# Columns of weights told apart over the width of a page. Longer traces are pooled by maximum,
+# so that a single weight stays visible.
+MAP_PIXELS = 450
 MOST_CUE_LABELS = 4
 
 
@@ -160,7 +162,7 @@ def attention_maps(
         for axes in row_axes[len(row) :]:
             axes.set_visible(False)
         for panel, axes in zip(row, row_axes, strict=False):
-            draw_map(axes, panel)
+            draw_map(axes, panel, MAP_PIXELS // columns)
         row_axes[0].set_ylabel(f"{label}\nquery token", fontsize=9)
     for axes in grid[-1]:
         axes.set_xlabel("key token")
@@ -181,13 +183,13 @@ def _answer_share(panel: AttentionPanel) -> float:
     return float(rows[:, reasoning].sum(axis=1).mean())
 
 
-def draw_map(axes: Axes, panel: AttentionPanel) -> None:
+def draw_map(axes: Axes, panel: AttentionPanel, pixels: int = MAP_PIXELS) -> None:
     """Draw one panel: its weights, the box of answer → reasoning, the cues, the segment bands."""
     require_known("segment", list(panel.segments), SEGMENT_COLOURS)
     weights = np.asarray(panel.weights, dtype=float)
     n_queries, n_keys = weights.shape
     top, bottom = panel.first_query - 0.5, panel.first_query + n_queries - 0.5
-    pooled = _max_pool(weights, MAP_PIXELS)
+    pooled = _max_pool(weights, pixels)
     ceiling = (
         max(float(np.quantile(weights[weights > 0], 0.998)), 1e-6) if (weights > 0).any() else 1.0
     )
