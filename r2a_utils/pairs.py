@@ -202,12 +202,11 @@ def probed(
     """The trace with the paper's probe sentence at the end of its reasoning, and a short answer.
 
     Everything before `</think>` is kept, `probe` states `answer` on a line of its own, and the
-    answer segment becomes `stem`, `answer` and a closing brace.  The model did not write the probe,
+    answer segment becomes `stem`, `answer` and a closing brace. The model did not write the probe,
     so what a patch on it shows is partly copying: use it beside pairs of the model's own traces.
     """
-    until = trace.segments["reasoning"].stop
-    ids = list(trace.token_ids[:until])
     line_break = "" if trace.reasoning_text.endswith("\n") else "\n"
+    ids = list(trace.token_ids[: trace.segments["reasoning"].stop])
     for piece in (line_break + probe.format(answer) + "\n", END_THINK, stem, answer, "}"):
         ids += encode(tokenizer, piece)
     return Trace.from_ids(

@@ -28,7 +28,7 @@ from r2a_utils.packing import Pack, Rows, is_out_of_memory, start_of, take, writ
 from r2a_utils.tracing import Architecture, architecture
 
 # Tokens recomputed together on a CPU: larger matrices run no faster and need more memory.
-CPU_TOKENS = 4096
+CPU_TOKENS = 2048
 
 
 def record(

@@ -21,8 +21,9 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
+from transformers import PreTrainedTokenizerBase
 
-from r2a_utils.arms import STEM
+from r2a_utils.arms import STEM, forced_ids
 from r2a_utils.baselines import random_spans
 from r2a_utils.generation import Prompt, Sampling, decode
 from r2a_utils.grading import final_answer
@@ -77,29 +78,19 @@ def forced_answers(model: ReasoningModel, trace: Trace, stem: str = STEM) -> pd.
 
     After the first `sentences` sentences stand `</think>`, the `stem` and the answer. Columns:
     `sentences`, `position` (where the reasoning is cut), `log_probability` (nats) and `rank` of the
-    answer, and `written`, whether greedy decoding writes it (rank 0).
+    answer, and `written`, whether greedy decoding writes it (rank 0). What it writes instead, and
+    many traces at once, `arms.early_answers` has.
     """
-    span, tokenizer = answer_span(trace), model.tokenizer
-    answer = tuple(trace.token_ids[span])
-    forced = encode(tokenizer, END_THINK) + encode(tokenizer, stem)
+    answer = tuple(trace.token_ids[answer_span(trace)])
     recording = record(model, trace.token_ids[: trace.segments["reasoning"].stop])
     rows = []
     for count, position in enumerate(_borders(trace)):
+        forced = forced_ids(trace, model.tokenizer, count, stem)[position:]
         logits = extend(model, recording, position, (*forced, *answer[:-1]))[len(forced) - 1 :]
         score = answer_scores(logits[None], (answer,))[0, 0]
         rows.append((count, position, float(score[0]), int(score[1]), bool(score[1] == 0)))
     columns = ["sentences", "position", "log_probability", "rank", "written"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def area_over_curve(forced: pd.DataFrame) -> float:
-    """How much of the reasoning the answer needs: 0 if forced at once, 1 if only at its end.
-
-    One minus the mean, over the share of the reasoning's tokens, of whether the forced answer is
-    already the trace's (trapezoids; Lanham et al. 2023, for one trace).
-    """
-    share = (forced["position"] - forced["position"].iloc[0]).to_numpy(float)
-    return float(1 - np.trapezoid(forced["written"].to_numpy(float), share / share[-1]))
 
 
 def resampled_answers(
@@ -141,14 +132,34 @@ def resampled_answers(
     return frame
 
 
+def shortened(trace: Trace, tokenizer: PreTrainedTokenizerBase, stem: str = STEM) -> Trace:
+    """The trace with its reasoning kept and its answer cut down to `stem` and the boxed result.
+
+    An answer that restates the solution carries the result in its own words, and knocking out the
+    reasoning shows little: a short answer has to look back.
+    """
+    ids = forced_ids(trace, tokenizer, len(sentences(trace)), stem)
+    ids += [*trace.token_ids[answer_span(trace)], *encode(tokenizer, "}")]
+    return Trace.from_ids(
+        ids,
+        tokenizer,
+        problem_id=trace.problem_id,
+        condition=trace.condition,
+        model=trace.model,
+        sample=trace.sample,
+        meta=trace.meta,
+    )
+
+
 def sentence_knockouts(
     model: ReasoningModel, trace: Trace, *, spans: int = 20, seed: int = 0
 ) -> pd.DataFrame:
     """What the answer loses when its tokens cannot look at a sentence; one row a sentence.
 
-    Columns: `sentence`, `start`, `stop`; `change` of the answer's log-probability (nats);
-    `random_mean`, `random_low`, `random_high`: mean and 5 and 95 % quantiles of the change for
-    `spans` equally long random spans that leave the sentence alone (NaN where none fits).
+    An answer that restates the solution need not look back: take `shortened` traces. Columns:
+    `sentence`, `start`, `stop`; `change` of the answer's log-probability (nats); `random_mean`,
+    `random_low`, `random_high`: mean and 5 and 95 % quantiles of the change for `spans` equally
+    long random spans that leave the sentence alone (NaN where none fits).
     """
     parts = sentences(trace)
     controls: list[list[slice]] = []

@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 import torch
 
+from r2a_utils.arms import STEM, forced_ids
 from r2a_utils.generation import Sampling
 from r2a_utils.interventions import knockout
 from r2a_utils.pairs import answer_span
 from r2a_utils.sentence_importance import (
-    STEM,
     answer_lens,
-    area_over_curve,
     forced_answers,
     resampled_answers,
     sentence_knockouts,
+    shortened,
 )
 from r2a_utils.statistics import wilson_interval
 from r2a_utils.traces import END_THINK, Trace, encode, sentences
@@ -83,12 +83,12 @@ def test_the_lens_before_layer_0_unembeds_the_embedding(model, trace):
 def test_forced_answers_equal_full_forwards(model, trace):
     frame = forced_answers(model, trace)
     answer = trace.token_ids[answer_span(trace)]
-    forced = encode(model.tokenizer, END_THINK) + encode(model.tokenizer, STEM)
     stops = [s.stop for s in sentences(trace)]
     assert frame["position"].tolist() == [trace.segments["reasoning"].start, *stops]
     assert frame["sentences"].tolist() == list(range(len(stops) + 1))
     for row in frame.itertuples():
-        context = (*trace.token_ids[: row.position], *forced)
+        context = forced_ids(trace, model.tokenizer, row.sentences)
+        assert tuple(context[: row.position]) == trace.token_ids[: row.position]
         log_probability, rank = plain_score(model, context, answer)
         assert row.log_probability == pytest.approx(log_probability, abs=1e-4)
         assert row.rank == rank and row.written == (rank == 0)
@@ -101,21 +101,17 @@ def test_answers_of_several_tokens_are_forced_whole(model, tokenizer):
     answer = trace.token_ids[answer_span(trace)]
     assert len(answer) == 4
     frame = forced_answers(model, trace, stem="\\boxed{")
-    forced = encode(tokenizer, END_THINK) + encode(tokenizer, "\\boxed{")
-    context = (*trace.token_ids[: frame["position"].iloc[1]], *forced)
+    context = forced_ids(trace, tokenizer, 1, "\\boxed{")
     assert frame["log_probability"].iloc[1] == pytest.approx(
         plain_score(model, context, answer)[0], abs=1e-4
     )
 
 
-def test_the_area_over_the_curve_by_hand():
-    def area(position, written):
-        return area_over_curve(pd.DataFrame({"position": position, "written": written}))
-
-    assert area([10, 20, 30], [True, True, True]) == pytest.approx(0)
-    assert area([10, 20, 30], [False, False, False]) == pytest.approx(1)
-    assert area([10, 20, 30], [False, True, True]) == pytest.approx(0.25)
-    assert area([10, 40, 50], [False, False, True]) == pytest.approx(1 - 0.125)
+def test_a_shortened_answer_keeps_the_reasoning_and_the_result(trace, tokenizer):
+    short = shortened(trace, tokenizer)
+    assert short.reasoning_text == trace.reasoning_text and short.problem_id == "seven"
+    assert short.answer_text == STEM + "7}"
+    assert "".join(short.tokens[answer_span(short)]) == "7"
 
 
 @pytest.fixture
