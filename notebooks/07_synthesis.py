@@ -94,7 +94,7 @@ findings.T.round(3)
 # way from one token of the conclusion to the answer can be found, followed through the layers and
 # cut.
 #
-# ## What may not
+# ## What this does not show
 #
 # - **That the reasoning is faithful.** That the answer takes its conclusion from the reasoning
 #   does not say that the conclusion was reached by the steps before it.

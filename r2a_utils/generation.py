@@ -120,7 +120,7 @@ def collect_completions(
     written = 0
     bar = tqdm(total=len(wanted), initial=len(done), desc=condition, unit="trace", disable=None)
     with bar:
-        for index, ids, finished in backend(prompts, sampling):
+        for index, ids, finished in backend(prompts, sampling) if prompts else ():
             problem_id, sample = missing[index]
             completion = Completion(
                 problem_id=problem_id,

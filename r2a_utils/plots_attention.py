@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.patches import Rectangle
@@ -14,7 +16,6 @@ from matplotlib.patches import Rectangle
 from r2a_utils.plots_style import (
     INK,
     PAGE_WIDTH,
-    PALE,
     SEGMENT_COLOURS,
     SEGMENT_LABELS,
     BookFigure,
@@ -68,25 +69,18 @@ def six_boxes(panels: Mapping[str, np.ndarray]) -> BookFigure:
         mass = np.asarray(mass, dtype=float)
         if mass.ndim != 2 or mass.shape[1] != len(names):
             raise ValueError(f"{label}: masses must be [trace, 6 segments], got {mass.shape}")
-        for index, name in enumerate(names):
-            colour = SEGMENT_COLOURS[name]
-            axes.boxplot(
-                mass[:, index],
-                positions=[index],
-                widths=0.55,
-                patch_artist=True,
-                boxprops={"facecolor": colour, "edgecolor": INK, "linewidth": 0.8},
-                medianprops={"color": INK, "linewidth": 1.4},
-                whiskerprops={"color": INK, "linewidth": 0.8},
-                capprops={"color": INK, "linewidth": 0.8},
-                flierprops={
-                    "marker": ".",
-                    "markersize": 4,
-                    "markerfacecolor": colour,
-                    "markeredgecolor": PALE,
-                    "markeredgewidth": 0.4,
-                },
-            )
+        seaborn.boxplot(
+            pd.DataFrame(mass, columns=names),
+            ax=axes,
+            palette=SEGMENT_COLOURS,
+            saturation=1,
+            width=0.55,
+            linecolor=INK,
+            linewidth=0.8,
+            medianprops={"linewidth": 1.4},
+            flierprops={"marker": ".", "markersize": 4},
+        )
+        for index in range(len(names)):
             axes.annotate(
                 f"{mass[:, index].mean():.1%}",
                 (index + 0.33, np.median(mass[:, index])),
