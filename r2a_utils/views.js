@@ -379,17 +379,17 @@
       map?.mark(chosen === null ? null : chosen - reader.channel.first);
     };
     if (data.facts.length) {
-      root.append(make("dl", { class: "r2a-facts" }, ...data.facts.map(([name, value]) =>
-        make("div", {}, make("dt", {}, name), " ", make("dd", {}, value)))));
+      root.append(make("div", { class: "r2a-facts" }, ...data.facts.map(([name, value]) =>
+        make("span", {}, name, " ", make("strong", {}, value)))));
     }
     const view = tokenText(root, trace, reader);
     along = strip(root, trace, reader, view.choose);
     root.append(view.status, view.text);
     if (data.map) {
-      const figure = make("figure", {});
+      const figure = make("div", { class: "r2a-map" });
       root.append(figure);
       map = attentionMap(root, figure, trace, () => reader.channel, (token) => view.choose(token, true));
-      figure.append(make("figcaption", {}, "A row for each token of the answer, a column for each token of the trace, darker where more is read (each row on its own scale). The green frame is the reasoning, dashed lines are cues."));
+      figure.append(make("p", { class: "r2a-help" }, "A row for each token of the answer, a column for each token of the trace, darker where more is read (each row on its own scale). The green frame is the reasoning, dashed lines are cues."));
     }
     root.append(make("p", { class: "r2a-help" }, "Point at a token or tap it: the text lights up by what an answer token reads, or by who reads a token of the reasoning. Underlined: cues. ¦ begins a sentence. Keys: ← → Home End, Escape for the whole answer."));
     view.paint();
@@ -498,10 +498,10 @@
       area.replaceChildren();
       if (i === undefined) return;
       for (const { trace, channels } of traces) {
-        const figure = make("figure", {});
+        const figure = make("div", { class: "r2a-map" });
         area.append(figure);
         attentionMap(root, figure, trace, () => channels[i], () => {}).canvas.removeAttribute("tabindex");
-        figure.append(make("figcaption", {}, trace.title));
+        figure.append(make("p", { class: "r2a-help" }, trace.title));
       }
     };
     const bottom = make("div", { class: "r2a-legend" }, "Larger is brighter; layer 0 at the bottom. ",

@@ -197,7 +197,7 @@ def test_pointing_moves_nothing_under_the_pointer(open_view, trace, walking):
 def test_a_row_of_the_map_chooses_its_token(open_view, trace, walking):
     page = open_view(trace_view(trace, {"L1.H2": walking}, facts={"Grade": "right"}))
     assert page.locator(".r2a-facts").inner_text().split() == ["Grade", "right"]
-    canvas = page.locator("figure canvas")
+    canvas = page.locator(".r2a-map canvas")
     box = canvas.bounding_box()
     canvas.click(position={"x": 30, "y": (box["height"] - 6) * 5.5 / 12})
     assert "token 6 of 12" in status(page)
@@ -222,18 +222,18 @@ def heads_page(trace, walking):
 def test_a_head_is_chosen_by_click_and_by_keys(open_view, heads_page):
     page = open_view(heads_page)
     assert "L2.H5, reasoning-focus head and retrieval head" in status(page)
-    assert "90%" in status(page) and page.locator("figure").count() == 1
+    assert "90%" in status(page) and page.locator(".r2a-map").count() == 1
     grid = page.locator("canvas").first
     box = grid.bounding_box()
     cell = (box["width"] - 36) / 6
     row = (box["height"] - 18) / 3
     grid.click(position={"x": 34 + 1.5 * cell, "y": 2.5 * row})
     assert "Head L0.H1, retrieval head" in status(page) and "No maps were kept" in status(page)
-    assert page.locator("figure").count() == 0
+    assert page.locator(".r2a-map").count() == 0
     grid.press("ArrowUp")
     grid.press("ArrowLeft")
     assert "Head L1.H0:" in status(page)
-    assert page.locator("figcaption").inner_text() == "toy-1"
+    assert page.locator(".r2a-map .r2a-help").inner_text() == "toy-1"
 
 
 PAIR = (["a", " is", " 6", "{"], ["a", " is", " 5", "{"])
@@ -285,7 +285,7 @@ CONTRAST = """() => {
   };
   const root = document.querySelector(".r2a-view");
   const paper = getComputedStyle(root).backgroundColor;
-  const texts = ".r2a-token, .r2a-status, .r2a-help, b, label, .r2a-title, figcaption";
+  const texts = ".r2a-token, .r2a-status, .r2a-help, b, label, .r2a-title, .r2a-facts";
   return [...root.querySelectorAll(texts)].filter((e) => e.innerText.trim()).map((e) => {
     const { backgroundColor, color } = getComputedStyle(e);
     const lights = [light([paper, backgroundColor, color]), light([paper, backgroundColor])];
