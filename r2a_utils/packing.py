@@ -82,12 +82,13 @@ class Pack:
                 if branch.layer == layer:
                     parts.append(start[group.position :])
                 else:
-                    parts.append(old[taken : taken + length])
+                    # A model spread over several devices hands on what another one computed.
+                    parts.append(old[taken : taken + length].to(start.device))
                     taken += length
                 for edit in branch.edits:
                     if edit.layer == layer:
                         edits.append((offset + edit.position - group.position, edit))
-                positions.append(torch.arange(group.position, n, device=old.device))
+                positions.append(torch.arange(group.position, n, device=start.device))
                 offset += length
         tokens = torch.cat(parts)
         for row, edit in edits:
@@ -118,7 +119,7 @@ class Pack:
             prefix = slice(0, group.position)
             k = _after(self.recording.keys[layer][:, prefix], key[:, here], count)
             v = _after(self.recording.values[layer][:, prefix], value[:, here], count)
-            mask = _visible(group, members, layer, kv_heads, shared)
+            mask = _visible(group, members, layer, kv_heads, shared).to(q.device)
             out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
             out = out.unflatten(2, (shared, length)).permute(0, 3, 1, 2, 4)
             outputs.append(out.flatten(2, 3).flatten(0, 1))

@@ -227,7 +227,7 @@ def _replay_pack(model, recording, branches, reduce) -> torch.Tensor:
             old = old[0] if index > pack.first_layer else old[0, :0]
             tokens, positions, edits = pack.join(index, old)
             cos, sin = named["position_embeddings"]
-            at = positions - first
+            at = (positions - first).to(cos.device)
             named = named | {
                 "position_ids": positions[None],
                 "position_embeddings": (cos[:, at], sin[:, at]),
