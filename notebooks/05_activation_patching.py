@@ -177,8 +177,8 @@ plots.flips(flip_table)
 #
 # The same two positions with something else in the donor's place. The receiver's own state from a
 # second run must change nothing at all. Noise as large as the real change can erase what the
-# receiver's token says: then neither answer is preferred, which is an effect of about one half; only
-# beyond that does something write the other answer. And the clean token's state at a wrong place of
+# receiver's token says: then neither answer is preferred, which is an effect of about one half;
+# only beyond that does something write the other answer. And the clean token's state at a wrong place of
 # the corrupted trace still carries the clean name to whoever looks for a name.
 
 # %%

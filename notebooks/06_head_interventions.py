@@ -72,8 +72,8 @@ len(traces)
 # %% [markdown]
 # ## Cutting the way, layer by layer
 #
-# {term}`Knockout <knockout>` sets the attention edges from the answer's tokens to the reasoning to nothing,
-# in a window of layers. If information passes there, the right answer becomes less likely. Two
+# {term}`Knockout <knockout>` sets the attention edges from the answer's tokens to the reasoning to
+# nothing, in a window of layers. If information passes there, the right answer becomes less likely. Two
 # controls cut as much elsewhere: an equally long random span of the text before the answer, and
 # the prompt.
 

@@ -25,8 +25,8 @@ class ProseError(ValueError):
 def render(text: str, page: str, run: Mapping[str, Any], runs: Mapping[str, Any]) -> str:
     """`text` with its quotations filled in; `page` names it in errors.
 
-    `run` is the summary (id, title, pages, records, stages, machines) of the run that the page belongs to
-    and `runs` holds those of all runs by id. Raises ProseError.
+    `run` is the summary (id, title, pages, records, stages, machines) of the run that the page
+    belongs to and `runs` holds those of all runs by id. Raises ProseError.
     """
     try:
         template = _environment().from_string(text)

@@ -77,7 +77,7 @@ def test_training_and_held_out_problems_are_disjoint():
 
 
 def test_no_step_of_an_arithmetic_problem_can_be_skipped():
-    """Every operation is a bijection of the ten digits: each digit on the way decides the answer."""
+    """Every operation is a bijection of the ten digits: each digit on the way decides."""
     for operation, operands in world.OPERANDS.items():
         for operand in operands:
             images = {world.apply_operation(d, operation, operand)[1] % 10 for d in range(10)}
