@@ -177,8 +177,8 @@ def arm_summary(
     has_cue = pairs.index.isin(cued)
     groups = {
         "all problems": pairs,
-        "the plain arm\nwrote a banned cue": pairs[has_cue],
-        "it wrote none": pairs[~has_cue],
+        "a banned cue in the plain arm": pairs[has_cue],
+        "none in the plain arm": pairs[~has_cue],
     }
     rows = []
     for group, arm in itertools.product(groups, ARMS):

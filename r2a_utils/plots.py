@@ -4,6 +4,7 @@ The figures lie in one file a subject; this one lists them, so that `from r2a_ut
 all that a notebook needs. Nothing here knows a model.
 """
 
+from r2a_utils.plots_arms import early_answering, no_cue
 from r2a_utils.plots_attention import AttentionPanel, attention_maps, segment_shares, six_boxes
 from r2a_utils.plots_heads import (
     HEAD_MARKS,
@@ -23,10 +24,10 @@ from r2a_utils.plots_patching import (
 )
 from r2a_utils.plots_quality import (
     accuracy_by_steps,
-    early_answering,
     funnel,
     paired_accuracy,
     paired_scores,
+    score_panels,
     training_curve,
 )
 from r2a_utils.plots_style import (
@@ -63,10 +64,12 @@ __all__ = [
     "head_ranking",
     "knockout_profile",
     "layer_curves",
+    "no_cue",
     "one_trace",
     "paired_accuracy",
     "paired_scores",
     "patch_grid",
+    "score_panels",
     "segment_shares",
     "show_token",
     "six_boxes",

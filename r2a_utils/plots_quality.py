@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MultipleLocator
 
 from r2a_utils.plots_style import (
     CONDITION_COLOURS,
@@ -268,22 +269,17 @@ def score_panels(frame: pd.DataFrame, xlabel: str = "Mean judge score (1 to 10)"
         rows = frame[frame["panel"] == panel]
         for label, pair in rows.groupby("label", sort=False):
             place, differs = labels.index(label), pair["differs"].all()
-            axes.plot(
-                pair["score"],
-                [place] * len(pair),
-                color=INK if differs else "#cccccc",
-                linewidth=1.6,
-                zorder=1,
-            )
+            colour = INK if differs else "#dddddd"
+            axes.plot(pair["score"], [place] * len(pair), color=colour, linewidth=1.6, zorder=1)
             scores = ", ".join(
                 f"{row.score:.1f} {CONDITION_LABELS[row.condition]}" for row in pair.itertuples()
             )
             said.append(f"{panel}, {label}: {scores}{', more than chance' if differs else ''}")
-        for condition in _conditions(frame):
+        for offset, condition in zip((-0.1, 0.1), _conditions(frame), strict=False):
             of_condition = rows[rows["condition"] == condition]
             axes.scatter(
                 of_condition["score"],
-                [labels.index(label) for label in of_condition["label"]],
+                [labels.index(label) + offset for label in of_condition["label"]],
                 color=CONDITION_COLOURS[condition],
                 marker=MARKERS[condition],
                 s=28,
@@ -292,9 +288,10 @@ def score_panels(frame: pd.DataFrame, xlabel: str = "Mean judge score (1 to 10)"
             )
         axes.set_title(panel)
         axes.grid(axis="x")
+    grid[0].xaxis.set_major_locator(MultipleLocator(1))
     grid[0].set_yticks(range(len(labels)), labels)
     grid[0].set_ylim(len(labels) - 0.5, -0.5)
     figure.supxlabel(xlabel, fontsize=9)
     figure.legend(loc="outside upper left", ncols=2)
-    figure.alt_text = "Mean scores by model and area. " + "; ".join(said) + "."
+    figure.alt_text = "Mean scores. " + "; ".join(said) + "."
     return figure

@@ -121,6 +121,24 @@ FIGURES = {
     "early_answering": lambda: plots.early_answering(
         intervals(series="4 steps", fraction=[0.0, 1.0], value=[0.2, 0.8])
     ),
+    "no_cue": lambda: plots.no_cue(
+        pd.DataFrame(
+            {
+                "group": ["all problems", "all problems"],
+                "arm": ["plain", "no cue"],
+                "n": 40,
+                "accuracy": [0.9, 0.7],
+                "ci_low": [0.8, 0.6],
+                "ci_high": [0.95, 0.8],
+                "tokens": [120.0, 80.0],
+                "tokens_low": [100.0, 70.0],
+                "tokens_high": [140.0, 90.0],
+            }
+        )
+    ),
+    "score_panels": lambda: plots.score_panels(
+        quality("label", "score", 8.0).assign(panel="R1", differs=[True, True, False, False])
+    ),
     "six_boxes": lambda: plots.six_boxes(
         {"with reasoning": np.random.default_rng(0).dirichlet(np.ones(6), 40)}
     ),
@@ -290,9 +308,12 @@ def test_a_long_map_keeps_its_thin_lines():
     weights = np.zeros((1500, 1500))
     weights[1337, 777] = 0.9
     segments = {"prompt": slice(0, 10), "reasoning": slice(10, 1000), "answer": slice(1000, 1500)}
-    image = plots.attention_maps([[plots.AttentionPanel(weights, 0, segments)]], ["L0.H0"]).axes[0]
-    pooled = image.images[0].get_array()
-    assert pooled.shape == (400, 400) and pooled.max() == 0.9 and (pooled > 0).sum() == 1
+    panel = plots.AttentionPanel(weights, 0, segments)
+    for columns, pixels in {1: 450, 3: 150}.items():
+        axes = plots.attention_maps([[panel] * columns], ["L0.H0"]).axes[0]
+        pooled = axes.images[0].get_array()
+        assert pooled.shape == (pixels, pixels)
+        assert pooled.max() == 0.9 and (pooled > 0).sum() == 1
 
 
 def test_head_maps_mark_layer_and_head_not_swapped():
