@@ -25,16 +25,9 @@ from scipy.stats import spearmanr
 
 from r2a_utils.branches import COMPONENTS, HEAD_COMPONENTS
 from r2a_utils.models import ReasoningModel
+from r2a_utils.pair_runs import DIRECTIONS, MIN_GAP, check_pair
 from r2a_utils.pairs import ContrastPair
-from r2a_utils.patching import (
-    DIRECTIONS,
-    MIN_GAP,
-    check_pair,
-    chosen_layers,
-    chosen_positions,
-    head_columns,
-    token_coords,
-)
+from r2a_utils.patching import chosen_layers, chosen_positions, head_columns, token_coords
 from r2a_utils.replay import LiveRun, run_live
 
 METHODS = ("atp", "qk_fix", "grad_drop", "atp*")

@@ -70,7 +70,7 @@ class Edit:
 class Cut:
     """Remove the attention edges from the positions `queries` to the positions `keys` in one layer.
 
-    `heads` None means all heads.  The remaining weights of a row are renormalised by the softmax,
+    `heads` None means all heads. The remaining weights of a row are renormalised by the softmax,
     as in attention knockout (Geva et al. 2023, arXiv:2304.14767).
     """
 

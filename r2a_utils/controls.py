@@ -13,8 +13,9 @@ import torch
 import xarray as xr
 
 from r2a_utils.models import ReasoningModel
+from r2a_utils.pair_runs import MIN_GAP, PairRuns
 from r2a_utils.pairs import ContrastPair
-from r2a_utils.patching import MIN_GAP, PairRuns, chosen_positions, sweep
+from r2a_utils.patching import chosen_positions, sweep
 from r2a_utils.replay import record
 from r2a_utils.scores import answer_runs, logit_difference, recorded_scores
 

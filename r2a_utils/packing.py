@@ -16,6 +16,10 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from r2a_utils.branches import Branch, Edit, Recording
+from r2a_utils.models import ReasoningModel
+
+# Tokens recomputed together on a CPU: larger matrices run no faster and need more memory.
+CPU_TOKENS = 2048
 
 
 def start_of(recording: Recording, branch: Branch) -> int:
@@ -174,6 +178,21 @@ class Rows:
         out = torch.einsum("bkgt,ktd->bkgd", weights[..., :n], prefix_value)
         out += torch.einsum("bkgs,bksd->bkgd", weights[..., n:], value)
         return out.flatten(1, 2)[:, None]
+
+
+def activations(model: ReasoningModel) -> int:
+    """Numbers held for one token at the widest moment of a layer: the MLP's, and the residuals."""
+    return 3 * model.hf.config.intermediate_size + 8 * model.hidden_size
+
+
+def token_budget(model: ReasoningModel, recording: Recording) -> int:
+    """Tokens recomputed together: half of the free GPU memory, or a few thousand on a CPU."""
+    if model.device.type != "cuda":
+        return CPU_TOKENS
+    # Keys and values are copied once a branch; a branch is taken to have at least 16 tokens.
+    copied = 2 * len(recording.token_ids) * model.n_kv_heads * model.head_dim // 16
+    free, _ = torch.cuda.mem_get_info(model.device)
+    return int(0.5 * free) // ((activations(model) + copied) * model.dtype.itemsize)
 
 
 def take(order: list[int], costs: list[int], budget: int) -> list[int]:

@@ -23,10 +23,10 @@ class ContrastPair:
     """A clean and a corrupted token sequence that end right before their answers.
 
     `clean_answer_id` and `corrupted_answer_id` are token ids, or tuples of ids for answers of
-    several tokens.  Sequences of equal length are aligned token by token.  Sequences of unequal
+    several tokens. Sequences of equal length are aligned token by token. Sequences of unequal
     length need `runs`: (start in clean, start in corrupted, length) of the aligned stretches; what
-    lies outside them is never patched, and nothing is padded.  Positions count in the clean
-    sequence.  `tokens` and `answer_texts` are texts, `segments` those of the clean trace.
+    lies outside them is never patched, and nothing is padded. Positions count in the clean
+    sequence. `tokens` and `answer_texts` are texts, `segments` those of the clean trace.
     """
 
     clean_ids: tuple[int, ...]
@@ -129,10 +129,10 @@ class ContrastPair:
         """Cut two traces right before their answers and align them without padding.
 
         The answers are the given token slices, by default the content of the last `\\boxed{}` of
-        each answer.  Aligned are: the prompts where they have the same length; the sentences of the
+        each answer. Aligned are: the prompts where they have the same length; the sentences of the
         reasoning from its start and from `</think>` backwards, for as long as they have the same
         number of tokens; and the text between `</think>` and the answer, as a whole where it has
-        the same length, otherwise from both ends for as long as its tokens are the same.  Raises
+        the same length, otherwise from both ends for as long as its tokens are the same. Raises
         ValueError when the traces come from different models or cannot be aligned up to the answer.
         """
         name = f"pair {clean.problem_id!r}"
@@ -171,7 +171,10 @@ def answer_span(trace: Trace) -> slice:
     """Token slice of the content of the last `\\boxed{}` in the trace's answer.
 
     A token that also holds the brace belongs to the answer only if it holds part of its content.
+    Of a trace that `probed` made, it is the answer that was put there, boxed or not.
     """
+    if "probed_answer" in trace.meta:
+        return slice(*trace.meta["probed_answer"])
     text, segment = trace.answer_text, trace.segments["answer"]
     start = text.rfind("\\boxed{")
     if start < 0:
@@ -198,17 +201,24 @@ def probed(
     answer: str,
     probe: str = PROBES[0],
     stem: str = "\n\nThus, the correct one is \\boxed{",
+    end: str = "}",
 ) -> Trace:
     """The trace with the paper's probe sentence at the end of its reasoning, and a short answer.
 
     Everything before `</think>` is kept, `probe` states `answer` on a line of its own, and the
-    answer segment becomes `stem`, `answer` and a closing brace. The model did not write the probe,
-    so what a patch on it shows is partly copying: use it beside pairs of the model's own traces.
+    answer segment becomes `stem`, `answer` and `end`, where the answer is a piece of text of its
+    own: behind a stem that ends in a word it begins with a space, behind a brace it does not. The
+    model did not write the probe, so what a patch on it shows is partly copying: use it beside
+    pairs of the model's own traces.
     """
     line_break = "" if trace.reasoning_text.endswith("\n") else "\n"
     ids = list(trace.token_ids[: trace.segments["reasoning"].stop])
-    for piece in (line_break + probe.format(answer) + "\n", END_THINK, stem, answer, "}"):
+    for piece in (line_break + probe.format(answer.strip()) + "\n", END_THINK, stem):
         ids += encode(tokenizer, piece)
+    start = len(ids)
+    ids += encode(tokenizer, answer)
+    stop = len(ids)
+    ids += encode(tokenizer, end)
     return Trace.from_ids(
         ids,
         tokenizer,
@@ -216,7 +226,7 @@ def probed(
         condition=trace.condition,
         model=trace.model,
         sample=trace.sample,
-        meta={**trace.meta, "probe": probe},
+        meta={**trace.meta, "probe": probe, "probed_answer": (start, stop)},
     )
 
 

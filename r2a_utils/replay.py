@@ -24,11 +24,17 @@ from transformers.cache_utils import DynamicCache
 
 from r2a_utils.branches import COMPONENTS, Branch, LiveRun, Recording, check_branch
 from r2a_utils.models import ReasoningModel
-from r2a_utils.packing import Pack, Rows, is_out_of_memory, start_of, take, write
+from r2a_utils.packing import (
+    Pack,
+    Rows,
+    activations,
+    is_out_of_memory,
+    start_of,
+    take,
+    token_budget,
+    write,
+)
 from r2a_utils.tracing import Architecture, architecture
-
-# Tokens recomputed together on a CPU: larger matrices run no faster and need more memory.
-CPU_TOKENS = 2048
 
 
 def record(
@@ -136,9 +142,9 @@ def replay(
         check_branch(branch, recording)
     starts = [start_of(recording, branch) for branch in branches]
     order = sorted(range(len(branches)), key=lambda i: (starts[i], branches[i].layer))
-    budget = max_tokens or _token_budget(model, recording)
+    budget = max_tokens or token_budget(model, recording)
     # Reading a branch costs memory too: its logits, as many tokens' worth of activations.
-    reading = len(recording.read) * 2 * model.vocab_size // _activations(model)
+    reading = len(recording.read) * 2 * model.vocab_size // activations(model)
     costs = [n - start + reading for start in starts]
     results: list[torch.Tensor | None] = [None] * len(branches)
     done = 0
@@ -250,21 +256,6 @@ def _replay_pack(model, recording, branches, reduce) -> torch.Tensor:
 def _at_least_float(logits: torch.Tensor) -> torch.Tensor:
     """Logits in float32, or as they are in float64."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def _activations(model: ReasoningModel) -> int:
-    """Numbers held for one token at the widest moment of a layer: the MLP's, and the residuals."""
-    return 3 * model.hf.config.intermediate_size + 8 * model.hidden_size
-
-
-def _token_budget(model: ReasoningModel, recording: Recording) -> int:
-    """Tokens recomputed together: half of the free GPU memory, or a few thousand on a CPU."""
-    if model.device.type != "cuda":
-        return CPU_TOKENS
-    # Keys and values are copied once a branch; a branch is taken to have at least 16 tokens.
-    copied = 2 * len(recording.token_ids) * model.n_kv_heads * model.head_dim // 16
-    free, _ = torch.cuda.mem_get_info(model.device)
-    return int(0.5 * free) // ((_activations(model) + copied) * model.dtype.itemsize)
 
 
 def _read(places: Architecture, layer: int, component: str) -> torch.Tensor:
