@@ -420,6 +420,20 @@ def test_the_probe_closes_the_reasoning_and_boxes_the_answer(tokenizer):
     assert [pair.tokens[p] for p in pair.differing_positions] == ["7"]
 
 
+def test_a_probed_answer_needs_no_box(tokenizer):
+    written = trace(tokenizer, "3 plus 4 is 7.", "Long story.", problem_id="a")
+    stem = "\n\nFinal answer is"
+    clean, corrupted = (
+        probed(written, tokenizer, answer, stem=stem, end=".") for answer in (" 7", " 8")
+    )
+    assert clean.reasoning_text.endswith("\nFinal answer is 7.\n")
+    assert clean.answer_text == stem + " 7."
+    assert "".join(clean.tokens[answer_span(clean)]) == " 7"
+    pair = ContrastPair.from_traces(clean, corrupted)
+    assert pair.answer_texts == (" 7", " 8")
+    assert pair.tokens[pair.flipping_position].strip() == "7"
+
+
 def test_pairs_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="3 clean and 2 corrupted tokens, and nothing is padded"):
         ContrastPair((1, 2, 3), (1, 2), 5, 6)
