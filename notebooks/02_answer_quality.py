@@ -180,8 +180,9 @@ run.write_table("paired_comparison", rules)
 comparison.tokens_per_right_answer(answers, confidence=confidence, seed=seed).round(1)
 
 # %% [markdown]
-# The second line is the first one's tokens divided among fewer or more right answers: a short
-# answer that is mostly wrong can cost more than a long one that is mostly right.
+# `tokens_per_right` divides `tokens` by the share of right answers. A condition that writes little
+# and is mostly wrong can still be the cheaper one by this count; whoever needs each problem solved
+# reads it together with the share.
 #
 # ## Early answering: how much of the reasoning does the answer need?
 #
@@ -382,15 +383,16 @@ disagreements.style.hide()
 wildbench = paper.published()["stage1_wildbench"]
 scores = pd.DataFrame(
     [
-        {"panel": row["model"], "label": area, "condition": condition, "score": score, "p": p}
+        {"panel": f"{row['model']}\nn = {row['n'][-1]}", "label": area, "score": score, "p": p}
+        | {"condition": condition}
         for row in wildbench["rows"]
         for condition in CONDITIONS
         for area, score, p in zip(wildbench["areas"], row[condition], row["p"], strict=True)
     ]
 )
 tests = scores[scores.condition == "with_reasoning"]
-significant = set(zip(*tests[holm(tests.p) < 0.05][["panel", "label"]].T.values, strict=True))
-scores["differs"] = [pair in significant for pair in zip(scores.panel, scores.label, strict=True)]
+tests = tests.assign(differs=holm(tests.p) < 0.05)[["panel", "label", "differs"]]
+scores = scores.merge(tests, on=["panel", "label"])
 plots.score_panels(scores)
 
 # %% [markdown]

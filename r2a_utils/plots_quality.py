@@ -293,5 +293,5 @@ def score_panels(frame: pd.DataFrame, xlabel: str = "Mean judge score (1 to 10)"
     grid[0].set_ylim(len(labels) - 0.5, -0.5)
     figure.supxlabel(xlabel, fontsize=9)
     figure.legend(loc="outside upper left", ncols=2)
-    figure.alt_text = "Mean scores. " + "; ".join(said) + "."
+    figure.alt_text = f"Mean scores. {'; '.join(said)}.".replace("\n", ", ")
     return figure
