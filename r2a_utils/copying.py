@@ -17,6 +17,8 @@ from r2a_utils.attention import attention_rows
 from r2a_utils.models import ReasoningModel
 from r2a_utils.traces import bos_id, encode
 
+COPYING = 0.1  # from here on Wu et al. (2404.15574) call a head a retrieval head
+
 
 @dataclass(frozen=True)
 class NeedleCase:
@@ -112,6 +114,19 @@ def needle_cases(
             )
         )
     return cases
+
+
+def copying_heads(
+    scores: xr.DataArray, k: int = 10, least: float = COPYING
+) -> list[tuple[int, int]]:
+    """The k heads (layer, head) that score highest, best first; only those that score `least`.
+
+    Without a bound, a model that does not copy would get a list of heads all the same.
+    """
+    values = scores.transpose("layer", "head").values
+    best = np.argsort(-values, axis=None, kind="stable")[:k]
+    places = zip(*np.unravel_index(best, values.shape), strict=True)
+    return [(int(layer), int(head)) for layer, head in places if values[layer, head] >= least]
 
 
 def _all_rows(model: ReasoningModel, ids: Sequence[int], queries: slice) -> np.ndarray:

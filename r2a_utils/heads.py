@@ -49,6 +49,17 @@ def _uniform(source_start: int, source_stop: int, target_start: int, target_stop
     return float(np.mean(seen / (queries + 1)))
 
 
+def sink_free_mass(mass: xr.DataArray) -> xr.DataArray:
+    """Each mass as a share of what a head does not leave in the sink: m / (1 − m(·→bos)).
+
+    mass: segment masses from one segment or several, with the dim to_segment; of the same dims, 0
+    on BOS itself. A head that leaves everything in the sink counts as giving nothing.
+    """
+    sink = mass.sel(to_segment="bos", drop=True).clip(max=SINK_CEILING)
+    # near a full sink rounding may carry a share past 1
+    return (mass / (1 - sink)).clip(max=1.0).where(mass.coords["to_segment"] != "bos", 0.0)
+
+
 def head_scores(mass: xr.DataArray) -> pd.DataFrame:
     """Every head's reading of the reasoning with its controls, a row a head, best first.
 
@@ -64,7 +75,7 @@ def head_scores(mass: xr.DataArray) -> pd.DataFrame:
     Raises ValueError where the answer's masses are missing or are no shares.
     """
     reading = _answer_mass(mass, "reasoning")
-    prompt, sink = _answer_mass(mass, "prompt"), _answer_mass(mass, "bos")
+    prompt, free = _answer_mass(mass, "prompt"), sink_free_mass(mass)
     reasoning_tokens, prompt_tokens = _n_tokens(mass, "reasoning"), _n_tokens(mass, "prompt")
     per_token = (prompt_tokens / reasoning_tokens)[:, None, None]
     with np.errstate(divide="ignore"):  # a head may give the prompt nothing at all: +inf
@@ -72,7 +83,7 @@ def head_scores(mass: xr.DataArray) -> pd.DataFrame:
     columns = {
         "mass": reading.mean(axis=0),
         "lift": (reading / uniform_mass(mass).values[:, None, None]).mean(axis=0),
-        "sink_free": (reading / (1 - np.minimum(sink, SINK_CEILING))).mean(axis=0),
+        "sink_free": _answer_mass(free, "reasoning").mean(axis=0),
         "length_matched": preference,
         "length_rho": _spearman_with(reading, reasoning_tokens),
     }
@@ -187,18 +198,13 @@ def border_test(mass: xr.DataArray, shuffled: xr.DataArray) -> pd.DataFrame:
         raise ValueError(f"the null has heads {null.shape[1:]}, the masses {observed.shape}")
     expected = null.mean(axis=0)
     largest = (null - expected).reshape(len(null), -1).max(axis=1)
-    rows = [
-        {
-            "layer": layer,
-            "head": head,
-            "mass": observed[layer, head],
-            "null": expected[layer, head],
-            "p": empirical_p(observed[layer, head], null[:, layer, head]),
-            "p_familywise": empirical_p(observed[layer, head] - expected[layer, head], largest),
-        }
-        for layer, head in np.ndindex(observed.shape)
-    ]
-    return pd.DataFrame(rows).sort_values("mass", ascending=False, ignore_index=True)
+    rows = []
+    for at in np.ndindex(observed.shape):
+        p = empirical_p(observed[at], null[:, *at])
+        p_familywise = empirical_p(observed[at] - expected[at], largest)
+        rows.append((*at, observed[at], expected[at], p, p_familywise))
+    table = pd.DataFrame(rows, columns=["layer", "head", "mass", "null", "p", "p_familywise"])
+    return table.sort_values("mass", ascending=False, ignore_index=True)
 
 
 @dataclass(frozen=True)

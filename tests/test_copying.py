@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from r2a_utils import copying
-from r2a_utils.copying import induction_scores, needle_cases, retrieval_scores
+from r2a_utils.copying import copying_heads, induction_scores, needle_cases, retrieval_scores
 
 PASSAGES = [f"The {thing} stands in the {place}." for thing, place in [
     ("lamp", "kitchen"), ("cup", "garden"), ("clock", "attic"), ("book", "shop"),
@@ -112,3 +112,11 @@ def test_a_pretrained_model_has_heads_that_copy(smollm2):
     assert induction.max() > 0.5 and float(induction.median()) < 0.1
     retrieval = retrieval_scores(smollm2, needle_cases(PASSAGES, smollm2.tokenizer, n=3))
     assert retrieval.max() > 0.5 and float(retrieval.median()) < 0.2
+
+
+def test_only_heads_that_copy_are_listed():
+    scores = xr.DataArray([[0.05, 0.3], [0.9, 0.09]], dims=("layer", "head"))
+    assert copying_heads(scores) == [(1, 0), (0, 1)]
+    assert copying_heads(scores, k=1) == [(1, 0)]
+    assert copying_heads(scores, least=0) == [(1, 0), (0, 1), (1, 1), (0, 0)]
+    assert copying_heads(scores.T) == [(1, 0), (0, 1)]

@@ -16,6 +16,7 @@ from r2a_utils.heads import (
     ranking_across_lengths,
     ranking_reliability,
     shuffled_borders,
+    sink_free_mass,
     uniform_mass,
 )
 
@@ -108,6 +109,13 @@ def test_sink_free_mass_does_not_care_about_the_sink(lengths):
     assert scores.loc[(0, 1), "sink_free"] == pytest.approx(
         scores.loc[(0, 0), "sink_free"], rel=0.02
     )
+
+
+def test_sink_free_masses_share_out_what_is_left(lengths):
+    mass = attention_masses(lambda layer, head, s, q, k: np.where(s == 0, 9.0, 1.0), lengths)
+    free = sink_free_mass(mass.sel(from_segment="answer"))
+    assert (free.sel(to_segment="bos") == 0).all()
+    np.testing.assert_allclose(free.sum("to_segment"), 1, atol=1e-5)
 
 
 def test_a_head_all_on_the_sink_gives_no_infinite_score(lengths):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import re
 
 import pytest
 
 from r2a_utils.tiny import world
-from r2a_utils.tiny.review import corrections, first_error, review
+from r2a_utils.tiny.review import (
+    corrections,
+    first_error,
+    restatements,
+    review,
+    reviewable,
+)
 from r2a_utils.traces import Trace, encode, render_prompt
 
 
@@ -75,3 +82,24 @@ def test_corrections_point_at_the_wrong_and_the_right_digit(written):
             assert wrong < right
             found += 1
     assert found > 20
+
+
+def test_a_restated_correction_is_written_by_the_token_before_its_digit(written):
+    traces, _ = written
+    found = [r for _, trace in traces for r in restatements(trace)]
+    assert len(found) > 20
+    for r in found:
+        tokens, answer = r.trace.tokens, r.trace.segments["answer"]
+        assert tokens[r.query + 1].strip() == tokens[r.corrected].strip()
+        assert "".join(tokens[r.query - 2 : r.query + 1]).endswith(" gives ")
+        assert r.wrong < r.corrected < answer.start <= r.query
+        assert tokens[r.wrong].strip() != tokens[r.corrected].strip()
+        assert r.denied > r.corrected
+        assert tokens[r.denied].strip() == tokens[r.wrong].strip()
+
+
+def test_only_the_worlds_own_problems_can_be_reviewed(written):
+    traces, _ = written
+    trace = traces[0][1]
+    assert reviewable(trace)
+    assert not reviewable(dataclasses.replace(trace, meta={"subject": "Algebra"}))

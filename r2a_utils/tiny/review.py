@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from r2a_utils.tiny.world import ATTRIBUTES, WORDINGS, apply_operation, running_values
 from r2a_utils.traces import Trace, sentences
 
 _EQUATION = re.compile(r"(\d+[-+*]\d+)=(\d+)")
 _KEPT = re.compile(r"so (\d)")
+_DENIED = re.compile(r"so \d, not (\d)")
+_GIVEN = re.compile(r"Step (\d+) gives (\d)")
 _CORRECTING = re.compile(r"^Wait\b|^Let me check: .*\bnot\b")
 
 
@@ -31,6 +33,27 @@ class Statement:
     step: int
     right: bool
     corrects: bool
+
+
+@dataclass(frozen=True)
+class Restatement:
+    """A corrected step in the answer ("Step 2 gives 6"): who writes its digit, what it could read.
+
+    `query` is the token before the digit. `digits` are the positions of digits in the reasoning:
+    `wrong` ("so 4"), `corrected` ("so 6"), and `denied`, the wrong one once more and now later
+    than the right one ("so 6, not 4").
+    """
+
+    trace: Trace
+    query: int
+    wrong: int
+    corrected: int
+    denied: int
+
+
+def reviewable(trace: Trace) -> bool:
+    """Whether a trace is of the bundled world, so that its statements can be checked."""
+    return trace.meta.get("family") in ("arithmetic", "comparison")
 
 
 def review(trace: Trace) -> list[Statement]:
@@ -70,22 +93,43 @@ def corrections(trace: Trace) -> list[tuple[int, int, int]]:
     found = []
     for wrong, right in pairwise(statements):
         if right.corrects and not wrong.right:
-            places = [_kept_position(trace, s.span) for s in (wrong, right)]
+            places = [_position(trace, s.span, _KEPT) for s in (wrong, right)]
             if None not in places:
                 found.append((right.step, *places))
     return found
 
 
-def _kept_position(trace: Trace, span: slice) -> int | None:
-    match = _KEPT.search("".join(trace.tokens[span]))
-    if match is None:
-        return None
-    end = 0
-    for position in range(span.start, span.stop):
-        end += len(trace.tokens[position])
-        if end > match.start(1):
-            return position
-    return None
+def restatements(trace: Trace) -> list[Restatement]:
+    """The corrected steps that a long answer states again, in the order of the reasoning.
+
+    Corrections that do not name what they correct are left out.
+    """
+    given = _given(trace)
+    denied = {s.step: _position(trace, s.span, _DENIED) for s in review(trace) if s.corrects}
+    return [
+        Restatement(trace, given[step] - 1, wrong, corrected, denied[step])
+        for step, wrong, corrected in corrections(trace)
+        if step in given and denied[step] is not None
+    ]
+
+
+def _given(trace: Trace) -> dict[int, int]:
+    """Step → position of the digit that the answer gives for it."""
+    answer = trace.segments["answer"]
+    matches = _GIVEN.finditer(trace.answer_text)
+    return {int(m[1]): _token_at(trace, answer, m.start(2)) for m in matches}
+
+
+def _position(trace: Trace, span: slice, pattern: re.Pattern) -> int | None:
+    """Position of the token with the pattern's first group, or None where it is not found."""
+    match = pattern.search("".join(trace.tokens[span]))
+    return None if match is None else _token_at(trace, span, match.start(1))
+
+
+def _token_at(trace: Trace, span: slice, character: int) -> int:
+    """Position of the token that holds a character, counted from the start of the span."""
+    ends = accumulate(len(token) for token in trace.tokens[span])
+    return span.start + next(i for i, end in enumerate(ends) if end > character)
 
 
 def _check_arithmetic(meta: dict, step: int, text: str) -> bool:
