@@ -15,7 +15,11 @@ from r2a_utils import __version__
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 refused before it began."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, others = parser.parse_known_args(arguments)
+    if others and options.command is not _lab:
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    options.others = others
     return options.command(options)
 
 
@@ -91,7 +95,7 @@ def _lab(options: argparse.Namespace) -> int:
     from r2a_utils.lab import open_lab
 
     try:
-        return open_lab(options.arguments)
+        return open_lab(options.others)
     except FileNotFoundError as error:
         return _complain(error, 1)
 
@@ -130,11 +134,9 @@ def _parser() -> argparse.ArgumentParser:
         ("book", _book, "build the book from the runs in book/runs.yml"),
         ("models", _models, "list the models known by name and what they need"),
         ("doctor", _doctor, "check this machine: versions, devices, memory"),
+        ("lab", _lab, "open JupyterLab, with its own options, on copies of the notebooks in lab/"),
     ):
         commands.add_parser(name, help=about).set_defaults(command=command)
-    lab = commands.add_parser("lab", help="open JupyterLab on copies of the notebooks, in lab/")
-    lab.add_argument("arguments", nargs=argparse.REMAINDER, help="for jupyter lab")
-    lab.set_defaults(command=_lab)
     return parser
 
 

@@ -3,13 +3,16 @@
 `notebooks/*.py` are the only source. `lab/` holds a copy of each as .ipynb, for reading, running
 and trying things out. A copy is made anew when its source has changed; a copy that was edited is
 set aside under another name first. Nothing ever flows back from a copy to its source, so no old
-copy can overwrite new work; whoever wants to keep a change makes it in the .py file.
+copy can overwrite new work; whoever wants to keep a change makes it in the .py file. The copies
+work in a run folder of their own, `runs/lab`, which begins as what the main run has made, so that
+trying something out does not change the book.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,10 +21,12 @@ from pathlib import Path
 import nbformat
 
 from r2a_utils.artifacts import write_aside
+from r2a_utils.parameters import fill
 from r2a_utils.runs import RUNS
 from r2a_utils.stages import NOTEBOOKS, ROOT, Stage, load_stages
 
 LAB = ROOT / "lab"
+LAB_RUN = "lab"
 
 
 def open_lab(arguments: Sequence[str], lab: Path = LAB) -> int:
@@ -39,7 +44,11 @@ def refresh(lab: Path = LAB, notebooks: Path = NOTEBOOKS, runs: Path = RUNS) -> 
     """Bring the copies up to date; returns those that were edited and have been set aside."""
     lab.mkdir(exist_ok=True)
     runs.mkdir(exist_ok=True)
-    link = lab / "runs"  # so that runs/default means the same in a copy as in its source
+    own_run, main_run = runs / LAB_RUN, runs / "default"
+    if main_run.exists() and not own_run.exists():
+        pages = shutil.ignore_patterns("notebooks", "manifest.json", "parameters.yml")
+        shutil.copytree(main_run, own_run, ignore=pages)
+    link = lab / "runs"  # so that runs/lab means the same in a copy as in a stage
     if not link.is_symlink():
         link.symlink_to(os.path.relpath(runs, lab), target_is_directory=True)
     set_aside = []
@@ -62,6 +71,9 @@ def refresh(lab: Path = LAB, notebooks: Path = NOTEBOOKS, runs: Path = RUNS) -> 
 def _write(stage: Stage, source: str, path: Path) -> None:
     notebook = nbformat.from_dict(stage.notebook)
     notebook.metadata.pop("jupytext", None)  # unpaired: saving a copy writes no .py
+    defaults = {name: parameter.default for name, parameter in stage.parameters.items()}
+    cell = notebook.cells[stage.parameters_cell]
+    cell.source = fill(cell.source, stage.parameters, {**defaults, "run_dir": f"runs/{LAB_RUN}"})
     for index, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{index}"
     notebook.metadata["kernelspec"] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from r2a_utils import cli, doctor, publish, runs
+from r2a_utils import cli, doctor, lab, publish, runs
 from r2a_utils.execution import StageFailed
 from r2a_utils.parameters import ParameterError
 from r2a_utils.prose import ProseError
@@ -139,6 +139,16 @@ def test_a_model_fits_where_there_is_memory_for_it(monkeypatch):
     fits = {text.partition(":")[0]: "fits on the GPU" in text for text in found}
     assert fits["deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"]
     assert not fits["deepseek-ai/DeepSeek-R1-Distill-Qwen-14B"]
+
+
+def test_lab_passes_its_options_on_and_other_commands_refuse_them(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(lab, "open_lab", lambda arguments: asked.append(arguments) or 3)
+    assert cli.main(["lab", "--no-browser", "--port", "8889"]) == 3
+    assert asked == [["--no-browser", "--port", "8889"]]
+    with pytest.raises(SystemExit):
+        cli.main(["book", "--no-browser"])
+    assert "unrecognized arguments: --no-browser" in capsys.readouterr().err
 
 
 def test_the_command_is_installed_and_quick_to_help():

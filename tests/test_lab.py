@@ -3,6 +3,7 @@
 import nbformat
 import pytest
 
+from r2a_utils.artifacts import Run
 from r2a_utils.lab import refresh
 
 SOURCE = '# %% [markdown]\n# # One\n\n# %% tags=["parameters"]\nrun_dir = "runs/default"\n'
@@ -31,10 +32,20 @@ def test_a_copy_is_a_notebook_that_is_paired_with_nothing(place):
     assert "jupytext" not in copy.metadata
 
 
-def test_runs_are_found_from_the_copies(place):
+def test_copies_work_in_a_run_of_their_own_that_begins_as_the_main_run(place):
+    main = Run.open(place / "runs" / "default")
+    main.write_record("count", {"n": 3})
+    (main.folder / "manifest.json").write_text("{}")
     update(place)
-    (place / "runs" / "default").mkdir()
-    assert (place / "lab" / "runs" / "default").is_dir()
+    assert read(place).cells[1].source == 'run_dir = "runs/lab"'
+    own = Run.open(place / "lab" / "runs" / "lab")
+    assert own.read_record("count") == {"n": 3}
+    assert not (own.folder / "manifest.json").exists()
+
+    own.write_record("count", {"n": 4})
+    update(place)
+    assert own.read_record("count") == {"n": 4}
+    assert main.read_record("count") == {"n": 3}
 
 
 def test_a_copy_with_results_is_kept_while_its_source_stands(place):
