@@ -30,6 +30,7 @@ from r2a_utils.plots_quality import (
     score_panels,
     training_curve,
 )
+from r2a_utils.plots_sentences import sentence_page
 from r2a_utils.plots_style import (
     CONDITION_COLOURS,
     CONDITION_LABELS,
@@ -71,6 +72,7 @@ __all__ = [
     "patch_grid",
     "score_panels",
     "segment_shares",
+    "sentence_page",
     "show_token",
     "six_boxes",
     "trace_anatomy",

@@ -218,13 +218,16 @@ def flips(frame: pd.DataFrame) -> BookFigure:
 
 @styled
 def knockout_profile(
-    frame: pd.DataFrame, ylabel: str = "Change of the answer's\nlog-probability (nats)"
+    frame: pd.DataFrame,
+    ylabel: str = "Change of the answer's\nlog-probability (nats)",
+    crossing: float | None = None,
 ) -> BookFigure:
     """What cutting attention edges in a window of layers does to the answer (Geva et al.
     2304.14767).
 
     frame: columns edges (what is cut; the first is drawn in the colour of the reasoning, others are
     controls), layer (middle of the window), effect, ci_low, ci_high.
+    crossing: layer before which the curves of patching cross, marked by a line.
     """
     require_columns(frame, "edges", "layer", "effect", "ci_low", "ci_high")
     figure = BookFigure(3.2)
@@ -247,6 +250,10 @@ def knockout_profile(
         )
         extreme = rows.loc[rows["effect"].abs().idxmax()]
         said.append(f"{name}: strongest {extreme.effect:.2f} at layer {extreme.layer:g}")
+    if crossing is not None:
+        # Patched before a layer, so the line stands before it.
+        axes.axvline(crossing - 0.5, color=INK, linestyle=(0, (2, 3)), linewidth=1.0)
+        said.append(f"the curves of patching cross before layer {crossing:g}")
     axes.axhline(0, color=PALE, linewidth=0.8)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("Middle of the window of layers")

@@ -156,6 +156,15 @@ FIGURES = {
         TOKENS, causal_map()[SEGMENTS["answer"]].mean(axis=0), SEGMENTS, CUES, "problem 3"
     ),
     "one_trace": lambda: plots.one_trace(TOKENS, causal_map()[SEGMENTS["answer"]], SEGMENTS, CUES),
+    "sentence_page": lambda: plots.sentence_page(
+        ["So 3 plus 4 is 7.\n", "Wait, let me check."],
+        [0.3, 0.1],
+        np.linspace(-9, 0, 8).reshape(4, 2),
+        pd.DataFrame({"log_probability": [-4.0, -0.1, -0.1], "written": [False, True, True]}),
+        pd.DataFrame({"share": [0.2, 1, 1], "ci_low": [0.1, 0.9, 0.9], "ci_high": [0.3, 1, 1]}),
+        pd.DataFrame({"change": [-3.0, 0.1], "random_low": [-0.5] * 2, "random_high": [0.1] * 2}),
+        "problem 3",
+    ),
     "trace_anatomy": lambda: plots.trace_anatomy({"with reasoning": SEGMENTS}),
     "patch_grid": lambda: plots.patch_grid(
         np.linspace(-0.1, 0.9, 12).reshape(4, 3), [" is", " 6", "{"], [" is", " 5", "{"], [7, 8, 20]
