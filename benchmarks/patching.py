@@ -49,20 +49,17 @@ def main() -> None:
     def grid() -> None:
         patch_grid(model, pair, columns, chosen_layers, min_gap=0.0)
 
-    forward = timed(lambda: plain_forward(model, pair, None, donor, full_logits=False), device, 3)
-    rows = {"plain forward, one (last logits)": forward}
-    rows["patch_grid, whole grid"] = whole = timed(grid, device, arguments.repeat)
-    for name, full_logits in (
-        ("nnsight loop, last logits", False),
-        ("loop with full logits", True),
-    ):
-        start = time.perf_counter()
-        for cell in sample:
-            plain_forward(model, pair, cell, donor, full_logits)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        per_cell = (time.perf_counter() - start) / len(sample)
-        rows[f"{name}, whole grid from {len(sample)} cells"] = per_cell * len(cells)
+    forward = timed(lambda: plain_forward(model, pair, None, donor, False), device, 3)
+    whole = timed(grid, device, arguments.repeat)
+    rows = {"plain forward, one (last logits)": forward, "patch_grid, whole grid": whole}
+    for name, full_logits in (("nnsight loop", False), ("loop with full logits", True)):
+
+        def loop(full_logits: bool = full_logits) -> None:
+            for cell in sample:
+                plain_forward(model, pair, cell, donor, full_logits)
+
+        scaled = timed(loop, device, 1) * (len(cells) / len(sample))
+        rows[f"{name}, whole grid from {len(sample)} cells"] = scaled
     share = operations(model, pair, cells) / plain_operations(model, arguments.tokens)
     rows["floor by operation count"] = floor = forward * share
 
@@ -72,9 +69,11 @@ def main() -> None:
         f"{arguments.shape}, T = {arguments.tokens}, {len(chosen_layers)} layers x {len(columns)} "
         f"positions = {len(cells)} cells, {dtype}, {place}"
     )
+    print(f"{'':44s} {'wall s':>10s} {'CPU s':>10s}   of patch_grid's wall, CPU")
     for name, seconds in rows.items():
-        print(f"{name:48s} {seconds:10.3f} s   {seconds / whole:7.2f} x patch_grid")
-    print(f"patch_grid is {whole / floor:.2f} x the floor")
+        ratio = seconds / whole
+        print(f"{name:44s} {seconds[0]:10.2f} {seconds[1]:10.2f} {ratio[0]:8.2f} {ratio[1]:8.2f}")
+    print("patch_grid over the floor: {:.2f} (wall), {:.2f} (CPU)".format(*whole / floor))
 
 
 def parse() -> argparse.Namespace:
@@ -116,16 +115,19 @@ def plain_forward(model, pair, cell, donor, full_logits: bool) -> torch.Tensor:
     return logits[0, -1]
 
 
-def timed(work: Callable[[], object], device: torch.device, repeat: int) -> float:
-    """Median seconds of `repeat` runs, after one that is not counted where there are several."""
+def timed(work: Callable[[], object], device: torch.device, repeat: int) -> np.ndarray:
+    """Median (wall seconds, CPU seconds) of `repeat` runs, after one uncounted if several.
+
+    On a machine that others use as well, the CPU seconds of a single thread are what compares.
+    """
     seconds = []
     for _ in range(repeat + (repeat > 1)):
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds[repeat > 1 :]))
+        seconds.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    return np.median(seconds[repeat > 1 :], axis=0)
 
 
 def layer_operations(model: ReasoningModel, queries: range) -> float:
