@@ -173,6 +173,10 @@ run.write_record(
 # its heads, is layer {{ segment_attention.top_layer }} of 0 to {{ segment_attention.n_layers - 1
 # }}.
 #
+# A mean lift below 1 does not say that the reasoning is shunned: the mean runs over all heads, and
+# heads that look at their own neighbourhood, which here is the answer, pull it down. A layer whose
+# heads all look alike at everything reads the longest segment most.
+#
 # A map of means cannot show whether a bright head is bright on every trace or on a few; the
 # intervals are on {doc}`the next page <04_reasoning_focus_heads>`.
 #
@@ -216,9 +220,9 @@ run.write_record("segment_attention_of_distills", {"lift_reasoning": lifts})
 # %% [markdown]
 # {% if segment_attention_of_distills.lift_reasoning %}
 # {% for name, lift in segment_attention_of_distills.lift_reasoning.items() %} In {{ name }} the
-# answer gives the reasoning {{ lift | number }} times what a uniform head would.{% endfor %} A
-# lift below 1 does not mean that the reasoning is shunned: the mean runs over all heads, and most
-# of them look at their own neighbourhood, which in a long answer is the answer.
+# answer gives the reasoning {{ lift | number }} times what a uniform head would.{% endfor %} Their
+# reasoning is far longer than the bundled model's and fills nearly all that a uniform head would
+# see; it takes a specialised head to hold most of its attention there.
 #
 # The masses come from sampled traces of one benchmark, on raw prompts without a chat template.
 # {% endif %}
