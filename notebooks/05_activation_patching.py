@@ -422,8 +422,8 @@ run.write_record(
 # activation_patching.flip_high | percent }}). {% if activation_patching.others
 # %}{% for other in activation_patching.others %}Under the protocol "{{ other.protocol }}"
 # {{ other.n }} pairs are kept, and the same token restores {{ other.first | number }} before
-# layer 0. {% endfor %}{% else %}Under no other protocol is a pair kept, so that copying cannot be told apart
-# here.{% endif %}
+# layer 0. {% endfor %}{% else %}Under no other protocol is a pair kept, so that copying cannot be
+# told apart here.{% endif %}
 #
 # The largest mean effect of a control is {{ activation_patching.largest_control | number }}. The
 # receiver's own state changes exactly {{ activation_patching.same_prompt | number(1) }}{% if
