@@ -125,10 +125,11 @@ def early_curve(early: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
 
 
 def area_over_curve(early: pd.DataFrame) -> pd.Series:
-    """How much of its reasoning each problem's answer needs: 0 if none, 1 if the very last of it.
+    """How much of its reasoning each problem's answer needs: 0 if none, up to 1 if all of it.
 
-    One minus the mean of `same_as_full` over the fractions (trapezoids); the mean over the problems
-    is the area over the mean curve. Raises ValueError where fractions 0 or 1 are missing.
+    One minus the mean of `same_as_full` over the fractions (trapezoids, so that an answer which
+    only the whole reasoning gives has 1 minus half the last step between fractions); the mean over
+    the problems is the area over the mean curve. Raises ValueError where fractions 0 or 1 are missing.
     """
     table = early.pivot_table(index="problem_id", columns="fraction", values="same_as_full")
     fractions = table.columns.to_numpy(float)
