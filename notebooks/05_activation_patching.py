@@ -42,7 +42,7 @@ model_name = "r2a-tiny"
 pairs = "tiny"
 source = "model"
 protocol = "own"
-n_pairs = 50
+n_pairs = 60
 n_attributed = 4
 seed = 0
 paper_data: str | None = None
@@ -267,7 +267,9 @@ plots.flips(flip_table)
 # With the paper's probe the answer repeats, word by word, a line that stands right before it. A
 # model that only continues a repeated line shows the two curves as well. So here are the same
 # problems under every protocol, with the mean effect before the first and before the last layer.
-# What the protocols share does not hang on the probe; what only a probe shows is copying.
+# What the protocols share does not hang on the probe; what only a probe shows may be copying. A
+# probe whose token restores nothing was not read: the answer came from the reasoning before it,
+# which states the same.
 
 # %%
 again = {protocol: effects}
