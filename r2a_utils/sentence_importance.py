@@ -111,7 +111,7 @@ def resampled_answers(
         raise ValueError(
             "resampling needs a temperature above 0: greedy continuations are all alike"
         )
-    own, borders = final_answer(trace.answer_text), _borders(trace)
+    own, borders = final_answer(trace.answer_text), [_first_word(trace), *_borders(trace)[1:]]
     prompts = [
         Prompt(tuple(trace.token_ids[:position]), Problem(f"{trace.problem_id} {count}", ""), "", i)
         for count, position in enumerate(borders)
@@ -183,3 +183,13 @@ def sentence_knockouts(
 def _borders(trace: Trace) -> list[int]:
     """Where the reasoning can be cut: before its first sentence and after each one."""
     return [trace.segments["reasoning"].start, *(part.stop for part in sentences(trace))]
+
+
+def _first_word(trace: Trace) -> int:
+    """Where the reasoning's first word stands, behind the line break that a template writes.
+
+    A prompt without that line break is one that no model was trained on.
+    """
+    reasoning = trace.segments["reasoning"]
+    words = (p for p in range(reasoning.start, reasoning.stop) if trace.tokens[p].strip())
+    return next(words, reasoning.start)

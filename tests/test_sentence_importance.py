@@ -148,6 +148,8 @@ def test_resampled_shares_are_those_of_the_model_s_coin(coin, trace):
     frame = resampled_answers(coin, trace, sampling=sampling, samples=100)
     assert frame["sentences"].tolist() == list(range(len(sentences(trace)) + 1))
     assert (frame["n"] == 100).all() and (frame["unfinished"] == 0).all()
+    # The template's line break is not the model's to write.
+    assert trace.tokens[frame["position"].iloc[0] - 1] == "\n"
     assert frame["share"].mean() == pytest.approx(0.75, abs=0.09)  # 4 standard errors of 400 throws
     assert frame["share"].nunique() > 1
     for row in frame.itertuples():
