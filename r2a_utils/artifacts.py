@@ -192,6 +192,15 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
         part.unlink(missing_ok=True)
 
 
+def cut_torn_line(path: Path) -> None:
+    """Cut off what a killed run left behind the last whole line of a JSON Lines file."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+
+
 def _plain(value: Any) -> Any:
     """A NumPy scalar or array as JSON can hold it."""
     if hasattr(value, "tolist"):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from r2a_utils.artifacts import cut_torn_line
 from r2a_utils.problems import Problem
 from r2a_utils.traces import Trace
 
@@ -72,11 +73,7 @@ def resume_completions(path: Path, settings: str) -> dict[tuple[str, int], Compl
     """
     if not path.exists():
         return {}
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
+    cut_torn_line(path)
     found = {}
     for completion in read_completions(path):
         if completion.settings != settings:

@@ -20,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
+from r2a_utils.artifacts import cut_torn_line
 from r2a_utils.endpoint import Endpoint, concurrently
 from r2a_utils.problems import Problem
 
@@ -236,13 +237,9 @@ def _read_cache(path: Path) -> dict[str, Verdict]:
     """What the cache holds, by key; the torn last line that a killed run leaves is cut off."""
     if not path.exists():
         return {}
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
+    cut_torn_line(path)
     kept = {}
-    for line in whole.decode("utf-8").split("\n")[:-1]:
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
         row = json.loads(line)
         fields = {name: row[name] for name in Verdict.__dataclass_fields__}
         kept[row["key"]] = Verdict(**fields | {"replies": tuple(row["replies"])})
