@@ -444,7 +444,7 @@ run.write_record(
 budgets = (10, 20)
 points, scores = [], []
 for p in kept[protocol][:n_attributed]:
-    behind = [q for q in p.alignment if q >= p.differing_positions[0]]
+    behind = sorted({*p.differing_positions, *range(len(p) - 30, len(p))} & set(p.alignment))
     exact = patch_metrics(model, p, behind)["effect"]
     for method in ("atp", "atp*"):
         guess = attribution_grid(model, p, behind, method=method)
@@ -456,9 +456,9 @@ quality = pd.DataFrame(scores).groupby("method").mean()
 quality.rename(columns={k: f"recall of the top {k}" for k in budgets}).round(2)
 
 # %% [markdown]
-# Every cell of these pairs, from the first differing token on, with the sign of the effect; the
-# recalls are means over pairs. Cells far below the line are where the answer is already certain: a
-# gradient sees the slope at one end, and the patch crosses the whole way.
+# Every cell of these pairs at the differing tokens and the last thirty, with the sign of the
+# effect; the recalls are means over pairs. Cells far below the line are where the answer is already
+# certain: a gradient sees the slope at one end, and the patch crosses the whole way.
 
 # %%
 exact, guess = np.concatenate(points, axis=1)

@@ -67,7 +67,7 @@ from r2a_utils.sentence_importance import (
     shortened,
 )
 from r2a_utils.statistics import bootstrap_interval, bootstrap_mean_intervals, wilson_interval
-from r2a_utils.traces import cues, sentences
+from r2a_utils.traces import sentences
 
 run = Run.open(run_dir)
 model = load_model(model_name)
@@ -276,7 +276,7 @@ run.write_record(
 # - **knocked out**: the answer's tokens cannot look at the sentence; black: 5 to 95 % of equally
 #   long random spans.
 #
-# The trace is the first with eight to twelve sentences and a cue of self-reflection.
+# Of the traces with at most twelve sentences it is the one with the most.
 
 
 # %%
@@ -285,7 +285,7 @@ def read_by_sentence(trace):
     return [float(rows[span].sum()) for span in sentences(trace)]
 
 
-example = next(t for t in traces if 8 <= len(sentences(t)) <= 12 and cues(t))
+example = max((t for t in traces if len(sentences(t)) <= 12), key=lambda t: len(sentences(t)))
 resampled = resampled_answers(
     model, example, sampling=Sampling(256, temperature=1.0, seed=seed), samples=n_resampled
 )
