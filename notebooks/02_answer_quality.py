@@ -215,16 +215,15 @@ run.write_record(
     },
 )
 
-# %% [markdown]
-# Without any reasoning {{ early_answering.right_at_0 | percent }} of the forced answers are right,
-# after four fifths of the sentences {{ early_answering.right_at_80 | percent }}, after all of them
-# {{ early_answering.right_at_100 | percent }} (n = {{ early_answering.n }}). The area over the
-# dashed curve, 0 for an answer that needs no reasoning and 0.9, at these six fractions, for one that
-# needs the last of it, is {{ early_answering.area | number }} (interval {{ early_answering.ci_low | number }}
-# to {{ early_answering.ci_high | number }}). Forcing is an intervention of its own; at the right
-# end it should change nothing, and there the model's own answers are right in {{
-# early_answering.right_unforced | percent }}. On MATH real models settle earlier, after about 60 %
-# of the steps (arXiv:2506.02536).
+# %% [markdown] Without any reasoning {{ early_answering.right_at_0 | percent }} of the forced
+# answers are right, after four fifths of the sentences {{ early_answering.right_at_80 | percent
+# }}, after all of them {{ early_answering.right_at_100 | percent }} (n = {{ early_answering.n
+# }}). The area over the dashed curve, 0 for an answer that needs no reasoning and 0.9, at these
+# six fractions, for one that needs the last of it, is {{ early_answering.area | number }}
+# (interval {{ early_answering.ci_low | number }} to {{ early_answering.ci_high | number }}).
+# Forcing is an intervention of its own; at the right end it should change nothing, and there the
+# model's own answers are right in {{ early_answering.right_unforced | percent }}. On MATH real
+# models settle earlier, after about 60 % of the steps (arXiv:2506.02536).
 #
 # ## No cues: what if the model may not turn on itself?
 #

@@ -129,7 +129,7 @@ def area_over_curve(early: pd.DataFrame) -> pd.Series:
 
     One minus the mean of `same_as_full` over the fractions (trapezoids, so that an answer which
     only the whole reasoning gives has 1 minus half the last step between fractions); the mean over
-    the problems is the area over the mean curve. Raises ValueError where fraction 0 or 1 is missing.
+    the problems is the area over the mean curve. Raises ValueError if fraction 0 or 1 is missing.
     """
     table = early.pivot_table(index="problem_id", columns="fraction", values="same_as_full")
     fractions = table.columns.to_numpy(float)
