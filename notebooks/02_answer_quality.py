@@ -215,7 +215,8 @@ run.write_record(
     },
 )
 
-# %% [markdown] Without any reasoning {{ early_answering.right_at_0 | percent }} of the forced
+# %% [markdown]
+# Without any reasoning {{ early_answering.right_at_0 | percent }} of the forced
 # answers are right, after four fifths of the sentences {{ early_answering.right_at_80 | percent
 # }}, after all of them {{ early_answering.right_at_100 | percent }} (n = {{ early_answering.n
 # }}). The area over the dashed curve, 0 for an answer that needs no reasoning and 0.9, at these
