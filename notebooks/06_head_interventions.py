@@ -276,7 +276,7 @@ run.write_record(
 # - **knocked out**: the answer's tokens cannot look at the sentence; black: 5 to 95 % of equally
 #   long random spans.
 #
-# Of the traces with at most twelve sentences it is the one with the most.
+# The trace is the one whose count of sentences is closest to ten.
 
 
 # %%
@@ -285,7 +285,7 @@ def read_by_sentence(trace):
     return [float(rows[span].sum()) for span in sentences(trace)]
 
 
-example = max((t for t in traces if len(sentences(t)) <= 12), key=lambda t: len(sentences(t)))
+example = min(traces, key=lambda t: abs(len(sentences(t)) - 10))
 resampled = resampled_answers(
     model, example, sampling=Sampling(256, temperature=1.0, seed=seed), samples=n_resampled
 )
