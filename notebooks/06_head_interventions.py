@@ -264,7 +264,7 @@ run.write_record(
 # ## More than copying?
 #
 # A model may decide its answer step by step, or copy it from the last sentence. Five measures of
-# one trace over its sentences tell the two apart:
+# one trace over its sentences bear on it, none alone:
 #
 # - **read**: attention of the answer, mean over the Reasoning-Focus Heads;
 # - **lens**: the answer's log-probability when the residual stream at the sentence's end is
@@ -360,8 +360,8 @@ run.write_record(
 
 # %% [markdown]
 # A forced answer needs {{ sentence_importance.needed | percent }} of the reasoning, on average over
-# {{ sentence_importance.n }} traces: {% if sentence_importance.needed > 0.5 %}it is computed on the
-# way and not known before{% else %}it is often known early{% endif %}. In the trace above {{
+# {{ sentence_importance.n }} traces: {% if sentence_importance.needed > 0.5 %}forced
+# earlier it is mostly another{% else %}it is often known early{% endif %}. In the trace above {{
 # sentence_importance.first_share | percent }} of the continuations end in its answer before any
 # sentence and {{ sentence_importance.last_share | percent }} after all. In {{
 # sentence_importance.last_strongest | percent }} of the traces the answer depends most on the last

@@ -87,16 +87,17 @@ findings.T.round(3)
 #    over; a state from the receiver itself changes nothing. An answer that cannot look at the
 #    reasoning in layer {{ head_interventions.strongest_layer }} loses {{
 #    -head_interventions.strongest_change | number }} nats{% if activation_patching.crossing is not
-#    none %}; the curves of patching cross before layer {{ activation_patching.crossing }}{% endif %}.
+#    none %}; the curves of patching cross before layer
+#    {{ activation_patching.crossing }}{% endif %}.
 # 4. **Whether just these heads carry it is another question.** With the Reasoning-Focus Heads
 #    resampled {{ head_interventions.flip_rfh | percent }} of the answers change or are lost, with
 #    random heads of the same layers {{ head_interventions.flip_random | percent }}; {% if
 #    head_interventions.smallest_p > 0.05 %}by the answer's log-probability none of four ways to cut
-#    or ablate tells the two apart{% else %}by the answer's log-probability at least one of four ways
-#    tells the two apart{% endif %}.
-# 5. **It is more than the last sentence.** A forced answer needs {{ sentence_importance.needed |
-#    percent }} of the reasoning, and in {{ sentence_importance.last_strongest | percent }} of the
-#    traces it depends most on the last sentence.
+#    or ablate tells the two apart{% else %}by the answer's log-probability at least one of four
+#    ways tells the two apart{% endif %}.
+# 5. **Where in the reasoning it lies.** A forced answer needs {{ sentence_importance.needed |
+#    percent }} of the reasoning; in {{ sentence_importance.last_strongest | percent }} of the
+#    traces the answer depends most on the last sentence.
 #
 # ## What may be concluded
 #
