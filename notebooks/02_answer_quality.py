@@ -295,9 +295,9 @@ run.write_record(
 # }} problems solved only with cues, {{ no_cue.only_no_cue }} only without, McNemar's exact test
 # {{ no_cue.mcnemar_p | p_value }}), and the texts are {{ no_cue.length_ratio | number }} times as
 # long ({{ no_cue.ratio_low | number }} to {{ no_cue.ratio_high | number }}). NoWait found traces
-# of large models 27 to 51 % shorter, at little cost. The bundled model differs in both, by its
-# making: a cue always opens a step in its world, a correction or a digit that is borrowed, and
-# with the word the step is lost. In {{ no_cue.still_cued | percent }} of the texts of this arm
+# of large models 27 to 51 % shorter, at little cost; distilled ones lose more. In the bundled world
+# a cue mostly opens a step of work, a correction or a digit that is borrowed, so that the step
+# tends to go with the word. In {{ no_cue.still_cued | percent }} of the texts of this arm
 # another cue, which has no token of its own, still stands.
 #
 # ## Beside the paper: MATH-500
