@@ -376,15 +376,13 @@ spring the wall is white. Children learn to count on it, and when the first warm
 clean the old men say that the year may now begin. """
 
 
-def ranking_on(text, n=24):
-    """The same borders on a text that starts at another sentence for each trace."""
-    pieces = text.split(". ")
-    n = min(n, len(traces))
-    texts = [". ".join(pieces[i % len(pieces) :] + pieces * 40) for i in range(n)]
-    found = [
-        reading.as_generic_text(t, p, model.tokenizer)
-        for t, p in zip(traces[:n], texts, strict=True)
-    ]
+def ranking_on(text):
+    """The borders of 24 traces on a text that starts at another sentence for each of them."""
+    pieces, found = text.split(". "), []
+    for i, trace in enumerate(traces[:24]):
+        turned = ". ".join(np.roll(pieces, -i)) + ". "
+        enough = (turned * 40)[: 16 * len(trace)]  # no tokenizer averages 16 characters a token
+        found.append(reading.as_generic_text(trace, enough, model.tokenizer))
     return segment_mass(model, found)
 
 
@@ -698,10 +696,10 @@ differ.round(3) if theirs else Markdown(absent)
 # n }} of the printed top 10 are in ours. {% endfor %}Why not all? The order of the others agrees
 # or differs by a place or two, so the masses are the same quantity. Of the {{ p.lost }} printed
 # heads that our ranking lacks, {{ p.lost_below_cut }} lie below the cut by more than their
-# interval over the 100 cases, so that drawing other cases of this kind would not bring them in;
-# and {{ p.lost_retrieval }} of the {{ p.lost }} are on the printed list of retrieval heads. That
-# fits a list that was drawn up on other traces or by another rule in part; which, the printed
-# material does not say.{% endif %}
+# interval over the 100 cases, so that the draw of cases alone hardly explains them; and {{
+# p.lost_retrieval }} of the {{ p.lost }} are on the printed list of retrieval heads. That fits a
+# list that was in part drawn up on other traces or by another rule; which, the printed material
+# does not say.{% endif %}
 #
 # The printed lists of all three distills, for comparison of depth only: heads of different models
 # have nothing to do with each other.

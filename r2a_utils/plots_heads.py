@@ -280,7 +280,11 @@ def cue_lift(frame: pd.DataFrame) -> BookFigure:
     axes.set_yticks(places, [f"{row.word} (n = {row.n})" for row in frame.itertuples()])
     axes.set_ylim(len(frame) - 0.5, -0.5)
     axes.set_xlabel("Attention on what follows the cue, against text at matched places")
-    axes.set_xlim(*_log_limits(frame))
+    low, high = _log_limits(frame)
+    axes.set_xlim(low, high)
+    parts = [1.0, 1.25, 1.5, 1.75] if high < 4 * low else [1.0]  # an octave alone has one tick
+    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(base=2, subs=parts))
+    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axes.grid(axis="x")
     figure.alt_text = (
         "Cue lift by word: "
