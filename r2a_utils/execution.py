@@ -117,6 +117,8 @@ def clean(notebook: NotebookNode, folder: Path) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
+        if not cell.metadata.get("tags"):
+            cell.metadata.pop("tags", None)  # Papermill gives every cell a list of tags
         cell.source = shorten(cell.source)
         if cell.cell_type != "code":
             continue

@@ -103,7 +103,10 @@ def edit(path: Path, old: str, new: str) -> None:
 def test_a_stage_runs_again_only_when_something_it_depends_on_has_changed(run, tmp_path, notebooks):
     assert run(given={"n": 4}) == ["01_first", "02_second"]
     assert log(tmp_path) == ["first", "second"]
+    pages = sorted((tmp_path / "trial/notebooks").iterdir())
+    before = [page.read_bytes() for page in pages]
     assert run() == []  # goes on with n = 4
+    assert [page.read_bytes() for page in pages] == before
     assert run(settings={"scale": "2"}) == ["02_second"]
     assert run(settings={"scale": "2.0"}) == []
     assert read_parameters(tmp_path / "trial" / "parameters.yml") == {"n": 4, "scale": 2.0}
