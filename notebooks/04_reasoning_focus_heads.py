@@ -619,11 +619,14 @@ run.write_record("failed_traces", debugged | {"temperature": sampling_temperatur
 # percent }} (as many or more: {{ d.rfh_p | p_value }}), the mean of all heads hits {{ d.all_rate |
 # percent }}, direct contribution {{ d.given_rate | percent }}. In {{ d.at_end | percent }} the
 # sentence read most is one of the last two of the reasoning; in {{ d.top_wrong | percent }} it is
-# itself wrong, where {{ d.wrong_by_chance | percent }} of all sentences are.{% endif %}
+# itself wrong, where {{ d.wrong_by_chance | percent }} of all sentences are.
 #
-# So reading back from a wrong answer leads to the sentence that states it, not to where the
-# reasoning went wrong, wherever the first line of the table is no higher than chance. To find
-# that, sentences must be changed and the answer watched: {doc}`stage 3 <05_activation_patching>`.
+# {% if d.rfh_p > 0.05 %}So reading back from a wrong answer leads to the sentence that states it
+# and not to where the reasoning went wrong. To find that, sentences must be changed and the answer
+# watched: {doc}`stage 3 <05_activation_patching>`.{% else %}So the sentence read most points at
+# the first error more often than chance would.{% endif %} The failed traces are few, most of them
+# of one kind of problem, and drawn at a temperature at which the model does not answer otherwise.
+# {% endif %}
 #
 # ## On the authors' masses
 #
@@ -693,13 +696,13 @@ differ.round(3) if theirs else Markdown(absent)
 
 # %% [markdown]
 # {% set p = published_lists %}{% if p.shared %}{% for who, n in p.shared.items() %}In {{ who }} {{
-# n }} of the printed top 10 are in ours. {% endfor %}Why not all? The order of the others agrees
-# or differs by a place or two, so the masses are the same quantity. Of the {{ p.lost }} printed
-# heads that our ranking lacks, {{ p.lost_below_cut }} lie below the cut by more than their
-# interval over the 100 cases, so that the draw of cases alone hardly explains them; and {{
-# p.lost_retrieval }} of the {{ p.lost }} are on the printed list of retrieval heads. That fits a
-# list that was in part drawn up on other traces or by another rule; which, the printed material
-# does not say.{% endif %}
+# n }} of the printed top 10 are in ours. {% endfor %}Why not all? The others stand in both in the
+# same order but for a few places, so the masses are the same quantity. Of the {{ p.lost }} printed
+# heads that our ranking lacks, {{ p.lost_below_cut }} lie below the cut by more than their interval
+# over the 100 cases, so that the draw of cases alone hardly explains them; and {{ p.lost_retrieval
+# }} of the {{ p.lost }} are on the printed list of retrieval heads. That fits a list that was in
+# part drawn up on other traces or by another rule; which, the printed material does not say.{%
+# endif %}
 #
 # The printed lists of all three distills, for comparison of depth only: heads of different models
 # have nothing to do with each other.
