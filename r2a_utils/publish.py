@@ -27,7 +27,7 @@ import yaml
 
 from r2a_utils.artifacts import Run
 from r2a_utils.prose import render
-from r2a_utils.runs import RUNS, read_manifest, stale_stages
+from r2a_utils.runs import RUNS, read_manifest, read_parameters, stale_stages
 from r2a_utils.stages import ROOT
 
 BOOK = ROOT / "book"
@@ -68,6 +68,8 @@ def declared_runs(book: Path = BOOK, runs: Path = RUNS) -> list[BookRun]:
             nearest = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else f"; there are {sorted(known)}"
             raise PublishError(f"{path}: a run has no {name!r}{hint}")
+        if isinstance(entry.get("parameters"), str):
+            entry["parameters"] = read_parameters(book / entry["parameters"])
     return [BookRun(folder=runs, **entry) for entry in entries]
 
 
@@ -110,7 +112,7 @@ def publish(
 def assemble(book: Path, shown: Sequence[BookRun], source: Path) -> None:
     """Put together all pages of the book, ready for Jupyter Book, in the folder `source`."""
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(book, source, ignore=shutil.ignore_patterns("assets", "runs.yml"))
+    shutil.copytree(book, source, ignore=shutil.ignore_patterns("assets", "params", "runs.yml"))
     shutil.copytree(book / "assets", source / "_static", ignore=shutil.ignore_patterns("mathjax"))
     shutil.copytree(book / "assets" / "mathjax", source / "extra" / "mathjax")
     toc = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))

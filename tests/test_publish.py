@@ -171,6 +171,17 @@ def test_a_misspelt_entry_of_runs_yml_is_answered_with_the_nearest(tmp_path):
         declared_runs(tmp_path)
 
 
+def test_a_run_may_take_its_parameters_from_a_file(tmp_path):
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params/small.yml").write_text("n: 3")
+    (tmp_path / "runs.yml").write_text(
+        "runs:\n- {id: default, title: Ours, parameters: params/small.yml, stages: ['01']}\n"
+    )
+    (run,) = declared_runs(tmp_path)
+    assert run.parameters == {"n": 3}
+    assert run.stages == ["01"]
+
+
 def test_the_projects_own_runs_are_well_declared():
     runs = declared_runs()
     assert runs[0].id == "default"
