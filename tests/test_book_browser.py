@@ -55,7 +55,8 @@ class Visit:
         self.page.wait_for_function(
             "!window.MathJax || (MathJax.startup && MathJax.startup.promise)", timeout=60_000
         )
-        self.page.evaluate("window.MathJax && MathJax.startup.promise")
+        # The page sets window.MathJax before the script that starts it has run.
+        self.page.evaluate("window.MathJax?.startup?.promise")
 
     def __enter__(self) -> Visit:
         return self
