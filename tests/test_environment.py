@@ -4,7 +4,7 @@ import ast
 import re
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 
 import pytest
 import yaml
@@ -48,6 +48,28 @@ def test_the_installed_version_is_the_pinned_one(name):
     except PackageNotFoundError:
         pytest.skip(f"{name} is not installed on this platform")
     assert installed.partition("+")[0] == exact(name)
+
+
+def test_everything_that_comes_along_is_pinned():
+    todo, seen, loose = [("r2a", ("lab", "test"))], set(), set()
+    while todo:
+        name, extras = todo.pop()
+        for needed in map(Requirement, requires(name) or []):
+            wanted = [{"extra": extra} for extra in ("", *extras)]
+            if needed.marker and not any(map(needed.marker.evaluate, wanted)):
+                continue
+            try:
+                version(needed.name)
+            except PackageNotFoundError:
+                continue  # of another platform
+            entry = (canonicalize_name(needed.name), tuple(sorted(needed.extras)))
+            if entry[0] not in PINS:
+                loose.add(f"{entry[0]} (for {name})")
+            if entry not in seen:
+                seen.add(entry)
+                todo.append(entry)
+    assert len(seen) > 100
+    assert loose == set()
 
 
 def test_everything_asked_for_is_installed():
