@@ -14,20 +14,18 @@ that no exact method can avoid would take at the speed of a plain forward pass.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 
+import lens
 import psutil
 import torch
-from transformers import AutoTokenizer
 
 from r2a_utils.attention import segment_mass
 from r2a_utils.models import ReasoningModel, random_model
@@ -91,18 +89,7 @@ def eager(model: ReasoningModel) -> Callable[[Trace], None]:
 
 
 def transformer_lens(model: ReasoningModel) -> Callable[[Trace], None]:
-    from transformer_lens.model_bridge import TransformerBridge
-
-    with (
-        tempfile.TemporaryDirectory() as folder
-    ):  # it loads the tokenizer once more, from its folder
-        model.tokenizer.save_pretrained(folder)
-        bridge = TransformerBridge.boot_transformers(
-            REGISTRY[model.name.removeprefix("random ")].hub_id,
-            hf_model=model.hf,
-            tokenizer=AutoTokenizer.from_pretrained(folder),
-            device=str(model.device),
-        )
+    bridge = lens.bridge(model)
 
     def run(trace: Trace) -> None:
         pool = pooled(model, trace)
@@ -152,7 +139,7 @@ def long_trace(length: int) -> Trace:
 
 
 def in_own_process(arguments: argparse.Namespace, way: str, length: int) -> dict:
-    if way == "TransformerLens" and importlib.util.find_spec("transformer_lens") is None:
+    if way == "TransformerLens" and not lens.INSTALLED:
         return {"skipped": "not installed"}
     shape = shape_of(arguments.shape)
     matrices = 4 * shape["num_attention_heads"] * length**2  # one layer's, float32

@@ -4,6 +4,8 @@
     python benchmarks/patching.py --device cuda --shape deepseek-ai/DeepSeek-R1-Distill-Llama-8B \
         --tokens 2137 --cells 32x11
 
+TransformerLens is measured too where it is installed.
+
 Random weights of the published shape: speed does not depend on what the weights say. Prints a table
 and asserts nothing. The loops run a sample of cells and are scaled to the whole grid. "Floor" is
 the time that the operations which no exact method can avoid would take at the speed of a plain
@@ -17,6 +19,7 @@ import argparse
 import time
 from collections.abc import Callable
 
+import lens
 import nnsight
 import numpy as np
 import torch
@@ -60,6 +63,15 @@ def main() -> None:
 
         scaled = timed(loop, device, 1) * (len(cells) / len(sample))
         rows[f"{name}, whole grid from {len(sample)} cells"] = scaled
+    if lens.INSTALLED:
+        bridge = lens.bridge(model)
+
+        def loop() -> None:
+            for cell in sample:
+                lens_forward(bridge, pair, cell, donor)
+
+        scaled = timed(loop, device, 1) * (len(cells) / len(sample))
+        rows[f"TransformerLens, whole grid from {len(sample)} cells"] = scaled
     share = operations(model, pair, cells) / plain_operations(model, arguments.tokens)
     rows["floor by operation count"] = floor = forward * share
 
@@ -113,6 +125,20 @@ def plain_forward(model, pair, cell, donor, full_logits: bool) -> torch.Tensor:
             model.lm.model.layers[layer].input[:, position] = donor[layer][position]
         logits = nnsight.save(model.lm.output.logits)
     return logits[0, -1]
+
+
+@torch.no_grad()
+def lens_forward(bridge, pair, cell, donor) -> torch.Tensor:
+    """The same in TransformerLens: a hook on the layer's input, the logits of all positions."""
+    layer, position = cell
+
+    def patch(resid: torch.Tensor, hook) -> torch.Tensor:
+        resid[:, position] = donor[layer][position]
+        return resid
+
+    hooks = [(f"blocks.{layer}.hook_resid_pre", patch)]
+    ids = torch.tensor([pair.corrupted_ids], device=donor[layer].device)
+    return bridge.run_with_hooks(ids, return_type="logits", fwd_hooks=hooks)[0, -1]
 
 
 def timed(work: Callable[[], object], device: torch.device, repeat: int) -> np.ndarray:
