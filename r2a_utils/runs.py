@@ -1,11 +1,11 @@
 """Run stages: execute their notebooks with Papermill into a run folder, and say what was done.
 
 A stage is run only if something that its result depends on has changed since it last completed:
-its code, the package modules it imports, its parameters, the versions of the numeric packages, or
-the stages whose artifacts it reads. New prose is put on its page without running it. All parameters
-are checked before anything runs. A stage has succeeded when every code cell of its notebook has
-completed; only then is its notebook cleaned, stamped and put in its place. This file knows nothing
-of what the stages compute.
+its code, the package modules it imports, its parameters, the files that they name, the versions of
+the numeric packages, or the stages whose artifacts it reads. New prose is put on its page without
+running it. All parameters are checked before anything runs. A stage has succeeded when every code
+cell of its notebook has completed; only then is its notebook cleaned, stamped and put in its place.
+This file knows nothing of what the stages compute.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from r2a_utils.stages import (
     NOTEBOOKS,
     ROOT,
     Stage,
+    data_hashes,
     load_stages,
     needed_stages,
     numeric_versions,
@@ -160,12 +161,15 @@ def _inputs(
     """All that a stage's result depends on, prose left out; if equal, it need not run again."""
     entries = manifest["stages"]
     earlier = [other for name, other in available.items() if name < stage.name and name in entries]
-    return {
+    parameters = {name: value for name, value in values.items() if name != "run_dir"}
+    inputs = {
         "source": source_hash(stage.code),
-        "parameters": {name: value for name, value in values.items() if name != "run_dir"},
+        "parameters": parameters,
         "versions": numeric_versions(),
         "stages": {name: entries[name].get("chain") for name in needed_stages(stage, earlier)},
     }
+    data = data_hashes(parameters)
+    return {**inputs, "data": data} if data else inputs
 
 
 def _run_stage(

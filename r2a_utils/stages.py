@@ -2,19 +2,22 @@
 
 The stages are the py:percent notebooks in order of their number. This file reads their source and
 never runs it: which parameters a stage declares, which modules of the package it uses, which
-artifacts it reads and writes, and so whether an earlier result still holds.
+artifacts it reads and writes, which of the user's files it is given, and so whether an earlier
+result still holds.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jupytext
 from nbformat import NotebookNode
@@ -36,6 +39,8 @@ NUMERIC_PACKAGES = (
     "transformers",
     "xarray",
 )
+# A parameter that, where it is None, stands for the folder that an environment variable names.
+FROM_ENVIRONMENT = {"paper_data": "R2A_PAPER_DATA"}
 
 
 @dataclass(frozen=True)
@@ -133,9 +138,37 @@ def source_hash(code: str) -> str:
     return digest.hexdigest()
 
 
+def data_hashes(values: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of the files and folders that parameters name, by parameter: the user's own problems,
+    weights, the paper's data.
+
+    A relative path counts from the repository's root, where stages run. What is no path of anything
+    there is left out.
+    """
+    hashes = {}
+    for name, value in values.items():
+        if value is None and name in FROM_ENVIRONMENT:
+            value = os.environ.get(FROM_ENVIRONMENT[name])
+        # os.path says no, where pathlib raises, to a text that is no path
+        path = os.path.expanduser(value) if isinstance(value, str) and value else None
+        if path and os.path.exists(ROOT / path):
+            hashes[name] = _content_hash(ROOT / path)
+    return hashes
+
+
 def numeric_versions() -> dict[str, str]:
     """The versions of the packages that the numbers depend on, without a build's local part."""
     return {name: version(name).partition("+")[0] for name in NUMERIC_PACKAGES}
+
+
+def _content_hash(path: Path) -> str:
+    """SHA-256 of a file, or of all names and files in a folder."""
+    if path.is_file():
+        return _file_hash(path).hex()
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(str(file.relative_to(path)).encode() + _file_hash(file))
+    return digest.hexdigest()
 
 
 def _file_hash(path: Path) -> bytes:
@@ -145,7 +178,8 @@ def _file_hash(path: Path) -> bytes:
 
 @cache
 def _hash_of(path: Path, modified: int, size: int) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _modules(source: str, within: str, package: Path) -> set[str]:

@@ -66,13 +66,23 @@ if mode == "wait":
 # %%
 print("the end")
 """
+FOURTH = """\
+# %% tags=["parameters"]
+run_dir = "runs/default"
+dataset = "tiny"
+paper_data: str | None = None
+
+# %%
+dataset
+"""
 
 
 @pytest.fixture
 def notebooks(tmp_path) -> Path:
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    for name, text in {"01_first": FIRST, "02_second": SECOND, "03_third": THIRD}.items():
+    texts = {"01_first": FIRST, "02_second": SECOND, "03_third": THIRD, "04_fourth": FOURTH}
+    for name, text in texts.items():
         (folder / f"{name}.py").write_text(text)
     return folder
 
@@ -139,6 +149,33 @@ def test_a_change_upstream_makes_what_reads_it_old(run, tmp_path):
     assert stale_stages(read_manifest(tmp_path / "trial")) == {"02_second": reason}
     assert run() == ["02_second"]
     assert stale_stages(read_manifest(tmp_path / "trial")) == {}
+
+
+def test_a_stage_runs_again_when_a_file_that_a_parameter_names_has_changed(run, tmp_path):
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text("{}")
+    given = {"dataset": str(problems)}
+    assert run(["04"], given=given) == ["04_fourth"]
+    assert run(["04"], given=given) == []
+    problems.write_text('{"question": "2 + 2"}')
+    assert run(["04"], given=given) == ["04_fourth"]
+
+
+def test_a_stage_runs_again_when_the_environment_names_other_data(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("R2A_PAPER_DATA", raising=False)
+    assert run(["04"]) == ["04_fourth"]
+    folder = tmp_path / "paper"
+    folder.mkdir()
+    monkeypatch.setenv("R2A_PAPER_DATA", str(folder))
+    assert run(["04"]) == ["04_fourth"]
+    assert run(["04"]) == []
+    (folder / "pairs.csv").write_text("a,b")
+    assert run(["04"]) == ["04_fourth"]
+    digest = read_manifest(tmp_path / "trial")["stages"]["04_fourth"]["inputs"]["data"]
+    assert set(digest) == {"paper_data"}
+    assert len(digest["paper_data"]) == 64
+    monkeypatch.delenv("R2A_PAPER_DATA")
+    assert run(["04"]) == ["04_fourth"]
 
 
 def test_a_failing_cell_is_named_and_what_finished_is_kept(run, tmp_path, notebooks):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from r2a_utils import stages
+from r2a_utils import paper, stages
 from r2a_utils.parameters import ParameterError
 from r2a_utils.stages import Stage, load_stage, load_stages, needed_stages, select, source_hash
 
@@ -105,3 +105,26 @@ def test_the_source_hash_follows_the_modules_that_a_stage_imports(package, code,
     assert source_hash(code) == before
     (package / changed).write_text("from .style import OTHER  # changed")
     assert (source_hash(code) != before) is matters
+
+
+def test_a_stage_that_reads_the_papers_folder_declares_it():
+    assert stages.FROM_ENVIRONMENT["paper_data"] == paper.DATA_VARIABLE
+    readers = [s for s in load_stages().values() if "DATA_VARIABLE" in s.code]
+    assert len(readers) > 1
+    assert all("paper_data" in stage.parameters for stage in readers)
+
+
+@pytest.mark.parametrize("value", [None, 3, "", "tiny", "a" * 5000, "\0", "~nobody-here/x.jsonl"])
+def test_what_names_no_file_has_no_hash(value, monkeypatch):
+    monkeypatch.delenv("R2A_PAPER_DATA", raising=False)
+    assert stages.data_hashes({"dataset": value, "paper_data": None}) == {}
+
+
+def test_a_folder_is_its_names_and_contents(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/x.csv").write_text("1")
+    first = stages.data_hashes({"dataset": str(tmp_path / "a")})
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert stages.data_hashes({"dataset": str(tmp_path / "b")}) == first
+    (tmp_path / "b/x.csv").rename(tmp_path / "b/y.csv")
+    assert stages.data_hashes({"dataset": str(tmp_path / "b")}) != first
