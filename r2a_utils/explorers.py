@@ -1,8 +1,9 @@
 """Explorers for a notebook with a kernel: controls around the views, live on the reader's model.
 
 Each explorer shows itself as widgets. `static()` gives what it shows for the controls as they
-stand, as plain HTML that needs no kernel: the book prints that. What the controls ask for is
-measured anew; this file itself measures nothing.
+stand, as plain HTML that needs no kernel; a notebook keeps that beside the widgets, and a page
+without a kernel, the book's for one, shows it. What the controls ask for is measured anew; this
+file itself measures nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from r2a_utils.views import View, head_view, patch_view, trace_view
 
 Head = tuple[int, int]
 LAST_TOKENS = 8  # before the answer, always among the patched positions
+EXAMPLES = 2  # traces on which a chosen head is shown
+MAP_TOP = 16  # weights kept a row of a head's map: many heads share a page's data
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,9 @@ class Panels:
 class Explorer:
     """Controls, and what `show(**values)` makes of them.
 
-    With a `button`, shows when it is pressed; without, whenever a control changes. What `show`
-    refuses with a ValueError appears as its message, in place of the last picture.
+    Shows at once what the controls ask for, and again when one of them changes or, with a `button`,
+    when that is pressed. What `show` refuses with a ValueError appears as its message, in place of
+    the last picture.
     """
 
     def __init__(
@@ -62,13 +66,13 @@ class Explorer:
         if button is None:
             for control in above:
                 control.observe(self._update, names="value")
-            self._update()
         else:
             self._button = widgets.Button(description=button, button_style="primary")
             self._button.on_click(self._update)
             above.append(self._button)
         rows = widgets.HBox(above, layout=widgets.Layout(flex_flow="row wrap"))
         self.widget = widgets.VBox([rows, self._message, self._output])
+        self._update()
 
     def static(self) -> View | Panels:
         """What the explorer shows for the controls as they stand, without widgets or kernel."""
@@ -79,16 +83,17 @@ class Explorer:
         try:
             shown = self.static()
         except ValueError as error:
-            self._message.value = f"<b>{html.escape(str(error))}</b>"
+            self._message.value = self._plain = f"<b>{html.escape(str(error))}</b>"
             return
         finally:
             self._output.clear_output()
-        self._message.value = ""
+        self._message.value, self._plain = "", shown._repr_html_()
         with self._output:
             display(shown)
 
     def _repr_mimebundle_(self, **options) -> dict:
-        return self.widget._repr_mimebundle_(**options)
+        """The widgets, and for whoever has no kernel what they last showed as plain HTML."""
+        return {**self.widget._repr_mimebundle_(**options), "text/html": self._plain}
 
 
 def ask_explorer(
@@ -131,12 +136,18 @@ def ask_explorer(
 
 
 def trace_explorer(
-    model: ReasoningModel, traces: Sequence[Trace], heads: Sequence[Head]
+    model: ReasoningModel,
+    traces: Sequence[Trace],
+    heads: Sequence[Head],
+    facts: Callable[[Trace], Mapping[str, str]] = lambda _: {},
 ) -> Explorer:
-    """One trace, one page: choose a trace, see what its answer reads through the given heads."""
+    """One trace, one page: choose a trace, see what its answer reads through the given heads.
+
+    facts: what else is known of a trace (name → short text), to stand above its text.
+    """
 
     def show(trace: int) -> View:
-        return _trace_page(model, traces[trace], heads, f"Trace {trace}")
+        return _trace_page(model, traces[trace], heads, f"Trace {trace}", facts(traces[trace]))
 
     return Explorer({"trace": _choice("Trace", traces)}, show)
 
@@ -149,22 +160,28 @@ def head_explorer(
     *,
     marks: Mapping[str, Sequence[Head]] | None = None,
 ) -> Explorer:
-    """The map of all heads; choose a trace and any head to see its attention there.
+    """The map of all heads; choose traces and any head to see its attention there.
 
     mass: segment masses of the model, for the map. heads: those whose maps can be clicked without
-    a kernel; layer and head add any other one.
+    a kernel; layer and head add any other one. At first, the first `EXAMPLES` traces are chosen.
     """
     values = mass.sel(from_segment="answer", to_segment="reasoning").mean("trace")
     values = values.transpose("layer", "head").values
 
-    def show(trace: int, layer: int, head: int) -> View:
+    def show(examples: Sequence[int], layer: int, head: int) -> View:
+        if not examples:
+            raise ValueError("choose a trace")
         chosen = list(dict.fromkeys([(layer, head), *(tuple(map(int, h)) for h in heads)]))
-        rows = attention_rows(model, traces[trace], chosen)
-        return head_view(values, [(traces[trace], rows)], marks=marks, title=f"Trace {trace}")
+        rows = [(traces[i], attention_rows(model, traces[i], chosen)) for i in examples]
+        return head_view(values, rows, marks=marks, title="Layers by heads", top=MAP_TOP)
 
     layer, head = map(int, heads[0]) if heads else np.unravel_index(values.argmax(), values.shape)
     controls = {
-        "trace": _choice("Trace", traces),
+        "examples": widgets.SelectMultiple(
+            options=_options(traces),
+            value=tuple(range(min(EXAMPLES, len(traces)))),
+            description="Traces",
+        ),
         "layer": _number("Layer", layer, model.n_layers),
         "head": _number("Head", head, model.n_heads),
     }
@@ -194,14 +211,14 @@ def patch_explorer(
     return Explorer(controls, show, button="Patch")
 
 
-def _trace_page(model, trace: Trace, heads: Sequence[Head], title: str) -> View:
+def _trace_page(model, trace: Trace, heads: Sequence[Head], title: str, known=()) -> View:
     rows = attention_rows(model, trace, heads)
     channels = {f"mean of {len(heads)} heads": rows.mean("head").values}
     channels |= {plots.head_name(*h): row.values for h, row in zip(heads, rows, strict=True)}
     given = head_contributions(model, trace, heads).sum("head").values
     channels[f"contribution of {len(heads)} heads to writing the token (nats)"] = given
     reasoning = trace.segments["reasoning"]
-    facts = {
+    facts = dict(known) | {
         "Answer": extract_answer(trace.answer_text) or "none boxed",
         "Tokens": f"{len(trace)}, of which reasoning {reasoning.stop - reasoning.start}",
         "Cues": str(len(cues(trace))),
@@ -210,12 +227,14 @@ def _trace_page(model, trace: Trace, heads: Sequence[Head], title: str) -> View:
 
 
 def _choice(label: str, traces: Sequence[Trace]) -> widgets.Dropdown:
+    return widgets.Dropdown(options=_options(traces), description=label, value=0)
+
+
+def _options(traces: Sequence[Trace]) -> list[tuple[str, int]]:
     if not traces:
         raise ValueError("no traces to explore; collect some first (stage 01)")
     names = [f"{i}: {t.problem_id or 'trace'}, {len(t)} tokens" for i, t in enumerate(traces)]
-    return widgets.Dropdown(
-        options=[(name, i) for i, name in enumerate(names)], description=label, value=0
-    )
+    return [(name, i) for i, name in enumerate(names)]
 
 
 def _number(label: str, value: int, count: int) -> widgets.BoundedIntText:

@@ -26,6 +26,7 @@ import nbformat
 import yaml
 
 from r2a_utils.artifacts import Run
+from r2a_utils.captions import number_captions
 from r2a_utils.prose import render
 from r2a_utils.runs import RUNS, read_manifest, read_parameters, stale_stages
 from r2a_utils.stages import ROOT
@@ -218,8 +219,9 @@ def _machines(stages: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _stage_page(
     declared: BookRun, stage: str, summary: Mapping[str, Any], summaries: Mapping[str, Any]
 ) -> nbformat.NotebookNode:
-    """A stage's executed notebook with the numbers in its prose and its origin at its foot."""
+    """A stage's executed notebook with the numbers in its prose and captions, its origin below."""
     page = nbformat.read(declared.run / "notebooks" / f"{stage}.ipynb", as_version=4)
+    number_captions(page, stage)
     for cell in page.cells:
         if cell.cell_type == "markdown":
             cell.source = render(cell.source, f"notebooks/{stage}.py", summary, summaries)

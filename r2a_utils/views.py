@@ -23,7 +23,13 @@ import numpy as np
 import xarray as xr
 
 from r2a_utils.plots_heads import HEAD_MARKS
-from r2a_utils.plots_style import SEGMENT_COLOURS, SEGMENT_LABELS, plain_tag
+from r2a_utils.plots_style import (
+    SEGMENT_COLOURS,
+    SEGMENT_LABELS,
+    head_name,
+    plain_tag,
+    show_token,
+)
 from r2a_utils.traces import Trace, cues, sentences
 
 MOST_BYTES = 1_500_000  # of one view: what a page may make a phone load
@@ -32,11 +38,15 @@ TOP = 32  # weights kept a row
 
 @dataclass(frozen=True)
 class View:
-    """One view: its kind, its title and its data as plain values; shows itself in a notebook."""
+    """One view: its kind, its title and its data as plain values; shows itself in a notebook.
+
+    `text` says in words what it shows at first, for pages without JavaScript.
+    """
 
     kind: str
     title: str
     data: Mapping[str, object] = field(repr=False)  # long: a notebook keeps the repr too
+    text: str = ""
 
     def html(self) -> str:
         """The view as a piece of a page. Raises ValueError beyond `MOST_BYTES`."""
@@ -59,7 +69,8 @@ class View:
             f'<div class="r2a-view" data-r2a-view="{name}" style="{colours}">'
             f"<style>{_asset('views.css')}</style>"
             f'<script type="application/json">{safe}</script>'
-            "<noscript>This view needs JavaScript; the figures of the page do not.</noscript></div>"
+            f"<noscript><p>{html.escape(self.text)}</p><p>With JavaScript, this is a view to "
+            "explore.</p></noscript></div>"
             f'<script>{_asset("views.js")}\nr2aViews.mount("{name}");</script>'
         )
 
@@ -97,7 +108,8 @@ def token_view(
     the answer to see what it reads, at any other to see what reads it. The mean over the answer
     shows at first.
     """
-    return View("tokens", title, _tokens(trace, channels, top, facts=(), map_too=False))
+    data = _tokens(trace, channels, top, facts=(), map_too=False)
+    return View("tokens", title, data, _reading(trace, channels))
 
 
 def trace_view(
@@ -114,7 +126,8 @@ def trace_view(
     that token of the answer.
     """
     facts = tuple((facts or {}).items())
-    return View("tokens", title, _tokens(trace, channels, top, facts=facts, map_too=True))
+    data = _tokens(trace, channels, top, facts=facts, map_too=True)
+    return View("tokens", title, data, _reading(trace, channels))
 
 
 def head_view(
@@ -160,6 +173,9 @@ def head_view(
             "quantity": quantity,
             "start": [int(i) for i in start],
         },
+        f"Map of {values.shape[0]} layers by {values.shape[1]} heads: {quantity}. Mean "
+        f"{values.mean():.2g}, largest {values.max():.2g} at "
+        f"{head_name(*np.unravel_index(values.argmax(), values.shape))}.",
     )
 
 
@@ -185,6 +201,9 @@ def patch_view(
     missing = {"token", "corrupted_token"} - set(metrics.coords)
     if missing:
         raise ValueError(f"the metrics lack {sorted(missing)}: build the pair with its token texts")
+    effect = metrics["effect"].values
+    layer, column = np.unravel_index(effect.argmax(), effect.shape)
+    token, number = (metrics.coords[name].values[column] for name in ("token", "position"))
     return View(
         "patch",
         title,
@@ -200,6 +219,9 @@ def patch_view(
             "layers": metrics.coords["layer"].values.tolist(),
             "direction": metrics.attrs["direction"],
         },
+        f"Patch grid of {effect.shape[0]} layers by {effect.shape[1]} tokens. The largest effect, "
+        f"{effect.max():.2f}, is that of “{show_token(str(token))}” (token {number}) before layer "
+        f"{metrics.coords['layer'].values[layer]}.",
     )
 
 
@@ -215,6 +237,18 @@ def _tokens(trace, channels, top, facts, map_too) -> dict:
         "facts": [[name, str(value)] for name, value in facts],
         "map": map_too,
     }
+
+
+def _reading(trace: Trace, channels: Mapping[str, np.ndarray]) -> str:
+    """What the answer reads most through the first channel, in words."""
+    name, weights = next(iter(channels.items()))
+    read = np.asarray(weights).mean(axis=0)
+    most = np.argsort(-np.abs(read))[:5]
+    heaviest = ", ".join(f"“{show_token(trace.tokens[i])}” at {i}" for i in most)
+    return (
+        f"A trace of {len(trace)} tokens. Through {name} the answer reads, on average over its "
+        f"tokens, most of all: {heaviest}."
+    )
 
 
 def _trace(trace: Trace, title: str) -> dict:

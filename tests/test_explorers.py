@@ -122,6 +122,30 @@ def test_no_traces_is_said_at_once(tiny):
         trace_explorer(tiny, [], HEADS)
 
 
+def test_several_traces_show_a_head_and_at_least_one_must(tiny, traces):
+    explorer = head_explorer(tiny, traces, segment_mass(tiny, traces), HEADS)
+    assert len(data_of(explorer.static())["maps"]) == 2
+    explorer.controls["examples"].value = (1,)
+    maps = data_of(explorer.static())["maps"]
+    assert [m["trace"]["title"] for m in maps] == [traces[1].problem_id]
+    explorer.controls["examples"].value = ()
+    assert "choose a trace" in explorer._message.value
+
+
+def test_what_is_known_of_a_trace_stands_above_it(tiny, traces):
+    explorer = trace_explorer(tiny, traces, HEADS, lambda trace: {"Problem": trace.problem_id})
+    assert data_of(explorer.static())["facts"][0] == ["Problem", traces[0].problem_id]
+
+
+def test_a_page_without_a_kernel_has_what_the_widgets_showed(tiny, traces):
+    explorer = trace_explorer(tiny, traces, HEADS)
+    bundle = explorer._repr_mimebundle_()
+    assert bundle["text/html"] == explorer.static().html()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    refused = ask_explorer(tiny, HEADS, "")
+    assert "type a problem first" in refused._repr_mimebundle_()["text/html"]
+
+
 def test_static_is_plain_html_without_widgets(tiny, traces):
     shown = explorers.Panels((trace_explorer(tiny, traces, HEADS).static(),))._repr_html_()
     assert "r2a-view" in shown and "widget" not in shown and "http" not in shown

@@ -25,7 +25,7 @@ INSIDE_MODELS = {"models", "tracing", "replay"}
 PARTS_OF_DECODERS = {"self_attn", "q_proj", "k_proj", "v_proj", "o_proj", "mlp", "input_layernorm"}
 
 # Those that run stages and publish them, and the only module of the rest that they know.
-MACHINERY = {"parameters", "stages", "execution", "runs", "lab", "prose", "publish"}
+MACHINERY = {"parameters", "stages", "execution", "runs", "lab", "prose", "captions", "publish"}
 KNOWN_TO_MACHINERY = {"artifacts"}
 ABOVE_EVERYTHING = {"cli", "workshop"}
 

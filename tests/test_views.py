@@ -327,6 +327,18 @@ def test_a_phone_never_scrolls_sideways(open_view, trace, walking, heads_page, m
         )
 
 
+@pytest.mark.parametrize("kind", ["tokens", "heads", "patch"])
+def test_without_javascript_words_stand_in(open_view, trace, walking, heads_page, metrics, kind):
+    view, said = {
+        "tokens": (token_view(trace, {"L1.H2": walking}), "Through L1.H2 the answer reads"),
+        "heads": (heads_page, "3 layers by 6 heads"),
+        "patch": (patch_view(metrics, ("6", "5")), "The largest effect, 1.00, is that of “{”"),
+    }[kind]
+    page = open_view(view, java_script_enabled=False)
+    assert said in page.locator("noscript").inner_text()
+    assert "0.9 at L2.H5" in view.text or kind != "heads"
+
+
 def test_two_views_live_on_one_page(open_view, trace, walking, browser, tmp_path):
     first, second = token_view(trace, {"a": walking}), token_view(trace, {"b": walking[::-1]})
     both = View("tokens", first.title, first.data)
