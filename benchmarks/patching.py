@@ -9,8 +9,8 @@ TransformerLens is measured too where it is installed.
 Random weights of the published shape: speed does not depend on what the weights say. Prints a table
 and asserts nothing. The loops run a sample of cells and are scaled to the whole grid. "Floor" is
 the time that the operations which no exact method can avoid would take at the speed of a plain
-forward: two recordings, and for each cell the layers from its own on, over the positions from its
-own on.
+forward: the receiver's recording, the donor's from the first token on that differs, and for each
+cell the layers from its own on, over the positions from its own on.
 """
 
 from __future__ import annotations
@@ -171,9 +171,9 @@ def plain_operations(model: ReasoningModel, tokens: int) -> float:
 
 
 def operations(model: ReasoningModel, pair: ContrastPair, cells: list[tuple[int, int]]) -> float:
-    """What an exact method has to do: two recordings, then each cell's own layers and positions."""
-    tokens = len(pair)
-    total = 2 * plain_operations(model, tokens)
+    """What an exact method has to do: the recordings, then each cell's own layers and positions."""
+    tokens, differing = len(pair), range(min(pair.differing_positions), len(pair))
+    total = plain_operations(model, tokens) + model.n_layers * layer_operations(model, differing)
     for layer, position in cells:
         total += (model.n_layers - layer) * layer_operations(model, range(position, tokens))
         total += model.hidden_size * model.vocab_size

@@ -51,15 +51,21 @@ class PairRuns:
             raise ValueError(f"unknown component {component!r}: choose from {COMPONENTS}")
         if direction not in DIRECTIONS:
             raise ValueError(f"unknown direction {direction!r}: choose from {DIRECTIONS}")
-        clean = answer_runs(model, pair.clean_ids, pair.answers, (component,))
-        corrupted = answer_runs(model, pair.corrupted_ids, pair.answers, (component,))
         denoising, itself = direction == "denoising", {p: p for p in pair.alignment}
+        receiver_ids, donor_ids = pair.corrupted_ids, pair.clean_ids
+        if not denoising:
+            receiver_ids, donor_ids = donor_ids, receiver_ids
+        receivers = answer_runs(model, receiver_ids, pair.answers, (component,))
+        # The donor differs from the receiver only from some token on.
+        first = next(iter(receivers.values()))
+        donors = answer_runs(model, donor_ids, pair.answers, (component,), after=first)
+        clean, corrupted = (donors, receivers) if denoising else (receivers, donors)
         runs = cls(
             component=component,
             direction=direction,
-            receivers=corrupted if denoising else clean,
-            donor=next(iter((clean if denoising else corrupted).values())),
-            receiver_ids=pair.corrupted_ids if denoising else pair.clean_ids,
+            receivers=receivers,
+            donor=next(iter(donors.values())),
+            receiver_ids=receiver_ids,
             receiver_position=pair.alignment if denoising else itself,
             donor_position=itself if denoising else pair.alignment,
             clean_scores=recorded_scores(clean, pair.answers),

@@ -101,10 +101,11 @@ def screen_pairs(
     rows = []
     for pair in pairs:
         check_pair(model, pair)
-        clean, corrupted = (
-            recorded_scores(answer_runs(model, ids, pair.answers), pair.answers)
-            for ids in (pair.clean_ids, pair.corrupted_ids)
-        )
+        runs = answer_runs(model, pair.clean_ids, pair.answers)
+        clean = recorded_scores(runs, pair.answers)
+        first = next(iter(runs.values()))
+        runs = answer_runs(model, pair.corrupted_ids, pair.answers, after=first)
+        corrupted = recorded_scores(runs, pair.answers)
         gap = logit_difference(clean) - logit_difference(corrupted)
         kept = abs(gap) >= min_gap
         rows.append(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 
 import nnsight
 import torch
@@ -42,19 +43,25 @@ def record(
     token_ids: Sequence[int],
     components: Sequence[str] = (),
     read: Sequence[int] = (-1,),
+    *,
+    after: Recording | None = None,
 ) -> Recording:
     """Run `token_ids` once and keep what replaying needs, and the named components.
 
-    `read` are the positions whose logits are kept. Raises ValueError for a model with a sliding
-    window shorter than the sequence, whose keys are not all kept.
+    `read` are the positions whose logits are kept. What a recording `after` has in common with the
+    sequence, up to the first token that differs or is read, is taken from it and not run again; it
+    must hold the same components. Raises ValueError for a model with a sliding window shorter than the sequence, whose keys are
+    not all kept.
     """
     n = len(token_ids)
     read = tuple(range(n)[i] for i in read)
     names = [name for name in COMPONENTS if name == "resid" or name in components]
+    shared = 0 if after is None else min(_common(after.token_ids, token_ids), *read)
     kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
-    places, cache = architecture(model), DynamicCache(config=model.hf.config)
-    ids = torch.tensor([list(token_ids)], device=model.device)
-    options = {"past_key_values": cache, "use_cache": True, "logits_to_keep": torch.tensor(read)}
+    places, cache = architecture(model), _cache(model, after, shared)
+    ids = torch.tensor([list(token_ids[shared:])], device=model.device)
+    keep = torch.tensor(read) - shared
+    options = {"past_key_values": cache, "use_cache": True, "logits_to_keep": keep}
     with torch.no_grad(), model.lm.trace(ids, **options):
         for layer in range(model.n_layers):
             for name in names:
@@ -66,6 +73,14 @@ def record(
             f"{model.name} attends to a sliding window shorter than the {n} tokens; only full "
             "causal attention is replayed: take a shorter sequence"
         )
+    if shared:
+        kept = {
+            name: [
+                torch.cat([old[:shared], new])
+                for old, new in zip(after.activations[name], kept[name], strict=True)
+            ]
+            for name in names
+        }
     return Recording(
         token_ids=tuple(int(i) for i in token_ids),
         read=read,
@@ -80,9 +95,7 @@ def extend(
     model: ReasoningModel, recording: Recording, position: int, token_ids: Sequence[int]
 ) -> torch.Tensor:
     """Logits [new token, vocabulary] of other tokens after the recording's first `position`."""
-    cache = DynamicCache(config=model.hf.config)
-    for layer, (keys, values) in enumerate(zip(recording.keys, recording.values, strict=True)):
-        cache.update(keys[None, :, :position], values[None, :, :position], layer)
+    cache = _cache(model, recording, position)
     ids = torch.tensor([list(token_ids)], device=model.device)
     with torch.no_grad(), model.lm.trace(ids, past_key_values=cache, use_cache=True):
         logits = nnsight.save(model.lm.output.logits)
@@ -251,6 +264,21 @@ def _replay_pack(model, recording, branches, reduce) -> torch.Tensor:
         logits = nnsight.save(model.lm.output.logits)
     shape = (len(branches), len(recording.read))
     return reduce(_at_least_float(logits[0]).unflatten(0, shape))
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens two sequences have in common from their beginnings on."""
+    pairs = zip(first, second, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _cache(model: ReasoningModel, recording: Recording | None, position: int) -> DynamicCache:
+    """A cache that holds the keys and values of a recording before a position."""
+    cache = DynamicCache(config=model.hf.config)
+    if position:
+        for layer, (keys, values) in enumerate(zip(recording.keys, recording.values, strict=True)):
+            cache.update(keys[None, :, :position], values[None, :, :position], layer)
+    return cache
 
 
 def _at_least_float(logits: torch.Tensor) -> torch.Tensor:

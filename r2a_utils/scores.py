@@ -23,18 +23,21 @@ def answer_runs(
     token_ids: Sequence[int],
     answers: Answers,
     components: Sequence[str] = (),
+    *,
+    after: Recording | None = None,
 ) -> dict[tuple[int, ...], Recording]:
     """Recordings of `token_ids` followed by each answer without its last token.
 
-    The key is what follows; answers of one token share the recording under ().
+    The key is what follows; answers of one token share the recording under (). Tokens in common
+    with `after`, or with the first of the answers, are not run again.
     """
-    last = len(token_ids) - 1
-    return {
-        extension: record(
-            model, (*token_ids, *extension), components, read=range(last, last + len(extension) + 1)
-        )
-        for extension in dict.fromkeys(answer[:-1] for answer in answers)
-    }
+    last, recordings = len(token_ids) - 1, {}
+    for extension in dict.fromkeys(answer[:-1] for answer in answers):
+        read = range(last, last + len(extension) + 1)
+        ids = (*token_ids, *extension)
+        recordings[extension] = record(model, ids, components, read, after=after)
+        after = after or recordings[extension]
+    return recordings
 
 
 def recorded_scores(recordings: dict[tuple[int, ...], Recording], answers: Answers) -> torch.Tensor:

@@ -247,6 +247,26 @@ def test_replaying_a_run_s_own_vectors_gives_its_logits_back(model):
     torch.testing.assert_close(logits, expected.expand_as(logits), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("read", [(-1,), (3, -1)])
+@pytest.mark.parametrize("other", ["differs", "ends earlier", "is longer", "is the same"])
+def test_a_recording_after_another_equals_one_from_nothing(model, read, other):
+    ids = make_pair(model).clean_ids
+    first = {
+        "differs": (*ids[:10], ids[10] + 1, *ids[11:]),
+        "ends earlier": ids[:7],
+        "is longer": (*ids, 5),
+        "is the same": ids,
+    }[other]
+    after = record(model, first, COMPONENTS)
+    shared, plain = (record(model, ids, COMPONENTS, read, after=a) for a in (after, None))
+    torch.testing.assert_close(shared.logits, plain.logits, atol=1e-4, rtol=0)
+    for name in COMPONENTS:
+        for mine, theirs in zip(shared.activations[name], plain.activations[name], strict=True):
+            torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=0)
+    for mine, theirs in zip(shared.keys + shared.values, plain.keys + plain.values, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=0)
+
+
 def test_the_noise_floor_is_what_rounding_does(model):
     grid = patch_metrics(model, make_pair(model))
     assert 0 <= grid.noise_floor < 1e-3
