@@ -50,8 +50,8 @@ def record(
 
     `read` are the positions whose logits are kept. What a recording `after` has in common with the
     sequence, up to the first token that differs or is read, is taken from it and not run again; it
-    must hold the same components. Raises ValueError for a model with a sliding window shorter than the sequence, whose keys are
-    not all kept.
+    must hold the same components. Raises ValueError for a model with a sliding window shorter than
+    the sequence, whose keys are not all kept.
     """
     n = len(token_ids)
     read = tuple(range(n)[i] for i in read)
