@@ -97,7 +97,9 @@ plots.funnel(comparison.funnel(answers))
 
 # %%
 by_slice = comparison.accuracies(answers, "unfinished_wrong", by=slice_by, confidence=confidence)
-plots.accuracy_by_steps(by_slice.rename(columns={slice_by: "steps"}))
+by_slice = by_slice.rename(columns={slice_by: "steps"})
+run.write_table("accuracy_by_steps", by_slice)
+plots.accuracy_by_steps(by_slice)
 
 # %% [markdown]
 # Read the gap between the lines, not their heights: how hard a problem is differs from point to

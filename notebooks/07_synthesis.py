@@ -29,6 +29,7 @@ run_dir = "runs/default"
 # %%
 import pandas as pd
 
+from r2a_utils import plots
 from r2a_utils.artifacts import Run
 from r2a_utils.paper import published
 
@@ -70,6 +71,25 @@ run.write_table("findings", findings)
 every = [effect for m in distills for effect in effects[m]]
 run.write_record("paper_effects", {"lowest": min(every), "highest": max(every)})
 findings.T.round(3)
+
+# %% [markdown]
+# ## One picture a stage
+#
+# The three small figures of the {doc}`home page </intro>` are drawn here, from what the stages
+# have kept.
+
+# %%
+mass = run.read_array("segment_mass_with_reasoning")
+to_reasoning = mass.sel(from_segment="answer", to_segment="reasoning").mean("trace")
+rfhs = run.read_table("reasoning_focus_heads")[["layer", "head"]].to_numpy().tolist()
+home = {
+    "answers": plots.home_answers(run.read_table("accuracy_by_steps")),
+    "heads": plots.home_heads(to_reasoning.values, rfhs),
+    "patching": plots.home_patching(run.read_table("patching_curves")),
+}
+for name, figure in home.items():
+    run.write_figure(name, figure)
+run.write_record("home_figures", {name: figure.alt_text for name, figure in home.items()})
 
 # %% [markdown]
 # ## What the stages say, one after the other

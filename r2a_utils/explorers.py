@@ -26,12 +26,15 @@ from r2a_utils.models import ReasoningModel
 from r2a_utils.patching import ContrastPair, patch_metrics
 from r2a_utils.problems import Problem
 from r2a_utils.traces import CONDITIONS, Trace, cues
-from r2a_utils.views import View, head_view, patch_view, trace_view
+from r2a_utils.views import TOP, View, head_view, patch_view, trace_view
 
 Head = tuple[int, int]
 LAST_TOKENS = 8  # before the answer, always among the patched positions
 EXAMPLES = 2  # traces on which a chosen head is shown
 MAP_TOP = 16  # weights kept a row of a head's map: many heads share a page's data
+# Of a page's 1.5 MB (`views.MOST_BYTES`) for one view: a map of heads and two traces fit.
+HEADS_BYTES, TRACE_BYTES = 600_000, 400_000
+WEIGHT_BYTES, ROW_BYTES = 4, 16  # in the page: of one weight, and of a row beside its weights
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,8 @@ def head_explorer(
     """The map of all heads; choose traces and any head to see its attention there.
 
     mass: segment masses of the model, for the map. heads: those whose maps can be clicked without
-    a kernel; layer and head add any other one. At first, the first `EXAMPLES` traces are chosen.
+    a kernel, as far as `HEADS_BYTES` hold the first of them; layer and head add any other one. At
+    first, the first `EXAMPLES` traces are chosen.
     """
     values = mass.sel(from_segment="answer", to_segment="reasoning").mean("trace")
     values = values.transpose("layer", "head").values
@@ -171,7 +175,9 @@ def head_explorer(
     def show(examples: Sequence[int], layer: int, head: int) -> View:
         if not examples:
             raise ValueError("choose a trace")
-        chosen = list(dict.fromkeys([(layer, head), *(tuple(map(int, h)) for h in heads)]))
+        row_count = sum(_answer_length(traces[i]) for i in examples)
+        most = max(1, HEADS_BYTES // ((WEIGHT_BYTES * MAP_TOP + ROW_BYTES) * row_count))
+        chosen = list(dict.fromkeys([(layer, head), *(tuple(map(int, h)) for h in heads)]))[:most]
         rows = [(traces[i], attention_rows(model, traces[i], chosen)) for i in examples]
         return head_view(values, rows, marks=marks, title="Layers by heads", top=MAP_TOP)
 
@@ -223,7 +229,13 @@ def _trace_page(model, trace: Trace, heads: Sequence[Head], title: str, known=()
         "Tokens": f"{len(trace)}, of which reasoning {reasoning.stop - reasoning.start}",
         "Cues": str(len(cues(trace))),
     }
-    return trace_view(trace, channels, facts=facts, title=title)
+    row = TRACE_BYTES // (len(channels) * _answer_length(trace))
+    top = min(TOP, max(1, (row - ROW_BYTES) // WEIGHT_BYTES))
+    return trace_view(trace, channels, facts=facts, title=title, top=top)
+
+
+def _answer_length(trace: Trace) -> int:
+    return trace.segments["answer"].stop - trace.segments["answer"].start
 
 
 def _choice(label: str, traces: Sequence[Trace]) -> widgets.Dropdown:

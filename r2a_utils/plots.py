@@ -14,6 +14,7 @@ from r2a_utils.plots_heads import (
     head_ranking,
     trajectories,
 )
+from r2a_utils.plots_home import home_answers, home_heads, home_patching
 from r2a_utils.plots_patching import (
     CURVE_COLOURS,
     approximate_against_exact,
@@ -63,6 +64,9 @@ __all__ = [
     "head_maps",
     "head_name",
     "head_ranking",
+    "home_answers",
+    "home_heads",
+    "home_patching",
     "knockout_profile",
     "layer_curves",
     "no_cue",

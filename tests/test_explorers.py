@@ -132,6 +132,19 @@ def test_several_traces_show_a_head_and_at_least_one_must(tiny, traces):
     assert "choose a trace" in explorer._message.value
 
 
+def test_long_traces_keep_to_their_share_of_a_page(tiny, traces, random_trace):
+    long = [random_trace(reasoning=900, answer=300, seed=seed) for seed in (0, 1)]
+    every_head = list(np.ndindex(tiny.n_layers, tiny.n_heads))
+    explorer = head_explorer(tiny, long, segment_mass(tiny, traces), every_head)
+    shown = data_of(explorer.static())
+    assert 1 < len(shown["kept"]) < len(every_head)
+    texts = 20 * sum(map(len, long))  # bytes of the traces' own texts, at most
+    assert len(json.dumps(shown)) < explorers.HEADS_BYTES + texts
+    page = data_of(trace_explorer(tiny, long[:1], every_head[:10]).static())
+    assert 1 < page["channels"][0]["top"] < 32
+    assert len(json.dumps(page)) < explorers.TRACE_BYTES + texts
+
+
 def test_what_is_known_of_a_trace_stands_above_it(tiny, traces):
     explorer = trace_explorer(tiny, traces, HEADS, lambda trace: {"Problem": trace.problem_id})
     assert data_of(explorer.static())["facts"][0] == ["Problem", traces[0].problem_id]

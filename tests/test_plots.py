@@ -150,6 +150,9 @@ FIGURES = {
     ),
     "head_ranking": lambda: plots.head_ranking(ranking(), uniform=0.7),
     "depth_distribution": lambda: plots.depth_distribution([(1, 0), (3, 2), (3, 1)], 6, 0.04),
+    "home_answers": lambda: plots.home_answers(by_steps()),
+    "home_heads": lambda: plots.home_heads(np.arange(24.0).reshape(6, 4) / 24, [(5, 3), (1, 0)]),
+    "home_patching": lambda: plots.home_patching(curves()),
     "trajectories": lambda: plots.trajectories({"L1.H2": (np.linspace(0, 1, 9),) * 2}),
     "cue_lift": lambda: plots.cue_lift(intervals(word=["wait", "hmm"], lift=[0.3, 0.6])),
     "coloured_tokens": lambda: plots.coloured_tokens(
