@@ -25,5 +25,5 @@ def test_a_url_is_a_server_that_knows_the_model_by_its_name(tiny):
 
 @pytest.mark.parametrize("source", ["written", "modell", "localhost:8000"])
 def test_any_other_source_is_refused_with_what_there_is(tiny, source):
-    with pytest.raises(ValueError, match="choose .model., or the URL of a server"):
+    with pytest.raises(ValueError, match=r"choose .model., or the URL of a server"):
         backend_of(source, tiny)
