@@ -12,13 +12,12 @@ from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 
-from r2a_utils.registry import BUNDLED, REGISTRY, parameter_count, shape_of
+from r2a_utils.needs import PROMPT_TOKENS, memory_needed, most_rows
+from r2a_utils.registry import BUNDLED, REGISTRY
 
 PACKAGES = ("torch", "transformers", "nnsight", "papermill", "jupyter-book", "xarray", "pandas")
-BYTES = {"bfloat16": 2, "float32": 4}
-# Beside its weights a model needs room for the states of the texts it reads. With attention kept
-# linear in their length, half as much again is ample for 8,000 tokens at the registered sizes.
-ROOM = 1.5
+# The paper's limit for a text; the notebooks' `max_new_tokens` may be less.
+TOKENS = 10_000
 
 
 @dataclass(frozen=True)
@@ -84,15 +83,16 @@ def _models() -> list[Check]:
     for name in REGISTRY:
         if name == "r2a-tiny" and not (BUNDLED / "config.json").is_file():
             continue
-        count = parameter_count(shape_of(name))
-        on_gpu, on_cpu = (ROOM * count * BYTES[dtype] for dtype in ("bfloat16", "float32"))
-        if gpus >= on_gpu:
-            where = "fits on the GPU"
-        elif memory >= on_cpu:
-            where = "fits in memory, on the CPU"
+        on_gpu = most_rows(name, gpus, PROMPT_TOKENS + TOKENS)
+        on_cpu = most_rows(name, memory, PROMPT_TOKENS + TOKENS, "float32")
+        if on_gpu:
+            where = f"fits on the GPU, with room for {on_gpu} texts of {TOKENS:,} tokens"
+        elif on_cpu:
+            where = f"fits on the CPU, with room for {on_cpu} texts of {TOKENS:,} tokens"
         else:
             where = "does not fit here"
-        needs = f"{on_gpu / 1e9:.1f} GB on a GPU, {on_cpu / 1e9:.1f} GB on a CPU"
+        half, whole = (memory_needed(name, dtype) / 1e9 for dtype in ("bfloat16", "float32"))
+        needs = f"weights {half:.1f} GB on a GPU, {whole:.1f} GB on a CPU"
         checks.append(Check("model", True, f"{name}: {where} ({needs})"))
     return checks
 

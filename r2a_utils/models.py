@@ -32,6 +32,9 @@ TAGS = ("<think>", "</think>")
 # float16 is missing on purpose: the R1 distills overflow it and answer with NaN.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
+# Weights that fill more of a GPU than this leaves go to all GPUs: texts need memory beside them.
+ROOM_FOR_TEXTS = 1.5
+
 
 @dataclass(frozen=True)
 class ReasoningModel:
@@ -104,10 +107,10 @@ def load_model(
     """Load a model by its registered name, by a hub id or from a local folder.
 
     `dtype` is "float32", "bfloat16" or "float64"; "auto" is float32 on a CPU, bfloat16 on a GPU.
-    `device` "auto" is the GPU with the most free memory, all GPUs together where one does not
-    suffice, or else the CPU. `revision` is a hub branch, tag or commit; what is returned carries
-    the commit. `trust_remote_code` runs Python code that comes with the weights: only for authors
-    whom you trust.
+    `device` "auto" is the GPU with the most free memory, all GPUs together where the weights would
+    leave no room for texts on one, or else the CPU. `revision` is a hub branch, tag or commit; what
+    is returned carries the commit. `trust_remote_code` runs Python code that comes with the
+    weights: only for authors whom you trust.
 
     Raises ValueError (a name, revision, dtype or device that is not there; a tokenizer that cannot
     write the tags), FileNotFoundError (no weights and no network; a folder without a model) and
@@ -161,11 +164,6 @@ def random_model(
     return _wrap(f"random {architecture}", None, hf, tokenizer)
 
 
-def memory_needed(name: str, dtype: str = "bfloat16") -> int:
-    """Bytes of the parameters of a registered model, from its published shape."""
-    return parameter_count(shape_of(name)) * _dtype(dtype, torch.device("cpu")).itemsize
-
-
 def _wrap(
     name: str, revision: str | None, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> ReasoningModel:
@@ -208,7 +206,7 @@ def _device_map(name: str, config, dtype: torch.dtype, place: torch.device, spre
         return place
     if place.type == "cuda":
         free = torch.cuda.mem_get_info(place)[0]
-        if spread and needed > free and torch.cuda.device_count() > 1:
+        if spread and ROOM_FOR_TEXTS * needed > free and torch.cuda.device_count() > 1:
             place, free = (
                 "auto",
                 sum(torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())),

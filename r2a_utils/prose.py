@@ -22,15 +22,22 @@ class ProseError(ValueError):
     """A page that quotes what no record holds; the message names the page."""
 
 
-def render(text: str, page: str, run: Mapping[str, Any], runs: Mapping[str, Any]) -> str:
+def render(
+    text: str,
+    page: str,
+    run: Mapping[str, Any],
+    runs: Mapping[str, Any],
+    others: Mapping[str, Any] | None = None,
+) -> str:
     """`text` with its quotations filled in; `page` names it in errors.
 
     `run` is the summary (id, title, pages, records, stages, machines) of the run that the page
-    belongs to and `runs` holds those of all runs by id. Raises ProseError.
+    belongs to and `runs` holds those of all runs by id; `others` are further names that the page
+    may quote. Raises ProseError.
     """
     try:
         template = _environment().from_string(text)
-        return template.render({**run["records"], "run": run, "runs": runs})
+        return template.render({**run["records"], "run": run, "runs": runs, **(others or {})})
     except jinja2.TemplateError as error:
         line = getattr(error, "lineno", None)
         where = f"{page}, line {line}" if line else page

@@ -25,8 +25,11 @@ from typing import Any
 import nbformat
 import yaml
 
+from r2a_utils import needs
 from r2a_utils.artifacts import Run
 from r2a_utils.captions import number_captions
+from r2a_utils.overview import compare
+from r2a_utils.plans import plans_table, read_plans
 from r2a_utils.prose import render
 from r2a_utils.runs import RUNS, read_manifest, read_parameters, stale_stages
 from r2a_utils.stages import ROOT
@@ -83,7 +86,7 @@ def publish(
     Jupyter Book warns of anything, or when a page would need the network.
     """
     shown = declared_runs(book, runs)
-    for declared in shown:
+    for declared in _made(shown):
         _check_run(declared)
     source = build / "source"
     assemble(book, shown, source)
@@ -118,7 +121,8 @@ def assemble(book: Path, shown: Sequence[BookRun], source: Path) -> None:
     shutil.copytree(book / "assets" / "mathjax", source / "extra" / "mathjax")
     toc = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))
     summaries = {}
-    for declared in shown:
+    made = _made(shown)
+    for declared in made:
         main = declared is shown[0]
         pages = MAIN_PAGES if main else declared.id
         stages = read_manifest(declared.run)["stages"]
@@ -139,7 +143,7 @@ def assemble(book: Path, shown: Sequence[BookRun], source: Path) -> None:
             part = {"caption": declared.title, "chapters": [{"glob": f"{pages}/*"}]}
             toc.setdefault("parts", []).append(part)
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
-    for declared in shown:
+    for declared in made:
         summary = summaries[declared.id]
         for stage in summary["stages"]:
             page = _stage_page(declared, stage, summary, summaries)
@@ -147,10 +151,15 @@ def assemble(book: Path, shown: Sequence[BookRun], source: Path) -> None:
                 _remove_labels(page)
             nbformat.write(page, source / summary["pages"] / f"{stage}.ipynb")
     first = summaries[shown[0].id]
+    others = {
+        "comparison": compare(shown, summaries),
+        "plans": plans_table(read_plans(book / "params")),
+        "needs": needs,
+    }
     for path in _pages(source):
         if path.suffix == ".md":
             text = (source / path).read_text(encoding="utf-8")
-            text = render(text, f"book/{path}", first, summaries)
+            text = render(text, f"book/{path}", first, summaries, others)
             (source / path).write_text(text, encoding="utf-8")
 
 
@@ -189,6 +198,11 @@ def _pages(source: Path) -> list[Path]:
     files = [path.relative_to(source) for path in sorted(source.rglob("*"))]
     pages = [path for path in files if path.suffix in (".md", ".ipynb")]
     return [path for path in pages if path.parts[0] not in ("_static", "extra")]
+
+
+def _made(shown: Sequence[BookRun]) -> list[BookRun]:
+    """The main run and every other one that has been made; the comparison page names the rest."""
+    return [run for run in shown if run is shown[0] or read_manifest(run.run)["stages"]]
 
 
 def _check_run(declared: BookRun) -> None:

@@ -24,9 +24,10 @@ MODULES = {
 INSIDE_MODELS = {"models", "tracing", "replay"}
 PARTS_OF_DECODERS = {"self_attn", "q_proj", "k_proj", "v_proj", "o_proj", "mlp", "input_layernorm"}
 
-# Those that run stages and publish them, and the only module of the rest that they know.
-MACHINERY = {"parameters", "stages", "execution", "runs", "lab", "prose", "captions", "publish"}
-KNOWN_TO_MACHINERY = {"artifacts"}
+# Those that run stages and publish them, and the only modules of the rest that they know.
+MACHINERY = {"parameters", "stages", "execution", "runs", "lab", "prose", "captions"}
+MACHINERY |= {"findings", "overview", "plans", "publish"}
+KNOWN_TO_MACHINERY = {"artifacts", "needs", "paper", "plots_findings", "registry"}
 ABOVE_EVERYTHING = {"cli", "workshop"}
 
 # Each group may import from itself and from groups above it in this list.

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from r2a_utils.generation import Sampling
-from r2a_utils.parameters import resolve
+from r2a_utils.needs import PROMPT_TOKENS
+from r2a_utils.parameters import ParameterError, resolve
+from r2a_utils.plans import plans_table, read_plans
 from r2a_utils.problems import load_problems
-from r2a_utils.registry import REGISTRY
+from r2a_utils.registry import REGISTRY, parameter_count, shape_of
 from r2a_utils.runs import read_parameters
 from r2a_utils.stages import load_stages
 
@@ -18,6 +20,12 @@ DECODING = ("source", "prompt_style", "temperature", "top_p", "samples", "max_ne
 
 def values_of(path: Path) -> dict[str, dict]:
     return resolve(DECLARED, DECLARED, read_parameters(path), {})
+
+
+def resolve_defaults() -> dict[str, dict]:
+    """The notebooks' own values, of the stages that load a model."""
+    values = resolve(DECLARED, DECLARED, {}, {})
+    return {stage: mine for stage, mine in values.items() if "model_name" in mine}
 
 
 def collected(path: Path) -> dict:
@@ -36,6 +44,53 @@ def test_every_name_and_type_of_a_file_is_one_that_a_notebook_declares(path):
         meant = {n: v for n, v in given.items() if n in values} | given.get(stage, {})
         assert {name: values[name] for name in meant} == meant
     assert collected(path)["model_name"] in REGISTRY
+
+
+PLANS = {plan.file: plan for plan in read_plans(FILES[0].parent)}
+
+
+def test_every_registered_model_has_a_file_save_the_bundled_one_whose_values_the_notebooks_show():
+    assert sorted(plan.model for plan in PLANS.values()) == sorted(REGISTRY.keys() - {"r2a-tiny"})
+    assert all(values["model_name"] == "r2a-tiny" for values in resolve_defaults().values())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_says_what_it_needs_and_the_command_that_uses_it(path):
+    plan = PLANS[path.name]
+    said = " ".join(line.removeprefix("#") for line in path.read_text().splitlines()).split()
+    said = " ".join(said)
+    assert "r2a run --run-id " in said
+    if plan.teacher_forced:
+        return
+    assert f"--params book/params/{path.name}" in said
+    assert f"{plan.weights / 1e9:.1f} GB of weights" in said
+    texts = f"{plan.rows} texts of {PROMPT_TOKENS} + {plan.tokens:,} tokens at most"
+    assert f"{plan.cache / 1e9:.1f} GB of keys and values ({texts})" in said
+    assert f"about {plan.hours:.1f} hours: an estimate that nobody has measured" in said
+    assert f"for {'one GPU' if plan.gpus == 1 else f'{plan.gpus} GPUs'} of 80 GB" in said
+
+
+def test_the_plans_memory_is_that_of_the_shapes():
+    plan = PLANS["r1-qwen-7b-math500.yml"]
+    assert plan.weights == 2 * parameter_count(shape_of(plan.model))
+    # 28 layers, 4 grouped heads of 128, keys and values, 2 bytes
+    assert plan.cache == 64 * (512 + 10_000) * 28 * 4 * 128 * 2 * 2
+    assert plan.gpus == 1
+
+
+def test_a_file_that_no_notebook_understands_is_named(tmp_path):
+    (tmp_path / "mine.yml").write_text("n_problem: 3")
+    with pytest.raises(ParameterError, match=r"mine.yml: no stage has .*did you mean n_problems"):
+        read_plans(tmp_path)
+
+
+def test_a_model_that_is_not_registered_has_no_row(tmp_path):
+    (tmp_path / "mine.yml").write_text("model_name: somebody/model")
+    assert read_plans(tmp_path) == []
+    (tmp_path / "known.yml").write_text("model_name: smollm2-135m")
+    table = plans_table(read_plans(tmp_path)).splitlines()
+    assert len(table) == 3
+    assert table[2].startswith("| smollm2-135m | `known.yml` | 0.3 GB | 64 |")
 
 
 PUBLISHED = [path for path in FILES if path.stem.startswith("r1-")]
