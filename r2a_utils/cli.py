@@ -28,28 +28,33 @@ def _run(options: argparse.Namespace) -> int:
     from r2a_utils.parameters import ParameterError
     from r2a_utils.publish import PublishError, declared_runs
     from r2a_utils.runs import read_parameters, run_folder, run_stages
+    from r2a_utils.summary import summary
 
     try:
         settings = dict(_name_and_value(text) for text in options.set)
-        folder = run_folder(options.run_id)
-        declared = {run.id: run for run in declared_runs()}.get(options.run_id)
-        given, stages = None, options.stages
-        if declared is not None:
-            given = declared.parameters
-            stages = stages or declared.stages
-        if options.params is not None:
-            given = read_parameters(options.params)
-        results = run_stages(
-            folder, stages, given=given, settings=settings, cell_timeout=options.cell_timeout
-        )
+        shown = declared_runs()
+        declared = {run.id: run for run in shown}
+        # A run without declared parameters was made elsewhere.
+        every = [run.id for run in shown if run.parameters is not None]
+        for run_id in every if options.all else [options.run_id]:
+            given, stages = None, options.stages
+            if run_id in declared:
+                given = declared[run_id].parameters
+                stages = stages or declared[run_id].stages
+            if options.params is not None:
+                given = read_parameters(options.params)
+            results = run_stages(
+                run_folder(run_id),
+                stages,
+                given=given,
+                settings=settings,
+                cell_timeout=options.cell_timeout,
+            )
+            print(f"run {run_id}\n\n{summary(run_folder(run_id), results, shown)}\n")
     except (ParameterError, PublishError) as error:
         return _complain(error, 2)
     except StageFailed as error:
         return _complain(error, 1)
-    print(f"run {options.run_id} in {folder}")
-    for result in results:
-        what = f"{result.seconds:7.1f} s" if result.ran else "unchanged"
-        print(f"  {result.stage:28} {what}")
     return 0
 
 
@@ -114,8 +119,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help="names or numbers, as in 01,03; all if left out",
     )
-    run.add_argument(
+    which = run.add_mutually_exclusive_group()
+    which.add_argument(
         "--run-id", default="default", help="the folder under runs/ (default: default)"
+    )
+    which.add_argument(
+        "--all", action="store_true", help="every run of book/runs.yml, with its own parameters"
     )
     run.add_argument("--params", type=Path, metavar="FILE", help="YAML: parameter names and values")
     run.add_argument(

@@ -16,7 +16,7 @@ from r2a_utils.runs import StageResult
 
 
 @pytest.fixture
-def asked(monkeypatch) -> list:
+def asked(monkeypatch, tmp_path) -> list:
     """What `r2a run` asked of run_stages, which answers with two stages."""
     calls = []
 
@@ -28,6 +28,7 @@ def asked(monkeypatch) -> list:
         ]
 
     monkeypatch.setattr(runs, "run_stages", record)
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
     return calls
 
 
@@ -48,9 +49,9 @@ def test_run_passes_on_what_was_asked_and_tells_what_was_done(asked, tmp_path, c
         )
     ]
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("run trial in ")
-    assert lines[1].split() == ["01_first", "12.3", "s"]
-    assert lines[2].split() == ["02_second", "unchanged"]
+    assert lines[0] == "run trial"
+    assert lines[3].split() == ["01_first", "ran", "0.2"]
+    assert lines[4].split() == ["02_second", "unchanged", "0.1"]
 
 
 def test_a_run_of_the_book_takes_its_parameters_from_runs_yml(asked, monkeypatch):
@@ -64,6 +65,22 @@ def test_a_run_of_the_book_takes_its_parameters_from_runs_yml(asked, monkeypatch
         ("default", ["02"], {"n": 1}),
         ("mine", None, None),
     ]
+
+
+def test_all_runs_of_the_book_are_those_whose_parameters_are_declared(asked, monkeypatch):
+    declared = [
+        publish.BookRun("default", "Ours", {}),
+        publish.BookRun("elsewhere", "Made on another machine"),
+        publish.BookRun("other", "Another", {"n": 2}, ["03"]),
+    ]
+    monkeypatch.setattr(publish, "declared_runs", lambda: declared)
+    assert cli.main(["run", "--all"]) == 0
+    assert [(name, stages, keywords["given"]) for name, stages, keywords in asked] == [
+        ("default", None, {}),
+        ("other", ["03"], {"n": 2}),
+    ]
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--all", "--run-id", "other"])
 
 
 @pytest.mark.parametrize(

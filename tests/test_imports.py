@@ -26,7 +26,7 @@ PARTS_OF_DECODERS = {"self_attn", "q_proj", "k_proj", "v_proj", "o_proj", "mlp",
 
 # Those that run stages and publish them, and the only modules of the rest that they know.
 MACHINERY = {"parameters", "stages", "execution", "runs", "lab", "prose", "captions"}
-MACHINERY |= {"findings", "overview", "plans", "publish"}
+MACHINERY |= {"findings", "overview", "plans", "publish", "summary"}
 KNOWN_TO_MACHINERY = {"artifacts", "needs", "paper", "plots_findings", "registry"}
 ABOVE_EVERYTHING = {"cli", "workshop"}
 
