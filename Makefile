@@ -1,4 +1,4 @@
-# Two commands do everything: `make book` and `make test`. Both begin with `make setup`.
+# Two commands do everything: `make book` and `make test`. All begin with `make setup`.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -6,7 +6,7 @@ BIN := .venv/bin
 STATE := $(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 INSTALLED := .venv/.installed-$(STATE)
 
-.PHONY: setup book test tiny lab lint clean
+.PHONY: setup book runs test tiny lab lint clean
 
 setup: $(INSTALLED)  ## make .venv with everything; nothing to do when it is up to date
 
@@ -22,6 +22,10 @@ $(INSTALLED):
 
 book: setup  ## run the stages that have changed, build the book, print where it is
 	$(BIN)/r2a run
+	$(BIN)/r2a book
+
+runs: setup  ## make every run of book/runs.yml, then the book (some need a GPU, a hub, hours)
+	$(BIN)/r2a run --all
 	$(BIN)/r2a book
 
 test: setup  ## run all tests, on every core

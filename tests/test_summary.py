@@ -8,7 +8,7 @@ from r2a_utils.artifacts import Run
 from r2a_utils.publish import BookRun
 from r2a_utils.runs import StageResult
 from r2a_utils.stages import load_stages
-from r2a_utils.summary import HEADLINES, summary
+from r2a_utils.summary import HEADLINES, headline, summary
 
 SHOWN = [BookRun("default", "Ours", {}), BookRun("other", "Another", {})]
 
@@ -50,3 +50,10 @@ def test_a_record_that_lacks_the_finding_spoils_no_run(tmp_path):
 
 def test_every_stage_that_measures_has_a_headline():
     assert set(HEADLINES) == {name for name in load_stages() if not name.endswith("synthesis")}
+
+
+@pytest.mark.xdist_group("book")
+@pytest.mark.parametrize("stage", HEADLINES)
+def test_a_headline_quotes_what_its_stage_keeps(small_runs, stage):
+    told = headline(stage, "default", Run.open(small_runs / "default").records())
+    assert told[:1] not in ("", "(")
