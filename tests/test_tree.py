@@ -11,7 +11,7 @@ LARGEST = 2_000_000  # bytes; the bundled weights alone are larger
 WEIGHTS = "r2a_utils/tiny/model.safetensors"
 # Copied as others wrote them; binary, or data whose last byte is not ours to choose.
 NOT_OURS = ("book/assets/mathjax/",)
-NOT_TEXT = {".csv", ".json", ".png", ".safetensors"}
+NOT_TEXT = {".csv", ".jinja", ".json", ".png", ".safetensors"}
 
 
 def tracked() -> list[str]:
