@@ -172,12 +172,15 @@ def collect_traces(
 def teacher_forced(model: ReasoningModel, write: Callable[[Problem, str], str]) -> Backend:
     """A back end that lets nothing be generated: `write(problem, condition)` is the completion.
 
-    For models that cannot solve the problems but can be watched while they read.
+    For models that cannot solve the problems but can be watched while they read. A text that is
+    longer than the sampling's limit, its end token counted, is cut there and is not finished.
     """
 
     def teacher_forced(prompts: list[Prompt], sampling: Sampling):
+        limit = sampling.max_new_tokens
         for index, prompt in enumerate(prompts):
-            yield index, encode(model.tokenizer, write(prompt.problem, prompt.condition)), True
+            ids = encode(model.tokenizer, write(prompt.problem, prompt.condition))
+            yield index, ids[:limit], len(ids) < limit
 
     return teacher_forced
 

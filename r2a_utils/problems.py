@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from r2a_utils.paper import published
+from r2a_utils.paper_traces import TRACED, traced_problems
 
 # The bundled family is endless; the model's card measures this many held-out problems of it.
 TINY_PROBLEMS = 1_000
@@ -64,11 +65,13 @@ def load_problems(
     """Problems of a named source, or of a local .jsonl, .csv or .parquet file.
 
     Names: "tiny" (held out from the bundled model's training), "math500" and "wildbench" (from
-    the Hugging Face hub). `n` draws that many, by `seed`, in the source's order; without it all
-    come (1,000 of "tiny"). `columns` says which columns of a file hold the id, the question and
-    the answer, as in {"question": "text", "answer": "label"}; without it the layouts of MATH-500,
-    WildBench, and plain id, question, answer are recognised. A file without an id column numbers
-    its rows. A WildBench question is the first user turn, as in the paper.
+    the Hugging Face hub), "R1-Qwen-1.5B" and "R1-Qwen-7B" (the MATH-500 problems of which the
+    authors' data, in R2A_PAPER_DATA, have that model's trace). `n` draws that many, by `seed`, in
+    the source's order; without it all come (1,000 of "tiny"). `columns` says which columns of a
+    file hold the id, the question and the answer, as in {"question": "text", "answer": "label"};
+    without it the layouts of MATH-500, WildBench, and plain id, question, answer are recognised. A
+    file without an id column numbers its rows. A WildBench question is the first user turn, as in
+    the paper.
 
     Raises ValueError, naming the row, for a missing or empty question, a duplicate id, an empty
     file, a column that is not there, an unknown name, or more problems asked than there are.
@@ -106,10 +109,12 @@ def _read(name: str) -> tuple[list[dict], str]:
     """The rows of a named source or file, and what to call it in an error."""
     if name in HUB:
         return _read_hub(name), name
+    if name in TRACED:
+        return traced_problems(name), name
     path = Path(name).expanduser()
     readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": pd.read_parquet}
     if path.suffix not in readers:
-        known = ["tiny", *HUB]
+        known = ["tiny", *HUB, *TRACED]
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(

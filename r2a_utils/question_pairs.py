@@ -3,7 +3,7 @@
 160 pairs of our own writing over ten domains, in `comparison_questions.csv`: "Considering weight,
 which is heavier: the elephant or the cheetah?" and the same with speed. The context alone decides,
 so that whatever carries the answer must differ between the two. The paper's pairs have this form
-too; `paper.load_question_pairs` reads those.
+too, and are read from the authors' data where the folder is given.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from r2a_utils import paper
 from r2a_utils.problems import Problem
 
-_FORM = re.compile(r"(Considering .+), which is .+: (?:the )?(.+) or (?:the )?(.+)\?")
+# The context, and the two candidates with their articles.
+_FORM = re.compile(r"(Considering .+), which .+: (.+) or (.+)\?")
+# Characters outside ASCII are lost in the authors' file: "2?+?2 equals?4", "Brazil\ufffds".
+_LOST = str.maketrans({"?": " ", "\ufffd": "'"})
 
 
 def load_question_pairs() -> pd.DataFrame:
@@ -25,10 +29,16 @@ def load_question_pairs() -> pd.DataFrame:
 
 def question_problems(n: int, seed: int = 0) -> list[tuple[Problem, Problem]]:
     """`n` pairs as problems, drawn without replacement; ValueError where there are not so many."""
-    pairs = load_question_pairs()
-    if n > len(pairs):
-        raise ValueError(f"{n} pairs asked, and {len(pairs)} are written: choose fewer")
-    return [_problems(row) for row in pairs.sample(n, random_state=seed).itertuples()]
+    return _drawn(load_question_pairs(), n, seed)
+
+
+def paper_question_problems(
+    n: int, seed: int = 0, folder: str | Path | None = None
+) -> list[tuple[Problem, Problem]]:
+    """`n` of the authors' 197 pairs likewise; FileNotFoundError where their folder is not given."""
+    pairs = paper.load_question_pairs(folder)
+    pairs["explanation"] = pairs["explanation"].str.translate(_LOST)
+    return _drawn(pairs.rename(columns={"query_a": "question_a", "query_b": "question_b"}), n, seed)
 
 
 def write_comparison(problem: Problem, condition: str) -> str:
@@ -39,16 +49,26 @@ def write_comparison(problem: Problem, condition: str) -> str:
     answer = f"The answer is \\boxed{{{problem.answer}}}."
     if condition == "without_reasoning":
         return answer
-    context, *candidates = _FORM.fullmatch(problem.question).groups()
+    context, one, other = _FORM.fullmatch(problem.question).groups()
     return (
-        f"{context}, I compare {' and '.join(candidates)}. {problem.meta['explanation']} "
-        f"So it must be {problem.answer}.\n</think>\n\n{answer}"
+        f"{context}, I compare {one} and {other}. {problem.meta['explanation']} "
+        f"So it must be {problem.meta['article']}{problem.answer}.\n</think>\n\n{answer}"
     )
 
 
-def _problems(row) -> tuple[Problem, Problem]:
+def _drawn(pairs: pd.DataFrame, n: int, seed: int) -> list[tuple[Problem, Problem]]:
+    if n > len(pairs):
+        raise ValueError(f"{n} pairs asked, and {len(pairs)} are written: choose fewer")
+    return [
+        (
+            _problem(f"question-{row.Index}-a", row.question_a, row.answer_a, row),
+            _problem(f"question-{row.Index}-b", row.question_b, row.answer_b, row),
+        )
+        for row in pairs.sample(n, random_state=seed).itertuples()
+    ]
+
+
+def _problem(name: str, question: str, answer: str, row) -> Problem:
+    article = "the " if f"the {answer}" in _FORM.fullmatch(question).groups() else ""
     meta = {"family": "question", "domain": row.domain, "explanation": row.explanation}
-    return (
-        Problem(f"question-{row.Index}-a", row.question_a, row.answer_a, meta),
-        Problem(f"question-{row.Index}-b", row.question_b, row.answer_b, meta),
-    )
+    return Problem(name, question, answer, meta | {"article": article})

@@ -11,13 +11,26 @@ from collections.abc import Callable
 from r2a_utils.endpoint import Endpoint
 from r2a_utils.generation import Backend, teacher_forced
 from r2a_utils.models import ReasoningModel
+from r2a_utils.paper_traces import TRACED, paper_writer
 from r2a_utils.problems import Problem
 from r2a_utils.server_backend import server_backend
+from r2a_utils.tiny.world import write_text
+
+Write = Callable[[Problem, str], str]
 
 
-def backend_of(
-    source: str, model: ReasoningModel, write: Callable[[Problem, str], str] | None = None
-) -> Backend | None:
+def writer_of(dataset: str) -> Write | None:
+    """What has been written for the problems of a data set, by problem and condition.
+
+    Of "tiny" our own texts, of "R1-Qwen-1.5B" and "R1-Qwen-7B" the authors' traces of that model;
+    of any other data set nothing.
+    """
+    if dataset in TRACED:
+        return paper_writer(dataset)
+    return write_text if dataset == "tiny" else None
+
+
+def backend_of(source: str, model: ReasoningModel, write: Write | None = None) -> Backend | None:
     """The back end of a source; None is decoding on the model's own device.
 
     "model" decodes here; "written" reads what `write(problem, condition)` has written, and lets

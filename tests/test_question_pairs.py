@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from r2a_utils.pairs import ContrastPair, answer_span
-from r2a_utils.question_pairs import load_question_pairs, question_problems, write_comparison
+from r2a_utils.question_pairs import (
+    load_question_pairs,
+    paper_question_problems,
+    question_problems,
+    write_comparison,
+)
 from r2a_utils.traces import Trace, encode, render_prompt
 
 
@@ -73,3 +78,26 @@ def test_a_written_pair_is_a_contrast_pair_that_states_its_answer_in_the_reasoni
     assert corrupted.answer in traces[1].reasoning_text.splitlines()[-1]
     assert write_comparison(clean, "without_reasoning") == traces[0].answer_text.strip()
     assert ContrastPair.from_traces(traces[0], traces[1]).answers
+
+
+def test_a_written_text_names_the_candidates_as_the_question_does(pairs):
+    for clean, corrupted in question_problems(len(pairs)):
+        named = candidates(clean.question)[:-1].split(" or ")
+        for problem in (clean, corrupted):
+            text = write_comparison(problem, "with_reasoning")
+            assert f"I compare {named[0]} and {named[1]}." in text
+            stated = problem.meta["article"] + problem.answer
+            assert stated in named
+            assert f"So it must be {stated}.\n</think>" in text
+
+
+def test_the_authors_pairs_can_be_asked_and_written(paper_data):
+    problems = paper_question_problems(197, folder=paper_data)
+    for pair in problems:
+        for problem in pair:
+            text = write_comparison(problem, "with_reasoning")
+            assert f"So it must be {problem.answer}." in text
+            assert problem.meta["explanation"].isascii()
+    assert len({problem.id for pair in problems for problem in pair}) == 2 * 197
+    with pytest.raises(FileNotFoundError, match="is not there"):
+        paper_question_problems(3, folder="nowhere")

@@ -4,7 +4,8 @@ import pytest
 
 from r2a_utils.generation import collect_completions
 from r2a_utils.problems import Problem
-from r2a_utils.sources import backend_of
+from r2a_utils.sources import backend_of, writer_of
+from r2a_utils.tiny.world import write_text
 
 PROBLEM = Problem("p", "What is 2 + 2?", "4")
 
@@ -27,3 +28,10 @@ def test_a_url_is_a_server_that_knows_the_model_by_its_name(tiny):
 def test_any_other_source_is_refused_with_what_there_is(tiny, source):
     with pytest.raises(ValueError, match=r"choose .model., or the URL of a server"):
         backend_of(source, tiny)
+
+
+def test_what_is_written_goes_by_the_data_set(paper_data, monkeypatch):
+    monkeypatch.setenv("R2A_PAPER_DATA", str(paper_data))
+    assert writer_of("tiny") is write_text
+    assert writer_of("math500") is None
+    assert callable(writer_of("R1-Qwen-7B"))
