@@ -16,11 +16,11 @@
 # **Question.** What exactly is the text in which we look for a way from reasoning to answer?
 #
 # **What you will see.** One problem, answered once after reasoning and once without; the six
-# segments that every later page measures between; the sentences of the reasoning; and the words
-# with which the model turns on itself.
+# {term}`segments <segment>` that every later page measures between; the sentences of the reasoning;
+# and the words with which the model turns on itself.
 #
-# **Before you start.** Nothing but this page. Words such as {term}`segment` and {term}`cue` are
-# explained in the {doc}`glossary </glossary>`.
+# **What we know so far.** Nothing yet. Words such as {term}`segment` and {term}`cue` are
+# explained in the {doc}`glossary </glossary>` and linked where a page first uses them.
 
 # %% [markdown]
 # ## Parameters
@@ -39,8 +39,9 @@ max_new_tokens = 512
 # %% [markdown]
 # ## One problem
 #
-# We load the model and take problems in their order. To have something to look at, we take the
-# first one that needs at least four steps and in whose trace the model corrects itself.
+# We load the model, through nnsight {cite:p}`fiottokaufman2025nnsight`, and take problems in their
+# order. To have something to look at, we take the
+# first one that needs at least four steps and in whose {term}`trace` the model corrects itself.
 
 # %%
 import pandas as pd
@@ -70,7 +71,7 @@ print(problem.question)
 # ## With reasoning
 #
 # The prompt ends in `<think>`; from there on the model writes. Below is the whole trace, special
-# tokens included, as the model sees it.
+# {term}`tokens <token>` included, as the model sees it.
 
 # %%
 print(trace.text)
@@ -99,6 +100,10 @@ print("right answer:", problem.answer)
 # %%
 plots.trace_anatomy({"with reasoning": trace.segments, "without reasoning": bare.segments})
 
+# %% [markdown]
+# **Figure.** The six segments of one problem's trace, once with and once without reasoning, in
+# tokens. A colour names the same segment on every page of the book.
+
 # %%
 pd.DataFrame(
     {
@@ -114,6 +119,10 @@ pd.DataFrame(
 
 # %%
 plots.coloured_tokens(trace.tokens, [1.0] * len(trace), trace.segments, cues(trace))
+
+# %% [markdown]
+# **Figure.** The whole trace with reasoning, each token in the colour of its segment, cues
+# underlined.
 
 # %% [markdown]
 # ## Sentences and cues
@@ -150,10 +159,169 @@ run.write_record(
 # %% [markdown]
 # This trace has {{ anatomy.tokens }} tokens, {{ anatomy.reasoning_tokens }} of them reasoning in
 # {{ anatomy.sentences }} sentences, and {{ anatomy.cues }} cues.
+
+# %% [markdown]
+# ## Exercises
 #
+# Write each function yourself, in a copy of this page ({doc}`the workshop </teach/workshop>` says
+# how to get one), and let the check try it on hidden cases. Of this page the exercises need the
+# parameters and the cell after them, nothing else.
+
+# %%
+from r2a_utils import workshop_answers as workshop
+from r2a_utils.traces import END_THINK, THINK, encode, render_prompt, token_texts
+
+# %% [markdown]
+# ### Exercise 0.1: The borders of a trace
+#
+# Difficulty ●●○○○, importance ●●●●●, 15 minutes
+#
+# Everything that is measured later is measured between {term}`segments <segment>`, so an error of
+# one token here is an error everywhere. Given the token ids of a whole trace (BOS first, the
+# end-of-sentence token left out) and the ids of the two tags, return a dictionary with a slice for
+# each of `bos`, `prompt`, `think`, `reasoning`, `end_think` and `answer`. The slices tile the
+# trace.
+#
+# Some vocabularies write `<think>` as one token, others as several.
+
+
+# %% tags=["stub"]
+def segment_borders(token_ids, think, end_think):
+    """A slice for each segment. think and end_think are lists of token ids."""
+    raise NotImplementedError("find where the tags start; each segment ends there.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# Write a small loop that returns the first `i` with `token_ids[i : i + len(tag)] == tag`. Two such
+# places, the two lengths and the length of the trace give all seven borders.
+# ```
+
+
+# %% tags=["solution", "hide-cell"]
+def segment_borders(token_ids, think, end_think):
+    """A slice for each segment. think and end_think are lists of token ids."""
+
+    def first(tag):
+        starts = range(len(token_ids))
+        return next(i for i in starts if token_ids[i : i + len(tag)] == tag)
+
+    start, end = first(think), first(end_think)
+    return {
+        "bos": slice(0, 1),
+        "prompt": slice(1, start),
+        "think": slice(start, start + len(think)),
+        "reasoning": slice(start + len(think), end),
+        "end_think": slice(end, end + len(end_think)),
+        "answer": slice(end + len(end_think), len(token_ids)),
+    }
+
+
+# %% tags=["check"]
+workshop.check_segment_borders(segment_borders)
+
+# %%
+short_trace = [
+    *render_prompt(model.tokenizer, "What is 3 + 4?", prompt_style="raw"),
+    *encode(model.tokenizer, "Let me check: 3 + 4 = 8. Wait, it is 7, but close.\n"),
+    *encode(model.tokenizer, END_THINK),
+    *encode(model.tokenizer, "\n\nThe answer is \\boxed{7}."),
+]
+tags = [encode(model.tokenizer, tag) for tag in (THINK, END_THINK)]
+{
+    name: model.tokenizer.decode(short_trace[part])
+    for name, part in segment_borders(short_trace, *tags).items()
+}
+
+# %% [markdown]
+# **What you should see.** Six pieces of text that, read one after the other, are the whole trace.
+# The line break that the prompt writes behind `<think>` is part of the reasoning.
+#
+# **Comprehension.** Why is the end-of-sentence token left out of the answer?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# A mass from the answer is a mean over its tokens. The end-of-sentence token is not read by
+# anything that is written, and what it looks at itself decides nothing; kept, it would be one more
+# row in the mean, and the more so the shorter the answer.
+# ```
+
+# %% [markdown]
+# ### Exercise 0.2: Where the model turns on itself
+#
+# Difficulty ●●●○○, importance ●●●○○, 15 minutes
+#
+# A {term}`cue` is a word or phrase, and a model reads tokens: “Hmm” may be two of them, and “let
+# me check” is at least three. Given the texts of the tokens and the cues in lower case, return the
+# positions of the tokens in which a cue begins, in order. Upper and lower case are the same; “but”
+# in “button” is no cue.
+
+
+# %% tags=["stub"]
+def cue_positions(tokens, words):
+    """Positions of the tokens in which one of the words begins, in order."""
+    raise NotImplementedError("join the tokens, search, and go back to tokens.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# `re.finditer(r"\b(wait|hmm)\b", text, re.IGNORECASE)` gives places in the text. With the running
+# sum of the tokens' lengths you find the token that a place lies in: the first one that ends
+# behind it.
+# ```
+
+# %% tags=["solution", "hide-cell"]
+import re
+from itertools import accumulate
+
+
+def cue_positions(tokens, words):
+    """Positions of the tokens in which one of the words begins, in order."""
+    pattern = r"\b(" + "|".join(map(re.escape, words)) + r")\b"
+    ends = list(accumulate(len(token) for token in tokens))
+    return [
+        next(i for i, end in enumerate(ends) if match.start() < end)
+        for match in re.finditer(pattern, "".join(tokens), re.IGNORECASE)
+    ]
+
+
+# %% tags=["check"]
+workshop.check_cue_positions(cue_positions)
+
+# %%
+short_tokens = token_texts(short_trace, model.tokenizer)
+found_at = cue_positions(short_tokens, ["wait", "but", "let me check"])
+{position: "".join(short_tokens[position : position + 3]) for position in found_at}
+
+# %% [markdown]
+# **What you should see.** Three positions, with the text that starts there: “Let me check”, “Wait”
+# and “but”. The last of them turns on nothing: a cue is a word, and no more.
+#
+# **Comprehension.** A page counts cues in reasoning only. What would change if it counted them in
+# answers, too?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# “However” and “but” are ordinary words of an answer's prose. A count over the whole trace would
+# grow with the answer's length and would say little about reflection; comparing two conditions, it
+# would credit the one that writes longer answers.
+# ```
+
+# %% [markdown]
 # ## What this does not show
 #
 # One trace is an example, not evidence. Nothing here says that the answer was taken from the
-# reasoning: the two stand one after the other, and that is all. Whether answers get better is the
-# question of {doc}`stage 1 <02_answer_quality>`, where they look that of {doc}`stage 2
-# <03_segment_attention>`, on what they depend that of {doc}`stage 3 <05_activation_patching>`.
+# reasoning: the two stand one after the other, and that is all.
+#
+# ## What is missing
+#
+# Many traces, of many problems, in both {term}`conditions <condition>`: {doc}`the next page
+# <01_collect_traces>` collects them. Whether answers get better is then the question of {doc}`stage
+# 1 <02_answer_quality>`, where they look that of {doc}`stage 2 <03_segment_attention>`, on what
+# they depend that of {doc}`stage 3 <05_activation_patching>`.

@@ -16,22 +16,34 @@
 # **Question.** What does the model write on the same problems, once with and once without
 # reasoning?
 #
-# **What you will see.** How many of the completions end by themselves and are well formed, how
-# long they are, and how often the model turns on itself. All later pages read these traces.
+# **What you will see.** How many of the completions end by themselves and are well formed, how long
+# they are, and how often the model turns on itself. All later pages read these {term}`traces
+# <trace>`.
 #
-# **Before you start.** {doc}`The anatomy of a trace <00_anatomy_of_a_trace>`.
+# **What we know so far.** {doc}`A trace <00_anatomy_of_a_trace>` has six {term}`segments
+# <segment>`, its reasoning has sentences and {term}`cues <cue>`, and without reasoning a prefilled
+# thought takes the reasoning's place.
 
 # %% [markdown]
 # ## Parameters
 #
-# `temperature = 0` is greedy decoding; the paper samples at 0.6. `source = "written"` does not
-# let the model write at all but puts texts of the bundled world before it (teacher forcing), for
-# models that cannot solve the problems but can be watched reading.
+# - `dataset`: "tiny" is the bundled world, "math500" MATH-500, "R1-Qwen-1.5B" the 100 problems of
+#   it on which the authors kept that model's traces; or a file of your own that ends in `.jsonl`,
+#   `.csv` or `.parquet`. `columns` says what its columns are called where that is not "id",
+#   "question" and "answer": `["question=text", "answer=label"]`.
+# - `temperature`: 0 is greedy decoding; the paper samples at 0.6.
+# - `source`: "model" decodes on this machine. "written" does not let the model write at all but
+#   puts given texts before it ({term}`teacher forcing`), for models that cannot solve the problems
+#   but can be watched reading: texts of the bundled world, or the authors' traces. A text longer
+#   than `max_new_tokens` is cut and left out, like any trace that does not end. The URL of an
+#   OpenAI-compatible server, such as "http://localhost:8000/v1", lets that server write, under the
+#   model's own name; the later stages still load the model here to look inside.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
 dataset = "tiny"
+columns: list[str] | None = None
 n_problems = 400
 seed = 0
 source = "model"
@@ -50,17 +62,18 @@ from r2a_utils import plots
 from r2a_utils.artifacts import Run
 from r2a_utils.comparison import funnel
 from r2a_utils.completions import read_traces
-from r2a_utils.generation import Sampling, collect_completions, teacher_forced
+from r2a_utils.generation import Sampling, collect_completions
 from r2a_utils.grading import grade_completions
 from r2a_utils.models import load_model
 from r2a_utils.problems import load_problems, problems_table
-from r2a_utils.tiny.world import write_text
+from r2a_utils.sources import backend_of, writer_of
 from r2a_utils.traces import CONDITIONS, CUES, cues
 
 run = Run.open(run_dir)
 model = load_model(model_name)
 run.record_model(model)
-problems = load_problems(dataset, n=n_problems, seed=seed)
+names = dict(name.split("=", 1) for name in columns) if columns else None
+problems = load_problems(dataset, n=n_problems, seed=seed, columns=names)
 run.write_table("problems", problems_table(problems))
 
 # %% [markdown]
@@ -71,13 +84,6 @@ run.write_table("problems", problems_table(problems))
 
 # %%
 sampling = Sampling(max_new_tokens, temperature, top_p, seed)
-if source == "model":
-    backend = None
-elif source == "written":
-    backend = teacher_forced(model, write_text)
-else:
-    raise ValueError(f'source is {source!r}; choose "model" or "written"')
-
 completions = {
     condition: collect_completions(
         model,
@@ -89,7 +95,7 @@ completions = {
         prompt_style=prompt_style,
         without=without,
         batch_size=batch_size,
-        backend=backend,
+        backend=backend_of(source, model, writer_of(dataset)),
     )
     for condition in CONDITIONS
 }
@@ -97,13 +103,17 @@ completions = {
 # %% [markdown]
 # ## What is left after each filter
 #
-# A completion can hit the token limit, or lack one of its parts, or give no answer in a box. The
-# paper leaves such traces out; how many there are belongs beside every figure that does.
+# A completion can hit the {term}`token` limit, or lack one of its parts, or give no answer in a
+# box. The paper leaves such traces out; how many there are belongs beside every figure that does.
 
 # %%
 answers = pd.concat([grade_completions(completions[c], problems) for c in CONDITIONS])
 counts = funnel(answers)
 plots.funnel(counts)
+
+# %% [markdown]
+# **Figure.** How many of the problems put to `{{ model.name }}` are left after each filter, in
+# each condition: finished before the token limit, well formed, with an answer in a box.
 
 # %% [markdown]
 # ## How long, and how often the model turns on itself
@@ -140,8 +150,94 @@ run.write_record(
 # collection.well_formed.without_reasoning | percent(1) }}, with {{
 # collection.mean_tokens.without_reasoning | number(0) }} tokens. In {{ collection.with_cues |
 # percent }} of the traces the model turns on itself at least once.
+
+# %% [markdown]
+# ## Exercises
 #
+# Write the function yourself, in a copy of this page ({doc}`the workshop </teach/workshop>` says
+# how to get one), and let the check try it. Of this page it needs the parameters and the cell
+# after them, nothing else.
+
+# %%
+from r2a_utils import workshop_answers as workshop
+from r2a_utils.traces import END_THINK, INSTRUCTION, THINK, encode, render_prompt
+
+# %% [markdown]
+# ### Exercise 1.1: A prompt with its thought filled in
+#
+# Difficulty ●●○○○, importance ●●●●○, 10 minutes
+#
+# Without reasoning, the prompt already holds a thought that says nothing. Write the token ids of
+# the paper's raw prompt for a question, up to where the model goes on: BOS once; the question,
+# `INSTRUCTION` and a blank; `<think>`; a line break, the sentence `PREFILLED` and its line break;
+# `</think>`; a blank line.
+#
+# Encode piece by piece, so that a tag never merges with its neighbours.
+
+# %% tags=["stub"]
+PREFILLED = "Okay, I think I have finished thinking.\n"
+
+
+def bare_prompt(tokenizer, question):
+    """Token ids of the paper's prompt without reasoning, for one question."""
+    raise NotImplementedError("put the ids of the six pieces behind one BOS.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# `encode(tokenizer, text)` adds nothing of its own, so BOS is yours to put:
+# `tokenizer.bos_token_id`.
+# ```
+
+# %% tags=["solution", "hide-cell"]
+PREFILLED = "Okay, I think I have finished thinking.\n"
+
+
+def bare_prompt(tokenizer, question):
+    """Token ids of the paper's prompt without reasoning, for one question."""
+    opening = question + INSTRUCTION + " "
+    pieces = [opening, THINK, "\n" + PREFILLED, END_THINK, "\n\n"]
+    ids = [tokenizer.bos_token_id]
+    for piece in pieces:
+        ids += encode(tokenizer, piece)
+    return ids
+
+
+# %% tags=["check"]
+workshop.check_bare_prompt(bare_prompt)
+
+# %%
+asked = problems[0].question
+built_in = render_prompt(model.tokenizer, asked, "without_reasoning", "raw")
+print(model.tokenizer.decode(built_in))
+yours = bare_prompt(model.tokenizer, asked)
+{"tokens": len(built_in), "the same as yours": built_in == yours}
+
+# %% [markdown]
+# **What you should see.** The prompt as the model gets it, which ends behind `</think>` and a
+# blank line, and `True`. (A vocabulary without a BOS of its own puts another token there; then
+# yours differs in the first id.)
+#
+# **Comprehension.** What would a second BOS at the front do to the later stages?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# The prompt would still read well, and the answers would hardly change, which is why this fault is
+# so common. But heads rest much of their attention on the first token, and a second one draws some
+# of it to the segment `prompt`: all masses shift, and nothing reports it. Here a trace with two
+# BOS is refused.
+# ```
+
+# %% [markdown]
 # ## What this does not show
 #
 # A cue is a word. Whether a correction follows it, and whether the correction is right, is not
 # counted here.
+#
+# ## What is missing
+#
+# Whether the answers are right, and whether they are right more often after reasoning:
+# {doc}`stage 1 <02_answer_quality>`.

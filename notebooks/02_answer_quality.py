@@ -16,18 +16,23 @@
 # **Question.** On the same problems, is the model right more often when it reasons first?
 #
 # **What you will see.** Accuracy with and without reasoning by how many steps a problem needs, a
-# paired comparison under two accounting rules, what a right answer costs in tokens, what is left
-# of it when the reasoning is cut short or may not turn on itself, and the paper's figures for the
-# real models beside them.
+# paired comparison under two accounting rules, what a right answer costs in {term}`tokens <token>`,
+# what is left of it when the reasoning is cut short or may not turn on itself, and the paper's
+# figures for the real models beside them.
 #
-# **Before you start.** {doc}`Collecting traces <01_collect_traces>`: how the completions were
-# made, and how many were left out.
+# **What we know so far.** {doc}`The traces are collected <01_collect_traces>`: every problem was
+# asked in both {term}`conditions <condition>`, and how many completions each filter leaves out is
+# known. Whether an answer is right is not.
 
 # %% [markdown]
 # ## Parameters
 #
-# `n_traces` are cut short below; `n_no_cue` problems are asked once more without cues, in the way
-# that stage 1 asked them, so what follows `source` must be what it was there.
+# - `n_traces` are cut short below; `n_no_cue` problems are asked once more without {term}`cues
+#   <cue>`, in the way that {doc}`01_collect_traces` asked them, so `source` and what follows must
+#   be what it was there.
+# - `judge_url` names an OpenAI-compatible server and `judge_model` a model on it, which then
+#   scores answers to `n_open` open questions of `open_dataset` ("wildbench", or a file of your
+#   own). A key, if the server wants one, stands in the environment variable `R2A_API_KEY`.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
@@ -43,20 +48,29 @@ top_p = 1.0
 samples = 1
 max_new_tokens = 512
 batch_size = 64
+without = "finished"
+judge_url: str | None = None
+judge_model = ""
+open_dataset = "wildbench"
+n_open = 100
 seed = 0
 
 # %%
 from dataclasses import replace
 
 import pandas as pd
+from IPython.display import Markdown, display
 
 from r2a_utils import arms, comparison, paper, plots
 from r2a_utils.artifacts import Run
 from r2a_utils.completions import read_completions, read_traces
-from r2a_utils.generation import Sampling, collect_completions, teacher_forced
-from r2a_utils.grading import grade_completions
+from r2a_utils.endpoint import Endpoint
+from r2a_utils.generation import Sampling, collect_completions
+from r2a_utils.grading import answer_texts, grade_completions
+from r2a_utils.judging import Judge, judge_answers
 from r2a_utils.models import load_model
-from r2a_utils.problems import problems_from_table
+from r2a_utils.problems import load_problems, problems_from_table
+from r2a_utils.sources import backend_of
 from r2a_utils.statistics import bootstrap_interval, holm, mcnemar_exact
 from r2a_utils.tiny.world import write_text
 from r2a_utils.traces import CONDITIONS, cues
@@ -86,6 +100,10 @@ answers.groupby("condition")[["finished", "well_formed", "correct", "n_tokens"]]
 plots.funnel(comparison.funnel(answers))
 
 # %% [markdown]
+# **Figure.** How many of the problems put to `{{ model.name }}` are left after each filter, in
+# each condition. What is left at the bottom can be compared under the paper's rule.
+
+# %% [markdown]
 # The lowest bars are what the paper's rule compares, the highest what ours does. The further apart
 # they are, the more the two rules below can disagree.
 
@@ -93,7 +111,8 @@ plots.funnel(comparison.funnel(answers))
 # ## By how much a problem asks
 #
 # If reasoning only changed the style of an answer, the two lines would run together. If it does
-# work, they should part as problems need more steps. Intervals are Wilson's.
+# work, they should part as problems need more steps. Intervals are Wilson's
+# {cite:p}`wilson1927interval`.
 
 # %%
 by_slice = comparison.accuracies(answers, "unfinished_wrong", by=slice_by, confidence=confidence)
@@ -102,13 +121,19 @@ run.write_table("accuracy_by_steps", by_slice)
 plots.accuracy_by_steps(by_slice)
 
 # %% [markdown]
+# **Figure.** Share of right answers of `{{ model.name }}` with and without reasoning, by the kind
+# of problem, with Wilson's 95 % intervals; an unfinished trace counts as wrong.
+
+# %% [markdown]
 # Read the gap between the lines, not their heights: how hard a problem is differs from point to
 # point, and both conditions meet the same problems at each.
 
 # %% [markdown]
 # ## The paired comparison
 #
-# Every problem was asked in both conditions, so the test is paired. Two accounting rules stand
+# Every problem was asked in both conditions, so the test is paired: McNemar's
+# {cite:p}`mcnemar1947note`, exact, beside a bootstrap interval of the difference
+# {cite:p}`efron1993bootstrap`. Two accounting rules stand
 # side by side. *Finished pairs*, the paper's, keeps the problems that were answered in both
 # conditions. *Unfinished is wrong* keeps every problem. Where a model often fails to finish its
 # reasoning, the two can disagree, and then neither alone is the truth.
@@ -135,7 +160,11 @@ dots = pd.concat(
 plots.paired_accuracy(dots)
 
 # %% [markdown]
-# The same for each slice, with Holm's correction over the slices:
+# **Figure.** Share of right answers of `{{ model.name }}` on the same problems with and without
+# reasoning, under two accounting rules, with 95 % intervals; at the right, the difference.
+
+# %% [markdown]
+# The same for each slice, with Holm's correction over the slices {cite:p}`holm1979simple`:
 
 # %%
 slices = comparison.paired_comparison(answers, "unfinished_wrong", by=slice_by, seed=seed)
@@ -189,7 +218,7 @@ comparison.tokens_per_right_answer(answers, confidence=confidence, seed=seed).ro
 # ## Early answering: how much of the reasoning does the answer need?
 #
 # We cut each reasoning after a fraction of its sentences, close it with `</think>`, write
-# "The answer is \boxed{" and let the model fill the box (Lanham et al., arXiv:2307.13702). If the
+# "The answer is \boxed{" and let the model fill the box {cite:p}`lanham2023faithfulness`. If the
 # answer stood before the reasoning was done, the curve would be high from the start.
 
 # %%
@@ -197,6 +226,11 @@ traces = read_traces(run.completions_path("with_reasoning"), model.tokenizer, pr
 early = arms.early_answers(model, traces, problems, batch_size=batch_size)
 run.write_table("early_answers", early)
 plots.early_answering(arms.early_curve(early, confidence), ylabel="Forced answers")
+
+# %% [markdown]
+# **Figure.** Forced answers of `{{ model.name }}` when its reasoning is cut after a fraction of
+# its sentences: how many are right, and how many equal the answer that the whole reasoning gives;
+# mean over {{ early_answering.n }} traces with 95 % intervals.
 
 # %%
 own = answers.query("condition == 'with_reasoning'")[["problem_id", "sample", "correct"]]
@@ -226,13 +260,13 @@ run.write_record(
 # (interval {{ early_answering.ci_low | number }} to {{ early_answering.ci_high | number }}).
 # Forcing is an intervention of its own; at the right end it should change nothing, and there the
 # model's own answers are right in {{ early_answering.right_unforced | percent }}. On MATH real
-# models settle earlier, after about 60 % of the steps (arXiv:2506.02536).
+# models settle earlier, after about 60 % of the steps {cite:p}`liu2025convergence`.
 #
 # ## No cues: what if the model may not turn on itself?
 #
-# We ask again and ban the tokens that are a word of self-reflection, in any casing (NoWait,
-# arXiv:2506.08343). Phrases such as "let me check" begin with words that cannot be spared, and
-# stay. These are the tokens of this vocabulary:
+# We ask again and ban the tokens that are a word of self-reflection, in any casing, as NoWait does
+# {cite:p}`wang2025nowait`. Phrases such as "let me check" begin with words that cannot be spared,
+# and stay. These are the tokens of this vocabulary:
 
 # %%
 cue_ids = arms.cue_token_ids(model.tokenizer)
@@ -256,7 +290,7 @@ plain = collect_completions(
     asked,
     path=run.completions_path("with_reasoning"),
     sampling=sampling,
-    backend=teacher_forced(model, write_text) if source == "written" else None,
+    backend=backend_of(source, model, write_text),
     **options,
 )
 no_cue = collect_completions(
@@ -274,6 +308,11 @@ summary = arms.arm_summary(*graded, cued, confidence)
 run.write_table("no_cue", summary)
 plots.no_cue(summary)
 
+# %% [markdown]
+# **Figure.** Accuracy and length of the texts of `{{ model.name }}` when it may write as it likes
+# and when words of self-reflection are banned, over all problems and by whether the plain text
+# held a banned word; 95 % intervals.
+
 # %%
 written = read_traces(run.completions_path("no_cue"), model.tokenizer, asked)
 of_cued = summary[summary.group == "a banned cue in the plain arm"].set_index("arm").accuracy
@@ -289,25 +328,26 @@ run.write_record(
 )
 
 # %% [markdown]
-# The plain arm wrote a banned token on {{ no_cue.cued | percent }} of {{ no_cue.n }} problems.{%
-# if no_cue.cued_plain is not none %} On those, {{ no_cue.cued_plain | percent }} were right with
-# the cues and {{ no_cue.cued_no_cue | percent }} without.{% endif %} Over all problems the ban
-# changes accuracy by {{ (100 * no_cue.difference) | number(1) }} points (interval {{ (100 *
-# no_cue.ci_low) | number(1) }} to {{ (100 * no_cue.ci_high) | number(1) }}; {{ no_cue.only_plain
-# }} problems solved only with cues, {{ no_cue.only_no_cue }} only without, McNemar's exact test
-# {{ no_cue.mcnemar_p | p_value }}), and the texts are {{ no_cue.length_ratio | number }} times as
-# long ({{ no_cue.ratio_low | number }} to {{ no_cue.ratio_high | number }}). NoWait found traces
-# of large models 27 to 51 % shorter, at little cost; distilled ones lose more. In the bundled world
-# a cue mostly opens a step of work, a correction or a digit that is borrowed, so that the step
-# tends to go with the word. In {{ no_cue.still_cued | percent }} of the texts of this arm
+# The plain arm wrote a banned token on {{ no_cue.cued | percent }} of {{ no_cue.n }} problems.{% if
+# no_cue.cued_plain is not none %} On those, {{ no_cue.cued_plain | percent }} were right with the
+# cues and {{ no_cue.cued_no_cue | percent }} without.{% endif %} Over all problems the ban changes
+# accuracy by {{ (100 * no_cue.difference) | number(1) }} points (interval {{ (100 * no_cue.ci_low)
+# | number(1) }} to {{ (100 * no_cue.ci_high) | number(1) }}; {{ no_cue.only_plain }} problems
+# solved only with cues, {{ no_cue.only_no_cue }} only without, McNemar's exact test {{
+# no_cue.mcnemar_p | p_value }}), and the texts are {{ no_cue.length_ratio | number }} times as long
+# ({{ no_cue.ratio_low | number }} to {{ no_cue.ratio_high | number }}). NoWait found {term}`traces
+# <trace>` of large models 27 to 51 % shorter, at little cost; distilled ones lose more. In the
+# bundled world a cue mostly opens a step of work, a correction or a digit that is borrowed, so that
+# the step tends to go with the word. In {{ no_cue.still_cued | percent }} of the texts of this arm
 # another cue, which has no token of its own, still stands.
 #
 # ## Beside the paper: MATH-500
 #
-# These are the paper's figures for real models, not ours: MATH-500 at temperature 0.6, finished
-# pairs only, with a raw prompt and a limit of 10,000 tokens {cite:p}`zhang2025reasoning`. The
-# paper prints a paired t-test of 0/1 grades. Its t, n and accuracies leave only one pair of counts
-# possible for the problems solved in one condition alone, and with them McNemar's exact test:
+# These are the paper's figures for real models, not ours: MATH-500 {cite:p}`hendrycks2021math` at
+# temperature 0.6, finished pairs only, with a raw prompt and a limit of 10,000 tokens
+# {cite:p}`zhang2025reasoning`. The paper prints a paired t-test of 0/1 grades. Its t, n and
+# accuracies leave only one pair of counts possible for the problems solved in one condition alone,
+# and with them McNemar's exact test:
 
 # %%
 published = pd.DataFrame(paper.published()["stage1_math500"]["rows"])
@@ -400,10 +440,258 @@ scores = scores.merge(tests, on=["panel", "label"])
 plots.score_panels(scores)
 
 # %% [markdown]
+# **Figure.** The paper's WildBench scores (judge's mean, 1 to 10) with and without reasoning, by
+# area, a panel a model. A dark line joins two scores that differ by more than chance.
+
+# %% [markdown]
 # Creative tasks gain the most, coding and analysis nothing that could be told from chance, and the
 # full R1 nothing anywhere. The scores stand in the paper with one decimal and without intervals;
 # the p-values were computed from the full ones.
 #
+# ## Open questions to the model of this run
+#
+# Where a run names a judge, the model answers open questions in both conditions and the judge
+# scores each answer in the manner of WildBench {cite:p}`lin2025wildbench`: it sees the question,
+# the answer and the question's checklist, not the reasoning, and replies in strict JSON. A reply
+# that is anything else is asked for again; an answer whose judge never obeys is counted as
+# rubbish and gets no score.
+
+# %%
+if judge_url is None:
+    display(Markdown("This run names no judge (`judge_url`): nothing is scored here."))
+else:
+    judge = Judge(Endpoint(judge_url, judge_model))
+    open_problems = load_problems(open_dataset, n=n_open, seed=seed)
+    open_completions = [
+        completion
+        for condition in CONDITIONS
+        for completion in collect_completions(
+            model,
+            open_problems,
+            condition,
+            path=run.completions_path(f"open_{condition}"),
+            sampling=sampling,
+            without=without,
+            backend=backend_of(source, model),
+            **options,
+        )
+    ]
+    cache = run.folder / "traces" / "verdicts.jsonl"
+    scores = judge_answers(judge, answer_texts(open_completions), open_problems, cache)
+    run.write_table("judge_scores", scores.drop(columns="replies"))
+    means = comparison.mean_scores(scores.assign(label=scores.get("area", "all")), by="label")
+    display(
+        scores.groupby(["condition", "verdict"]).size().unstack(fill_value=0),
+        pd.concat(
+            [
+                comparison.paired_scores(scores, rule, confidence=confidence, seed=seed)
+                for rule in comparison.ACCOUNTING
+            ],
+            ignore_index=True,
+        ),
+        plots.paired_scores(means, f"Mean score, with 95% interval\n{judge.stamp}"),
+    )
+
+# %% [markdown]
+# ## Exercises
+#
+# Write each function yourself, in a copy of this page ({doc}`the workshop </teach/workshop>` says
+# how to get one), and let the check try it on hidden cases. Of this page the exercises need the
+# parameters and the cell after them, nothing else; what the page makes, they read from the run.
+
+# %%
+import numpy as np
+import torch
+from scipy import stats
+
+from r2a_utils import workshop_answers as workshop
+from r2a_utils.traces import END_THINK, encode, sentences
+
+first_tries = run.read_table("answers").query("sample == 0")
+paired_answers = first_tries.pivot(
+    index="problem_id", columns="condition", values="correct"
+).astype(bool)
+
+# %% [markdown]
+# ### Exercise 2.1: McNemar's test
+#
+# Difficulty ●●○○○, importance ●●●●●, 15 minutes
+#
+# Both conditions met the same problems. Where both were right, or both wrong, a problem says
+# nothing about which is better. If the conditions were equally good, each of the others would fall
+# to either side like a fair coin. Return the exact two-sided p-value for two arrays of booleans,
+# one entry a problem: twice the smaller binomial tail and at most 1; where no problem differs, 1.
+
+
+# %% tags=["stub"]
+def mcnemar_p(with_reasoning, without_reasoning):
+    """Exact two-sided p of McNemar's test; two arrays of booleans [problem]."""
+    raise NotImplementedError("count the problems solved in one condition only.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# `(with_reasoning & ~without_reasoning).sum()` counts one kind. `stats.binomtest(k, n).pvalue` is
+# the two-sided p of `k` heads in `n` throws of a fair coin; it wants `n` of at least 1.
+# ```
+
+
+# %% tags=["solution", "hide-cell"]
+def mcnemar_p(with_reasoning, without_reasoning):
+    """Exact two-sided p of McNemar's test; two arrays of booleans [problem]."""
+    only_with = int((with_reasoning & ~without_reasoning).sum())
+    only_without = int((~with_reasoning & without_reasoning).sum())
+    if only_with + only_without == 0:
+        return 1.0
+    return stats.binomtest(only_with, only_with + only_without).pvalue
+
+
+# %% tags=["check"]
+workshop.check_mcnemar(mcnemar_p)
+
+# %%
+mcnemar_p(paired_answers.with_reasoning, paired_answers.without_reasoning)
+
+# %% [markdown]
+# **What you should see.** The p-value of the table of the paired comparison above, in its row
+# *unfinished is wrong*, where every problem was asked once.
+#
+# **Comprehension.** {{ answer_quality.only_without }} problems were solved without reasoning only.
+# Is that evidence that reasoning does harm?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# Not by itself. Two runs that are equally good also differ on single problems, one way and the
+# other. What counts is the balance of the two kinds, and that is what the test weighs. Whether
+# reasoning harms a certain *kind* of problem is another question, to be asked before looking.
+# ```
+
+# %% [markdown]
+# ### Exercise 2.2: A paired bootstrap
+#
+# Difficulty ●●●○○, importance ●●●●○, 15 minutes
+#
+# How large is the difference, and how sure is that? Draw as many problems as there are, with
+# replacement, at least 2,000 times; each time take the mean of the paired difference (with less
+# without). Return the 2.5 and the 97.5 % quantile. `rng` is a numpy generator.
+
+
+# %% tags=["stub"]
+def difference_interval(with_reasoning, without_reasoning, rng):
+    """Low and high end of the 95 % interval of the mean paired difference."""
+    raise NotImplementedError("resample problems: rng.integers gives indices.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# First form the difference for each problem; then it is a bootstrap of one mean. `rng.integers(n,
+# size=(2000, n))` draws all resamples at once.
+# ```
+
+
+# %% tags=["solution", "hide-cell"]
+def difference_interval(with_reasoning, without_reasoning, rng):
+    """Low and high end of the 95 % interval of the mean paired difference."""
+    pair = np.asarray([with_reasoning, without_reasoning], float)
+    difference = pair[0] - pair[1]
+    drawn = rng.integers(len(difference), size=(4000, len(difference)))
+    return np.quantile(difference[drawn].mean(axis=1), [0.025, 0.975])
+
+
+# %% tags=["check"]
+workshop.check_difference_interval(difference_interval)
+
+# %%
+both = (paired_answers.with_reasoning, paired_answers.without_reasoning)
+difference_interval(*both, np.random.default_rng(0))
+
+# %% [markdown]
+# **What you should see.** Nearly the interval of the table above, {{ answer_quality.ci_low |
+# number(3) }} to {{ answer_quality.ci_high | number(3) }}. The page uses a variant (BCa) that
+# corrects for skew, and other draws.
+#
+# **Comprehension.** When is the paired interval much narrower than one for two separate sets of
+# problems?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# When the two conditions find the same problems hard. Then the difference within a problem varies
+# less than the answers themselves, and pairing takes the difficulty out. Where success in one
+# condition tells nothing about the other, pairing gains nothing.
+# ```
+
+# %% [markdown]
+# ### Exercise 2.3: Cut the reasoning short
+#
+# Difficulty ●●○○○, importance ●●●●○, 10 minutes
+#
+# For early answering the reasoning is cut after some sentences and the answer forced. Given the
+# ids of a whole trace, the slices of its sentences, how many of them to keep, and the ids that
+# close the thought and begin the answer, return the ids that the model is to go on from. With
+# `kept = 0` nothing of the reasoning is left, and all that stands before it is.
+
+
+# %% tags=["stub"]
+def early_prompt(token_ids, spans, kept, closing):
+    """Ids up to the end of the kept-th sentence, then the closing ids."""
+    raise NotImplementedError("find where the last kept sentence ends; cut there.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# The sentences tile the reasoning: the first one starts where the reasoning does.
+# ```
+
+
+# %% tags=["solution", "hide-cell"]
+def early_prompt(token_ids, spans, kept, closing):
+    """Ids up to the end of the kept-th sentence, then the closing ids."""
+    stop = spans[kept - 1].stop if kept else spans[0].start
+    return [*token_ids[:stop], *closing]
+
+
+# %% tags=["check"]
+workshop.check_early_prompt(early_prompt)
+
+# %%
+stored = run.completions_path("with_reasoning")
+longest = max(read_traces(stored, model.tokenizer, problems)[:50], key=len)
+closing_ids = encode(model.tokenizer, END_THINK)
+closing_ids += encode(model.tokenizer, arms.STEM)
+forced_tokens = {}
+for kept in np.unique(np.linspace(0, len(sentences(longest)), 6, dtype=int)):
+    cut_ids = early_prompt(longest.token_ids, sentences(longest), kept, closing_ids)
+    with torch.no_grad():
+        cut = torch.tensor([cut_ids], device=model.device)
+        next_logits = model.hf(cut).logits[0, -1]
+    forced_tokens[int(kept)] = model.tokenizer.decode(int(next_logits.argmax()))
+forced_tokens | {"the trace itself": longest.answer_text[-16:]}
+
+# %% [markdown]
+# **What you should see.** For six places of the longest of fifty traces, the first token that the
+# model writes into the box, and how the trace itself ends. Early on the token is a guess; after
+# the last sentence it is, in nearly every trace, the trace's own answer.
+#
+# **Comprehension.** A forced answer is right from the first sentence on. Was the rest of the
+# reasoning idle?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# It was not needed for this answer, on this problem. That is weaker than idle: the model may have
+# guessed among few possible answers, the rest may have confirmed what it would otherwise have
+# changed, and a forced answer is one that the model had not begun.
+# ```
+
+# %% [markdown]
 # ## What this does not show
 #
 # - **That the answer uses the reasoning.** Better answers after reasoning would also come from a
@@ -421,3 +709,8 @@ plots.score_panels(scores)
 # - **That finished pairs are a fair sample.** In the paper's own runs
 #   {{ paper_funnel.most_unfinished | percent(1) }} of one model's traces with reasoning did not
 #   finish. They are the hard ones.
+#
+# ## What is missing
+#
+# Whether the answer so much as looks at the reasoning. A model that only needs the extra
+# computation would show the same gain. {doc}`Stage 2 <03_segment_attention>` looks inside.

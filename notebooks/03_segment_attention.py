@@ -16,12 +16,13 @@
 # **Question.** While the model writes its answer, how much of its attention goes to the
 # reasoning?
 #
-# **What you will see.** The attention of answer tokens on each of the six segments, with and
-# without reasoning, with its controls; where in the model (layer × head) the attention on the
-# reasoning lies; and the same figures from the authors' own masses of the real distills.
+# **What you will see.** The attention of answer {term}`tokens <token>` on each of the six
+# {term}`segments <segment>`, with and without reasoning, with its controls; where in the model
+# (layer × {term}`head`) the attention on the reasoning lies; and the same figures from the authors'
+# own masses of the real distills.
 #
-# **Before you start.** {doc}`Stage 1 <02_answer_quality>` found better answers after reasoning.
-# It cannot say whether the answer reads the reasoning.
+# **What we know so far.** {doc}`Stage 1 <02_answer_quality>` compared answers with and without
+# reasoning. It cannot say whether an answer reads the reasoning that stands before it.
 
 # %% [markdown]
 # ## Parameters
@@ -34,6 +35,8 @@ run_dir = "runs/default"
 model_name = "r2a-tiny"
 n_traces = 120
 batch_size = 16
+prompt_style = "chat"
+max_new_tokens = 512
 seed = 0
 paper_data: str | None = None
 
@@ -47,6 +50,7 @@ from r2a_utils import paper, plots
 from r2a_utils.artifacts import Run
 from r2a_utils.attention import segment_mass
 from r2a_utils.completions import read_traces
+from r2a_utils.explorers import ask_explorer
 from r2a_utils.heads import sink_free_mass, uniform_mass
 from r2a_utils.models import load_model
 from r2a_utils.problems import problems_from_table
@@ -79,7 +83,7 @@ mass["with_reasoning"].sizes
 # %% [markdown]
 # ## The six boxes
 #
-# One point is one trace, averaged over all layers and heads.
+# One point is one {term}`trace`, averaged over all layers and heads.
 
 
 # %%
@@ -93,6 +97,11 @@ answer = {name: by_segment(m) for name, m in mass.items()}
 plots.six_boxes({plots.CONDITION_LABELS[name]: a.values for name, a in answer.items()})
 
 # %% [markdown]
+# **Figure.** Attention of the answer's tokens on each of the six segments in `{{ model.name }}`,
+# with and without reasoning. A point is a trace (mean over all layers and heads); the number
+# beside a box is the mean.
+
+# %% [markdown]
 # Compare the two panels box by box. With reasoning, the box of the reasoning holds what a long
 # text in between draws to itself; without, its place is taken by one prefilled sentence, and what
 # it draws shows how much of the attention goes to any text at that place.
@@ -103,8 +112,9 @@ plots.six_boxes({plots.CONDITION_LABELS[name]: a.values for name, a in answer.it
 # ## Is it more than length and sink?
 #
 # Two corrections. The {term}`uniform null` is the mass that a head which looks at everything alike
-# would have, trace by trace; {term}`lift` is mass over null. And where much attention rests on
-# BOS, the {term}`attention sink`, the sink-free mass is the share of what is left.
+# would have, trace by trace; {term}`lift` is mass over null. And where much attention rests on BOS,
+# the {term}`attention sink` {cite:p}`xiao2024sinks`, the sink-free mass is the share of what is
+# left.
 
 
 # %%
@@ -128,6 +138,11 @@ table.round(3)
 plots.segment_shares({name: table[name].values for name in table.columns[:3]})
 
 # %% [markdown]
+# **Figure.** The answer's attention by segment in `{{ model.name }}` with reasoning, three ways:
+# as measured, with the share on BOS left out, and as a head would have it that looks at
+# everything before it alike.
+
+# %% [markdown]
 # Read each bar against the one at the bottom: where the first is longer for a segment, heads go
 # there more than its length explains; where the second is longer than the first, the sink had
 # hidden it.
@@ -144,6 +159,11 @@ from_answer = with_reasoning.sel(from_segment="answer").mean("trace")
 plots.head_maps(
     {f"answer → {plots.SEGMENT_LABELS[t]}": from_answer.sel(to_segment=t).values for t in targets}
 )
+
+# %% [markdown]
+# **Figure.** Attention of the answer on four segments in `{{ model.name }}`, layer by layer
+# (bottom to top) and head by head, mean over {{ segment_attention.n }} traces, all maps on one
+# scale.
 
 # %%
 to_reasoning = from_answer.sel(to_segment="reasoning")
@@ -201,6 +221,10 @@ boxes = {
 absent = "The folder is not given: here would stand the six boxes of R1-Qwen-1.5B and R1-Qwen-7B."
 plots.six_boxes(boxes) if theirs else Markdown(absent)
 
+# %% [markdown]
+# **Figure.** Attention of the answer's tokens on each segment in the authors' data: two distilled
+# R1 models on 100 MATH-500 cases, with and without reasoning.
+
 # %%
 controlled = {
     who: with_controls(m) for (who, name), m in theirs.items() if name == "with_reasoning"
@@ -212,6 +236,10 @@ shares = {
 }
 absent = "Nor are their controls: mass, sink-free mass and uniform null by segment."
 plots.segment_shares(shares) if shares else Markdown(absent)
+
+# %% [markdown]
+# **Figure.** The answer's attention by segment in the authors' data with reasoning: as measured,
+# with the share on BOS left out, and under uniform attention.
 
 # %%
 lifts = {who: control["lift"]["reasoning"] for who, control in controlled.items()}
@@ -241,6 +269,239 @@ compared.loc[f"{model.name} (this run)"] = table["mass"]
 compared.round(4)
 
 # %% [markdown]
+# ## Try it yourself
+#
+# A problem of your own, answered in both {term}`conditions <condition>`: the shares of the six
+# segments, and both traces as text, read through the three heads that look at the reasoning most.
+# In JupyterLab (`make lab`) the box takes any problem; the book shows the first one of this run.
+
+# %%
+looking = to_reasoning.to_series().nlargest(3).index.tolist()
+ask_explorer(
+    model, looking, problems[0].question,
+    max_new_tokens=max_new_tokens, prompt_style=prompt_style,
+)  # fmt: skip
+
+# %% [markdown]
+# **Figure.** To explore: one problem put to `{{ model.name }}` with and without reasoning. Bars:
+# the answer's attention by segment, mean over all heads. Below, both traces; point at a token of
+# an answer to see what it reads.
+
+# %% [markdown]
+# The two bars are one problem: an example beside the boxes above, which hold the whole run. Where
+# they differ most, the texts below show what stood there to be read.
+
+# %% [markdown]
+# ## Exercises
+#
+# Write each function yourself, in a copy of this page ({doc}`the workshop </teach/workshop>` says
+# how to get one), and let the check try it on hidden cases. Of this page the exercises need the
+# parameters and the cell after them, nothing else.
+
+# %%
+import numpy as np
+import torch
+
+from r2a_utils import workshop_attention as workshop
+from r2a_utils.attention import attention_rows
+from r2a_utils.tracing import read_attention
+
+first_trace = traces["with_reasoning"][0]
+from_part = first_trace.segments["answer"]
+to_part = first_trace.segments["reasoning"]
+first_mass = segment_mass(model, [first_trace])[0]
+exact_mass = first_mass.sel(from_segment="answer", to_segment="reasoning")
+
+# %% [markdown]
+# ### Exercise 3.1: The mass of one head
+#
+# Difficulty ●○○○○, importance ●●●●●, 10 minutes
+#
+# Write the formula at the top of this page for one head. `weights[i, j]` is how much token `i`
+# looks at token `j`; each row sums to 1. Return the {term}`segment mass` from the slice `source`
+# to the slice `target`.
+
+
+# %% tags=["stub"]
+def mass_of_head(weights, source, target):
+    """m(source → target) of one head from its attention weights [token, token]."""
+    raise NotImplementedError("add over target columns, average over source rows.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# Rows are queries, the tokens that look. The sum over one row's target columns is a share between
+# 0 and 1, and so is the mean of such shares.
+# ```
+
+
+# %% tags=["solution", "hide-cell"]
+def mass_of_head(weights, source, target):
+    """m(source → target) of one head from its attention weights [token, token]."""
+    return weights[source, target].sum(axis=1).mean()
+
+
+# %% tags=["check"]
+workshop.check_mass_of_head(mass_of_head)
+
+# %%
+top_layer, top_head = np.unravel_index(exact_mass.values.argmax(), exact_mass.shape)
+whole = attention_rows(
+    model, first_trace, [(top_layer, top_head)], slice(0, len(first_trace))
+).values[0]
+{
+    "yours": float(mass_of_head(whole, from_part, to_part)),
+    "the page's": float(exact_mass[top_layer, top_head]),
+}
+
+# %% [markdown]
+# **What you should see.** The same number twice, up to rounding, for the head that reads the
+# reasoning of the first trace most.
+#
+# **Comprehension.** A head has mass 0.9 on a reasoning of 900 tokens in a trace of 1000. Does it
+# focus on the reasoning?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# The number alone cannot say. A head that looks at everything alike has about as much there. It is
+# the {term}`lift`, the mass over that of such a head, that tells a taste from a length.
+# ```
+
+# %% [markdown]
+# ### Exercise 3.2: The mass without the weights
+#
+# Difficulty ●●●○○, importance ●●●●○, 20 minutes
+#
+# The weights of a long trace are a large matrix for every head. What a head has are its queries
+# and keys. Return the same mass from `q` and `k` [token, width]: the scores are their products
+# times `scale`; no token sees a later one; the softmax makes each row sum to 1.
+#
+# It is enough to compute the rows of the source. Can you do it without the others?
+
+
+# %% tags=["stub"]
+def mass_from_q_k(q, k, scale, source, target):
+    """m(source → target) of one head from its queries and keys [token, width]."""
+    raise NotImplementedError("scores, causal mask, softmax, then as before.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# The query at position `i` may look at the keys `0 … i`: with `positions = np.arange(len(k))`, the
+# forbidden places of the source's rows are `positions > positions[source][:, None]`. Setting a
+# score to `-np.inf` before the softmax gives it no weight.
+# ```
+
+
+# %% tags=["solution", "hide-cell"]
+def mass_from_q_k(q, k, scale, source, target):
+    """m(source → target) of one head from its queries and keys [token, width]."""
+    positions = np.arange(len(k))
+    scores = q[source] @ k.T * scale
+    scores[positions > positions[source][:, None]] = -np.inf
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights[:, target].sum(axis=1).mean()
+
+
+# %% tags=["check"]
+workshop.check_mass_from_q_k(mass_from_q_k)
+
+
+# %%
+def keep_head(layer, query, key, value, mask, scaling, z):
+    """Queries and keys of the top head, read inside the running model."""
+    group = top_head // (model.n_heads // model.n_kv_heads)
+    both = torch.stack([query[0, top_head], key[0, group]])
+    return both.float().cpu() * scaling**0.5
+
+
+token_ids = torch.tensor([first_trace.token_ids], device=model.device)
+q_and_k = read_attention(model, token_ids, keep_head, [int(top_layer)])[0].numpy()
+{
+    "yours": float(mass_from_q_k(*q_and_k, 1.0, from_part, to_part)),
+    "the page's": float(exact_mass[top_layer, top_head]),
+}
+
+# %% [markdown]
+# **What you should see.** The same number as before. (The cell above hides half of the scale in
+# the queries and half in the keys, and hands over 1.)
+#
+# **Comprehension.** This page never forms the weights of any head. How can it still be exact?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# Attention multiplies the weights by the values. If the value of a token is 1 inside the target
+# and 0 outside, what comes out for a query is the sum of its weights on the target. So the masses
+# ride along as further columns of the values, and any fast kernel that never forms the matrix
+# computes them.
+# ```
+
+# %% [markdown]
+# ### Exercise 3.3: What length alone explains
+#
+# Difficulty ●●○○○, importance ●●●●●, 10 minutes
+#
+# A head that looks at everything alike gives each token that it can see the same weight. Return
+# its mass from `source` to `target`, exactly, from the two slices alone. It is the {term}`uniform
+# null`; mass over null is the {term}`lift`.
+
+
+# %% tags=["stub"]
+def uniform_null(source, target):
+    """m(source → target) of a head that looks at all tokens up to its own alike."""
+    raise NotImplementedError("a share for each source token, then their mean.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# The token at position `i` sees `i + 1` tokens, itself among them. Of the target it sees those
+# from `target.start` up to `i`, and never more than there are: `np.clip` does both ends.
+# ```
+
+
+# %% tags=["solution", "hide-cell"]
+def uniform_null(source, target):
+    """m(source → target) of a head that looks at all tokens up to its own alike."""
+    position = np.arange(source.start, source.stop)
+    visible = np.clip(position + 1, target.start, target.stop) - target.start
+    return (visible / (position + 1)).mean()
+
+
+# %% tags=["check"]
+workshop.check_uniform_null(uniform_null)
+
+# %%
+null_mass = uniform_null(from_part, to_part)
+{
+    "uniform head": float(null_mass),
+    "lift of the top head": float(exact_mass.max() / null_mass),
+    "median lift of all heads": float(np.median(exact_mass / null_mass)),
+}
+
+# %% [markdown]
+# **What you should see.** On this trace the top head reads the reasoning more than its length
+# explains. Compare the median: it says whether most heads do.
+#
+# **Comprehension.** Why is the null of a segment to itself not simply its share of the trace?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# The first token of the segment sees only itself in it, the second two, and so on; and each sees
+# another number of tokens in all. The share of the trace would count tokens that were not yet
+# written.
+# ```
+
+# %% [markdown]
 # ## What this does not show
 #
 # - **That what is read is used.** Attention is where information can come from, not what is done
@@ -249,3 +510,8 @@ compared.round(4)
 #   {doc}`the next page <04_reasoning_focus_heads>` looks for them.
 # - **That masses compare across models.** A long answer looks back at itself, a short one cannot;
 #   sinks differ by family. Lift and sink-free mass lessen this, and do not remove it.
+#
+# ## What is missing
+#
+# Which heads read the reasoning. A mean over all heads hides the few that specialise; {doc}`the
+# next page <04_reasoning_focus_heads>` ranks them.

@@ -13,21 +13,22 @@
 # %% [markdown]
 # # Stage 2: Reasoning-Focus Heads
 #
-# **Question.** Which heads read the reasoning while the answer is written, can their ranking be
-# trusted, and what do they do there?
+# **Question.** Which {term}`heads <head>` read the reasoning while the answer is written, can their
+# ranking be trusted, and what do they do there?
 #
-# **What you will see.** The top heads with intervals and controls, and where in the model they
-# sit; how they walk along the reasoning, what they do at cues and after a correction; maps of the
-# strongest ones; and what they read where an answer went wrong.
+# **What you will see.** The top heads with intervals and controls, and where in the model they sit;
+# how they walk along the reasoning, what they do at {term}`cues <cue>` and after a correction; maps
+# of the strongest ones; and what they read where an answer went wrong.
 #
-# **Before you start.** {doc}`Segment attention <03_segment_attention>`: the masses that are
-# ranked here.
+# **What we know so far.** {doc}`Segment attention <03_segment_attention>` measured how much of
+# the answer's attention goes to the reasoning, head by head. A mean over heads does not say which
+# ones, nor what they do there.
 
 # %% [markdown]
 # ## Parameters
 #
-# `source` is what {doc}`stage 1 <01_collect_traces>` had: only a model that wrote its traces
-# itself is asked again where too few of them failed.
+# `source` is what {doc}`stage 1 <01_collect_traces>` had: only a model that wrote its {term}`traces
+# <trace>` itself is asked again where too few of them failed.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
@@ -61,6 +62,7 @@ from r2a_utils.attention import (
 )
 from r2a_utils.completions import read_completions, read_traces
 from r2a_utils.contributions import head_contributions
+from r2a_utils.explorers import head_explorer, trace_explorer
 from r2a_utils.generation import Sampling, collect_completions
 from r2a_utils.grading import grade_completions
 from r2a_utils.models import load_model
@@ -91,6 +93,12 @@ ranking = heads.rank_heads(mass, k=k, seed=seed)
 run.write_table("reasoning_focus_heads", ranking)
 rfhs = list(ranking[["layer", "head"]].itertuples(index=False, name=None))
 plots.head_ranking(ranking, uniform=float(heads.uniform_mass(mass).mean()))
+
+# %% [markdown]
+# **Figure.** The {{ reasoning_focus_heads.k }} heads of `{{ model.name }}` whose attention goes
+# most from the answer to the reasoning, with 95 % intervals over traces; at the right, lift over
+# uniform attention and the share of resamples in which the head is among the top {{
+# reasoning_focus_heads.k }} again.
 
 # %% [markdown]
 # Where the intervals of neighbours overlap, their order is not known; where the last heads are
@@ -142,17 +150,21 @@ depth = heads.depth_test(rfhs, model.n_layers, model.n_heads, seed=seed)
 plots.depth_distribution(rfhs, model.n_layers, depth.p_central)
 
 # %% [markdown]
+# **Figure.** Layers of the top {{ reasoning_focus_heads.k }} heads of `{{ model.name }}`. The
+# dotted line is an even spread over all layers.
+
+# %% [markdown]
 # Bars above the line are layers with more of the top heads than an even spread would put there.
 # With few layers, "middle" is coarse: the test has little power, and no p-value here speaks about
 # deeper models.
 #
 # ## Are they heads that copy?
 #
-# Two scores from elsewhere. *Induction*: on random tokens said twice, the attention on what
-# followed the present token the first time. *Retrieval*: the share of a needle's tokens that a
-# head looks up while they are recited from between other texts, here the run's own questions. A
-# list holds at most k heads, and only such with a score of at least 0.1, below which nobody
-# would say that a head copies.
+# Two scores from elsewhere. *Induction* {cite:p}`olsson2022induction`: on random {term}`tokens
+# <token>` said twice, the attention on what followed the present token the first time. *Retrieval*
+# {cite:p}`wu2024retrieval`: the share of a needle's tokens that a head looks up while they are
+# recited from between other texts, here the run's own questions. A list holds at most k heads, and
+# only such with a score of at least 0.1, below which nobody would say that a head copies.
 
 # %%
 questions = [problem.question for problem in problems]
@@ -169,6 +181,11 @@ overlap.assign(heads=[", ".join(plots.head_name(*h) for h in row) for row in ove
 # %%
 to_reasoning = mass.sel(from_segment="answer", to_segment="reasoning").mean("trace")
 plots.head_maps({"answer → reasoning": to_reasoning.values}, marks)
+
+# %% [markdown]
+# **Figure.** Attention of the answer on the reasoning in `{{ model.name }}` by layer and head,
+# mean over traces. Marks tell kinds of heads: squares the Reasoning-Focus Heads, crosses
+# induction heads, circles retrieval heads.
 
 # %% [markdown]
 # {% set c = copying_heads %}The highest induction score is {{ c.induction_largest | number }} and
@@ -217,6 +234,11 @@ paths = {
 plots.trajectories(paths)
 
 # %% [markdown]
+# **Figure.** Where three heads of `{{ model.name }}` read in the reasoning (0 to 100 % of it)
+# while the answer is written (0 to 100 %), a point a token of twelve answers. The dotted line is
+# a reader that keeps pace.
+
+# %% [markdown]
 # {% set t = trajectory_tracking %}Head {{ t.best }} follows best: a mean correlation of {{ t.rho |
 # number }} ({{ t.low | number }} to {{ t.high | number }}; against the best of all heads under the
 # null {{ t.p_familywise | p_value }}; {{ t.n }} answers). {{ t.tracking_rfhs }} of the {{ t.k }}
@@ -238,6 +260,11 @@ cued = [trace for trace in traces if cues(trace)][:n_cued]
 read_of = [attention_rows(model, t, rfhs).mean(["head", "query"]).values for t in cued]
 lifts = reading.cue_lift(cued, read_of, seed=seed) if cued else None
 plots.cue_lift(lifts) if cued else Markdown("No trace of this run has a cue.")
+
+# %% [markdown]
+# **Figure.** Attention of the answer on the text that follows a cue, over that on other text at
+# matched places of the same reasoning, by cue, in `{{ model.name }}`; 95 % intervals over traces.
+# Right of the line at 1 it is read more.
 
 # %% [markdown]
 # {% if cue_lift.n %}Over all words the lift is {{ cue_lift.lift | number }} ({{ cue_lift.low |
@@ -338,21 +365,45 @@ panels = [
 plots.attention_maps(panels, [plots.head_name(*head) for head in rfhs[:3]])
 
 # %% [markdown]
+# **Figure.** Attention maps of the three strongest heads of `{{ model.name }}` (rows) on a few
+# traces (columns): queries downwards, keys to the right, darker is more. The bands colour the
+# segments, the green box is answer on reasoning, dashed lines are cues.
+
+# %% [markdown]
 # Single dark dots in the green box are look-ups of one token; stripes down the page are tokens
 # that every later one reads, the sink among them. Three traces are examples: what holds on average
 # stands in the tables above.
 #
-# And one trace as text: each token is shaded by the attention that the answer pays to it, on
-# average over the top heads.
+# The same for any other head: click it, or go to it by the arrow keys, and its maps on two of these
+# traces stand below.
 
 # %%
-trace = shown[0]
-read = attention_rows(model, trace, rfhs).mean(["head", "query"]).values
-plots.coloured_tokens(trace.tokens, read, trace.segments, cues(trace))
+by_mass = to_reasoning.to_series().sort_values(ascending=False).index.tolist()
+head_explorer(model, shown, mass, by_mass, marks=marks)
 
 # %% [markdown]
-# The shade is a mean over the whole answer: what is read for one digit only, however strongly, is
-# pale here.
+# **Figure.** To explore: attention of the answer on the reasoning in `{{ model.name }}` by layer
+# and head, and the chosen head's attention on two traces, a row for each token of the answer.
+
+# %% [markdown]
+# Heads of one brightness can look alike on the map and read in different ways: some walk, some
+# rest on one place, some spread. The map holds means, the traces below it single cases.
+#
+# And one trace as text. It lights up by what the answer reads, on average over the top heads; point
+# at a token of the answer to see what that one reads, or at a token of the reasoning to see who
+# reads it.
+
+# %%
+trace_explorer(model, shown, rfhs)
+
+# %% [markdown]
+# **Figure.** To explore: one trace of `{{ model.name }}`, shaded by what its answer reads through
+# the Reasoning-Focus Heads, one of them, or by what these heads give to each written token. Below
+# the text, the same as a map of answer tokens by all tokens.
+
+# %% [markdown]
+# Compare what a digit of the answer reads with what the words around it read. The shade at first is
+# a mean over the whole answer: what is read for one digit only, however strongly, is pale there.
 #
 # ## Are they heads for reasoning?
 #
@@ -529,15 +580,24 @@ def shaded(trace, title):
 
 shaded(examples[0], "A wrong answer") if examples else Markdown(nothing)
 
+# %% [markdown]
+# **Figure.** A trace of `{{ model.name }}` that ends in a wrong answer, each token shaded by the
+# attention of the Reasoning-Focus Heads where the boxed answer was written; cues underlined.
+
 # %%
 beside = debugging.nearest_right(examples[0], right) if examples else None
 shaded(beside, "A right answer") if examples else Markdown(nothing)
 
 # %% [markdown]
+# **Figure.** A trace of `{{ model.name }}` of the same kind of problem that ends in a right
+# answer, shaded in the same way.
+
+# %% [markdown]
 # The darkest tokens are where the answer was taken from. Whether the two texts differ in the
 # place that is read or only in what stands there is what the comparison is for; it is one pair.
 #
-# The same by sentence, and beside it the {term}`direct contribution` of the heads to the token:
+# The same by sentence, and beside it the {term}`direct contribution` of the heads to the token
+# {cite:p}`elhage2021circuits`:
 # attention-weighted value vectors through the output weights and the unembedding, with the final
 # norm's scale held fixed, in nats over the vocabulary's mean.
 
@@ -565,6 +625,29 @@ by_sentence(examples[0]) if examples else Markdown(nothing)
 # token, and the other way round. The contribution is direct: what later layers make of a head's
 # result is not in it.
 #
+# So a wrong answer is debugged in four steps: choose the token of the answer that is wrong, see
+# what it reads, see what that gives to it, and go to the sentence where the value that it took
+# first went wrong. In the view that is: choose the opening brace of the box, then another reader,
+# then "whole sentences".
+
+
+# %%
+def known_of(trace):
+    """What is known of a failed trace, for the top of its page."""
+    answers = {problem.id: problem.answer for problem in problems}
+    error = errors.get(id(trace))
+    wrong = {"First error": "".join(trace.tokens[error]).strip()} if error else {}
+    return {"Right answer": answers[trace.problem_id]} | wrong
+
+
+trace_explorer(model, examples[:20], rfhs, known_of) if examples else Markdown(nothing)
+
+# %% [markdown]
+# **Figure.** To explore: the wrong answer from above on one page. Shaded is what its answer reads
+# through the Reasoning-Focus Heads; the right answer and the sentence with the first error stand at
+# the top.
+
+# %% [markdown]
 # ## Does the sentence that is read most hold the first error?
 #
 # Over all failed traces whose first error is known: how often the top sentence is that one,
@@ -656,8 +739,15 @@ def distill_map(who):
 absent = "The folder is not given: here would stand the maps of both models, with three marks."
 distill_map("R1-Qwen-1.5B") if theirs else Markdown(absent)
 
+# %% [markdown]
+# **Figure.** Attention of the answer on the reasoning in R1-Qwen-1.5B by layer and head, mean
+# over the authors' 100 MATH-500 cases; marks are the paper's printed top 10 of each kind of head.
+
 # %%
 distill_map("R1-Qwen-7B") if theirs else Markdown(absent)
+
+# %% [markdown]
+# **Figure.** The same for R1-Qwen-7B.
 
 
 # %%
@@ -716,6 +806,172 @@ pd.DataFrame(
 )
 
 # %% [markdown]
+# ## Exercises
+#
+# Write each function yourself, in a copy of this page ({doc}`the workshop </teach/workshop>` says
+# how to get one), and let the check try it on hidden cases. Of this page the exercises need the
+# parameters and the cell after them, nothing else.
+
+# %%
+import torch
+from scipy import stats
+
+from r2a_utils import workshop_attention as workshop
+from r2a_utils.replay import record
+from r2a_utils.tracing import head_outputs, logit_directions
+
+top_row = heads.rank_heads(mass, k=1, seed=seed).iloc[0]
+strongest = (int(top_row["layer"]), int(top_row["head"]))
+boxed_traces = [t for t in traces if "\\boxed{" in t.answer_text]
+
+# %% [markdown]
+# ### Exercise 4.1: Does a head walk along?
+#
+# Difficulty ●●●○○, importance ●●●○○, 15 minutes
+#
+# While the answer is written, does the place that a head reads move through the reasoning?
+# `rows[i, j]` is how much the `i`-th token of the answer looks at token `j` of the whole trace.
+# For each answer token take the mean position inside the slice `reasoning`, weighted by what is
+# read there and nothing else; return the rank correlation (Spearman) of these places with the
+# order of the answer's tokens.
+
+
+# %% tags=["stub"]
+def tracking_of_head(rows, reasoning):
+    """Spearman correlation of token and place read; rows [answer token, token]."""
+    raise NotImplementedError("a mean place for each row, then spearmanr.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# Cut the columns of the reasoning out, divide each row by its sum, and multiply by the positions.
+# `stats.spearmanr(a, b).statistic` is the rank correlation.
+# ```
+
+
+# %% tags=["solution", "hide-cell"]
+def tracking_of_head(rows, reasoning):
+    """Spearman correlation of token and place read; rows [answer token, token]."""
+    inside = rows[:, reasoning]
+    inside = inside / inside.sum(axis=1, keepdims=True)
+    places = inside @ np.arange(inside.shape[1])
+    return stats.spearmanr(np.arange(len(rows)), places).statistic
+
+
+# %% tags=["check"]
+workshop.check_tracking_of_head(tracking_of_head)
+
+
+# %%
+def answer_tokens(trace):
+    return trace.segments["answer"].stop - trace.segments["answer"].start
+
+
+long_answer = max(traces[:50], key=answer_tokens)
+thought = long_answer.segments["reasoning"]
+tracked = {}
+for one_head in every_head:
+    answer_rows = attention_rows(model, long_answer, [one_head]).values[0]
+    tracked[one_head] = tracking_of_head(answer_rows, thought)
+best_tracked = max(tracked, key=tracked.get)
+{
+    f"best, {plots.head_name(*best_tracked)}": float(tracked[best_tracked]),
+    f"strongest RFH, {plots.head_name(*strongest)}": float(tracked[strongest]),
+}
+
+# %% [markdown]
+# **What you should see.** Two correlations on the longest of fifty answers. The best of many heads
+# on one trace is a lucky one; that is why the page averages over traces and compares with the best
+# of all heads under a null. The head that reads the reasoning most need not be the one that walks.
+#
+# **Comprehension.** A head always looks forty tokens back. What is its correlation, and what does
+# it know of the reasoning?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# Close to 1, as long as forty tokens back lies in the reasoning: the place moves by one with each
+# token. It knows nothing of the reasoning. The page keeps the slope beside the correlation for
+# that reason: such a head has a slope of 1.
+# ```
+
+# %% [markdown]
+# ### Exercise 4.2: What a head gives to a token
+#
+# Difficulty ●●●○○, importance ●●●●○, 15 minutes
+#
+# Reading is not giving. At one position a head adds to the residual stream the sum over tokens $j$
+# of $A_j\, v_j W_O$; the logit of a token is the product with a direction. So each token that is
+# read has its own share in the logit. Return these shares, one for each token, from `weights`
+# [token], `values` [token, head_dim], `into` [head_dim, hidden] (the head's part of $W_O$) and
+# `direction` [hidden]. It is the {term}`direct contribution`.
+
+
+# %% tags=["stub"]
+def contribution_of_head(weights, values, into, direction):
+    """What each token read gives, through this head, to the logit: [token]."""
+    raise NotImplementedError("values through W_O onto the direction, weighted.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# `values @ into` are vectors in the residual stream, one for each token; `@ direction` makes
+# numbers of them. Multiplying `into @ direction` first is the same and cheaper.
+# ```
+
+
+# %% tags=["solution", "hide-cell"]
+def contribution_of_head(weights, values, into, direction):
+    """What each token read gives, through this head, to the logit: [token]."""
+    return weights * (values @ (into @ direction))
+
+
+# %% tags=["check"]
+workshop.check_contribution_of_head(contribution_of_head)
+
+# %%
+told = boxed_traces[0]
+writes = answer_span(told).start  # the token in the box; the one before writes it
+layer, head = strongest
+group = head // (model.n_heads // model.n_kv_heads)
+recorded = record(model, told.token_ids)
+residual = recorded.activations["resid"][-1][[writes - 1]]
+wanted_id = torch.tensor([told.token_ids[writes]], device=residual.device)
+query_row = attention_rows(model, told, [strongest], slice(writes - 1, writes))
+shares = contribution_of_head(
+    query_row.values[0, 0],
+    recorded.values[layer][group].float().cpu().numpy(),
+    head_outputs(model, layer)[head].float().cpu().numpy(),
+    logit_directions(model, residual, wanted_id)[0].cpu().numpy(),
+)
+largest = np.argsort(-shares)[:3]
+in_nats = {f"{told.tokens[j]!r} at {j}": float(shares[j]) for j in largest}
+exact_shares = head_contributions(model, told, [strongest], writes=[writes])
+in_nats["all tokens"] = float(shares.sum())
+in_nats["all tokens, by the page's function"] = float(exact_shares.sum())
+in_nats
+
+# %% [markdown]
+# **What you should see.** The three tokens that give the boxed token most through the strongest
+# head, in nats, and two equal sums. The sum may well be negative: the head that reads the
+# reasoning most need not be one that writes the answer.
+#
+# **Comprehension.** A head reads a token with weight 0.8 and the contribution of that token is 0.
+# How can that be?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# What the head takes from the token, $v_j W_O$, may point nowhere along the direction of this
+# logit. It may still matter: later layers can read it and turn it into something else. Direct
+# contribution sees the straight way only.
+# ```
+
+# %% [markdown]
 # ## What this does not show
 #
 # - **That the model needs these heads.** They read the reasoning; whether the answer depends on
@@ -724,3 +980,8 @@ pd.DataFrame(
 #   is a cut through a continuous ranking.
 # - **That reading explains an error.** The sentence that is read most is where an answer was
 #   picked up, which is seldom where it became wrong.
+#
+# ## What is missing
+#
+# Whether the answer depends on what these heads read. Reading is seen by looking; using shows
+# only when something is changed: {doc}`stage 3 <05_activation_patching>`.

@@ -13,21 +13,22 @@
 # %% [markdown]
 # # Stage 3: does the answer depend on the reasoning?
 #
-# **Question.** If one reasoning token's state is exchanged for that of another trace, does the
-# answer follow?
+# **Question.** If one reasoning {term}`token`'s state is exchanged for that of another
+# {term}`trace`, does the answer follow?
 #
 # **What you will see.** A {term}`patch grid` for one pair of traces, tokens × layers; the mean
 # over many pairs of the two curves that the paper draws, under two protocols and in both
 # directions; how often the answer flips; controls; and how well gradients foretell the grid.
 #
-# **Before you start.** {doc}`Reasoning-Focus Heads <04_reasoning_focus_heads>` showed where the
-# answer looks. Looking is not using.
+# **What we know so far.** {doc}`Reasoning-Focus Heads <04_reasoning_focus_heads>` showed where
+# the answer looks. Looking is not using.
 
 # %% [markdown]
 # ## Parameters
 #
 # - `pairs`: "tiny" are minimal pairs of the bundled world, "questions" comparisons in plain
-#   language ("Considering weight, which is heavier: …") for pretrained models.
+#   language ("Considering weight, which is heavier: …") for pretrained models, "paper" the
+#   authors' own, from their data.
 # - `source`: "model" lets the model write the traces, "written" puts texts of ours before it
 #   ({term}`teacher forcing`).
 # - `protocol`: "own" scores the answer as it stands in the trace. "probe" and "boxed_probe" are the
@@ -42,6 +43,7 @@ model_name = "r2a-tiny"
 pairs = "tiny"
 source = "model"
 protocol = "own"
+prompt_style = "chat"
 n_pairs = 60
 n_attributed = 4
 seed = 0
@@ -49,6 +51,7 @@ paper_data: str | None = None
 
 # %%
 import os
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -58,11 +61,17 @@ from r2a_utils import paper, plots
 from r2a_utils.artifacts import Run
 from r2a_utils.attribution import attribution_grid, rank_correlation, recall_at
 from r2a_utils.controls import CONTROLS, control_metrics
+from r2a_utils.explorers import patch_explorer
 from r2a_utils.generation import Sampling, collect_traces, teacher_forced
 from r2a_utils.models import load_model
-from r2a_utils.pairs import PROBES, ContrastPair, probed
-from r2a_utils.patching import patch_metrics, screen_pairs
-from r2a_utils.question_pairs import question_problems, write_comparison
+from r2a_utils.pairs import PROBES, probed
+from r2a_utils.patching import patch_metrics
+from r2a_utils.question_pairs import (
+    paper_question_problems,
+    question_problems,
+    write_comparison,
+)
+from r2a_utils.screening import check_kept, sift
 from r2a_utils.statistics import bootstrap_mean_intervals, wilson_interval
 from r2a_utils.tiny.world import contrast_problems, write_text
 
@@ -80,6 +89,7 @@ run.record_model(model)
 draw, write = {
     "tiny": (contrast_problems, write_text),
     "questions": (question_problems, write_comparison),
+    "paper": (partial(paper_question_problems, folder=paper_data), write_comparison),
 }[pairs]
 problems = draw(n_pairs, seed)
 sides = [
@@ -88,6 +98,7 @@ sides = [
         [pair[side] for pair in problems],
         path=run.completions_path(f"contrast_{name}"),
         sampling=Sampling(512),
+        prompt_style=prompt_style,
         backend=teacher_forced(model, write) if source == "written" else None,
         on_unfinished="drop",
     )
@@ -102,8 +113,8 @@ by_id = {trace.problem_id: trace for traces in sides for trace in traces}
 # %%
 PROTOCOLS = {
     "own": None,
-    "probe": {"probe": PROBES[0], "stem": "\n\nFinal answer is", "end": "."},
-    "boxed_probe": {"probe": PROBES[1], "stem": "\n\nFinal answer is \\boxed{", "end": "}."},
+    "probe": (PROBES[0], "\n\nFinal answer is", "."),
+    "boxed_probe": (PROBES[1], "\n\nFinal answer is \\boxed{", "}."),
 }
 
 
@@ -111,8 +122,11 @@ def under(protocol, problem):
     trace, forms = by_id[problem.id], PROTOCOLS[protocol]
     if forms is None:
         return trace
-    space = "" if forms["stem"].endswith("{") else " "
-    return probed(trace, model.tokenizer, space + problem.answer, **forms)
+    (probe, stem, end), answer = forms, problem.answer
+    if not stem.endswith("{"):  # a word of its own, behind its article where it has one
+        article = problem.meta.get("article", "")
+        probe, stem, answer = probe.format(article + "{}"), f"{stem} {article}", " " + answer
+    return probed(trace, model.tokenizer, answer, probe, stem.rstrip(), end)
 
 
 # %% [markdown]
@@ -121,52 +135,23 @@ def under(protocol, problem):
 # and writes either answer by itself, and if its conclusion is a single differing token in the
 # reasoning.
 
-
 # %%
-def align(protocol):
-    aligned, refused = [], []
-    for clean, corrupted in problems:
-        try:
-            sides = under(protocol, clean), under(protocol, corrupted)
-            aligned.append(ContrastPair.from_traces(*sides))
-        except (KeyError, ValueError) as reason:
-            refused.append(str(reason))
-    return aligned, refused
-
-
-def sift(aligned):
-    if not aligned:
-        return [], []
-    seen = screen_pairs(model, aligned)
-    right = seen.kept & (seen.clean_rank == 0) & (seen.corrupted_rank == 0)
-    told = [pair for pair, good in zip(aligned, right, strict=True) if good]
-    return told, [pair for pair in told if pair.flipping_position is not None]
-
-
-kept, counts = {}, {}
-for name in PROTOCOLS:
-    aligned, refused = align(name)
-    told, kept[name] = sift(aligned)
-    counts[name] = {
-        "pairs asked": len(problems),
-        "refused: cannot be aligned": len(refused),
-        "left out: too small a gap, or not the answer that the model writes": len(aligned)
-        - len(told),
-        "left out: no single token states the conclusion": len(told) - len(kept[name]),
-        "kept": len(kept[name]),
-    }
-if not kept[protocol]:
-    others = {name: len(found) for name, found in kept.items() if name != protocol}
-    raise ValueError(
-        f"no pair was kept: {counts[protocol]}; choose protocol=… (others keep {others}), or "
-        "traces that the model writes itself (source='model')"
-    )
+ended = [pair for pair in problems if all(problem.id in by_id for problem in pair)]
+sifted = {
+    name: sift(model, [tuple(under(name, side) for side in pair) for pair in ended])
+    for name in PROTOCOLS
+}
+kept = {name: found.kept for name, found in sifted.items()}
+asked = {"pairs asked": len(problems), "left out: not ended": len(problems) - len(ended)}
+counts = {name: asked | found.counts for name, found in sifted.items()}
+check_kept(sifted, protocol)
 pd.DataFrame(counts).rename_axis("protocol", axis=1)
 
 # %% [markdown]
 # ## One pair, every cell
 #
-# The first pair that was kept. A cell says how much of the difference between the two answers
+# {term}`Patching <patch>` {cite:p}`zhang2024patching,heimersheim2024patching` the first pair that
+# was kept. A cell says how much of the difference between the two answers
 # comes back when the state of one token, before one layer, is taken from the clean trace: 0 is
 # nothing, 1 is all.
 
@@ -180,6 +165,31 @@ plots.patch_grid(
 )
 
 # %% [markdown]
+# **Figure.** What patching one token's state before one layer restores in one pair of traces of
+# `{{ model.name }}` (normalised logit difference; 0 nothing, 1 all). Where clean and corrupted
+# token differ, the axis shows both in bold; hatched: tokens left out.
+
+# %% [markdown]
+# Every cell can be opened: click it, or go to it by the arrow keys, and it says what was patched
+# and how probable both answers were before and after.
+
+# %%
+alike = {p.problem_id for p in kept[protocol]}
+both_sides = [
+    [under(protocol, pair_of[side]) for pair_of in problems if pair_of[0].id in alike]
+    for side in (0, 1)
+]
+patch_explorer(model, *both_sides)
+
+# %% [markdown]
+# **Figure.** To explore: the patch grid of the same pair in `{{ model.name }}`. For the chosen
+# cell, what was patched, and both answers' probabilities before and after.
+
+# %% [markdown]
+# Look for the layer in which the weight passes from the token of the conclusion to the last one:
+# there the answer has been read. Where a probability moves and the answer does not flip, the patch
+# was felt and not enough.
+#
 # The effect divides a difference by another, so here is what lies beneath it for the token that
 # states the conclusion: the clean answer's log-probability and rank (0: greedy decoding writes it)
 # after the patch, and whether the answer has flipped.
@@ -232,6 +242,11 @@ run.write_table("patching_curves", curves)
 plots.layer_curves(curves)
 
 # %% [markdown]
+# **Figure.** Effect of patching before each layer in `{{ model.name }}`, mean over {{
+# activation_patching.n }} pairs with 95 % intervals, for the reasoning token that states the
+# conclusion and for the last token before the answer.
+
+# %% [markdown]
 # ## The other way round
 #
 # Denoising, above, asks what is enough to bring the clean answer back. Noising asks what the clean
@@ -244,6 +259,10 @@ noised = effects_of(
 )
 noising = pd.concat([curve(name, noised[..., i]) for i, name in enumerate(names)])
 plots.layer_curves(noising, ylabel="Normalised logit difference lost")
+
+# %% [markdown]
+# **Figure.** What noising takes away before each layer in `{{ model.name }}`: the corrupted
+# trace's state in the clean run, mean over the same pairs with 95 % intervals.
 
 # %% [markdown]
 # ## How often does the answer flip?
@@ -260,6 +279,10 @@ for i, name in enumerate(names):
     rows.append((f"{name}, before layer {layer}", hits / n, *wilson_interval(hits, n), n))
 flip_table = pd.DataFrame(rows, columns=["label", "rate", "ci_low", "ci_high", "n"])
 plots.flips(flip_table)
+
+# %% [markdown]
+# **Figure.** Share of pairs in which `{{ model.name }}` writes the other answer after one token's
+# state was patched, at the layer where that happens most, with Wilson's 95 % intervals.
 
 # %% [markdown]
 # ## How much of it is copying?
@@ -294,6 +317,10 @@ compared = [
     for i, name in enumerate(names)
 ]
 plots.layer_curves(pd.concat([curves, *compared]))
+
+# %% [markdown]
+# **Figure.** The two curves of `{{ model.name }}` under this run's protocol (coloured) and under
+# another one (grey), mean over pairs with 95 % intervals.
 
 # %% [markdown]
 # ## Controls
@@ -377,6 +404,10 @@ shown = [c for c in ("random_donor", "same_answer", "matched_noise") if len(null
 at_conclusion = [curve(name.replace("_", " "), nulls[name][..., 0]) for name in shown]
 plots.layer_curves(pd.concat([curves[curves.curve == names[0]], *at_conclusion]))
 
+# %% [markdown]
+# **Figure.** The effect of the conclusion's token (coloured) beside that of other donors in its
+# place (grey), by layer, mean over pairs with 95 % intervals.
+
 # %%
 flipping, last = effects[..., 0].mean(0), effects[..., 1].mean(0)
 crossing = int(np.argmax(last > flipping)) if (last > flipping).any() else None
@@ -436,9 +467,11 @@ run.write_record(
 #
 # ## Is the gradient enough?
 #
-# {term}`Attribution patching <attribution patching>` estimates all cells at once from a gradient;
-# `atp*` drops each layer's gradient in turn, so that direct and indirect effects do not cancel. It
-# is worth its price if the strongest cells of the exact grid are among its own strongest.
+# {term}`Attribution patching <attribution patching>`
+# {cite:p}`nanda2023attribution,syed2023attribution` estimates all cells at once from a gradient;
+# `atp*` {cite:p}`kramar2024atp` drops each layer's gradient in turn, so that direct and indirect
+# effects do not cancel. It is worth its price if the strongest cells of the exact grid are among
+# its own strongest.
 
 # %%
 budgets = (10, 20)
@@ -463,6 +496,10 @@ quality.rename(columns={k: f"recall of the top {k}" for k in budgets}).round(2)
 # %%
 exact, guess = np.concatenate(points, axis=1)
 plots.approximate_against_exact(exact, guess, {k: quality.loc["atp", k] for k in budgets})
+
+# %% [markdown]
+# **Figure.** Attribution patching against exact patching in `{{ model.name }}`, a point a cell of
+# the grids of {{ attribution_patching.n }} pairs; on the dotted line the estimate is exact.
 
 # %%
 run.write_record(
@@ -510,6 +547,164 @@ absent = "The folder is not given: here would stand case 24 of R1-Qwen-1.5B."
 case_24("qwen-1p5B") if folder else Markdown(absent)
 
 # %% [markdown]
+# **Figure.** The authors' own patch grid of their case 24: what patching one token's state before
+# one layer restores in R1-Qwen-1.5B.
+
+# %% [markdown]
+# ## Exercises
+#
+# Write each function yourself, in a copy of this page ({doc}`the workshop </teach/workshop>` says
+# how to get one), and let the check try it on hidden cases. Of this page the exercises need the
+# parameters and the cell after them, nothing else. They use the bundled model, whatever model the
+# run has.
+
+# %%
+from r2a_utils import workshop_patching as workshop
+from r2a_utils.tracing import architecture
+
+toy_model, toy_pair = workshop.example_model(), workshop.example_pair()
+print("clean:    ", "".join(toy_pair.tokens[-60:]))
+print("corrupted:", "".join(toy_pair.corrupted_tokens[-60:]))
+
+# %% [markdown]
+# ### Exercise 5.1: The normalised logit difference
+#
+# Difficulty ●○○○○, importance ●●●●●, 10 minutes
+#
+# LD is the logit of the clean answer less that of the corrupted one. Given the logits [vocabulary]
+# of the patched, the clean and the corrupted run and the ids of the two answers, return the
+# {term}`normalised logit difference`: 0 where the patch changed nothing, 1 where it restored all.
+
+
+# %% tags=["stub"]
+def effect_of_patch(patched, clean, corrupted, clean_answer, corrupted_answer):
+    """The normalised logit difference of three runs, from logits [vocabulary]."""
+    raise NotImplementedError("three logit differences make one ratio.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# Write LD as a function of one run's logits and call it three times.
+# ```
+
+
+# %% tags=["solution", "hide-cell"]
+def effect_of_patch(patched, clean, corrupted, clean_answer, corrupted_answer):
+    """The normalised logit difference of three runs, from logits [vocabulary]."""
+
+    def difference(logits):
+        return logits[clean_answer] - logits[corrupted_answer]
+
+    restored = difference(patched) - difference(corrupted)
+    return restored / (difference(clean) - difference(corrupted))
+
+
+# %% tags=["check"]
+workshop.check_effect_of_patch(effect_of_patch)
+
+# %% [markdown]
+# **What you should see.** The check says that it is right; the next exercise puts it to use.
+#
+# **Comprehension.** Can the effect be larger than 1, or below 0? What if the gap in the
+# denominator is small?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# Yes to both: a patch can push the answer further than the clean run, or away from it. And where
+# the model hardly tells the two sides of a pair apart, the ratio divides noise by nearly nothing.
+# That is why this page screens pairs by their gap before it patches anything.
+# ```
+
+# %% [markdown]
+# ### Exercise 5.2: A patch of your own
+#
+# Difficulty ●●●●○, importance ●●●●●, 25 minutes
+#
+# Run the model on `donor_ids` and take the residual stream at the *input* of one layer, at one
+# position. Then run it on `receiver_ids` with that vector in the same place, and return the logits
+# [vocabulary] after the last token.
+#
+# With nnsight a forward pass is a `with` block. What you read in it you keep with `.save()`; what
+# you assign to replaces the model's own:
+#
+#     block = architecture(model).layers[layer]
+#     with model.lm.trace(list(ids)):
+#         vector = block.input[0, position].save()     # [hidden]
+#         logits = model.lm.lm_head.output[0, -1].save()
+
+
+# %% tags=["stub"]
+def patched_logits(model, donor_ids, receiver_ids, layer, position):
+    """The receiver's last logits, with the donor's state at (layer, position)."""
+    raise NotImplementedError("one trace reads the donor, one writes the receiver.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# Two `with` blocks. In the second, `block.input[0, position] = vector` overwrites that one
+# position in place; read the logits after it, in the same block, as things come in the order in
+# which the model computes them.
+# ```
+
+
+# %% tags=["solution", "hide-cell"]
+def patched_logits(model, donor_ids, receiver_ids, layer, position):
+    """The receiver's last logits, with the donor's state at (layer, position)."""
+    block = architecture(model).layers[layer]
+    with model.lm.trace(list(donor_ids)):
+        vector = block.input[0, position].save()
+    with model.lm.trace(list(receiver_ids)):
+        block.input[0, position] = vector
+        logits = model.lm.lm_head.output[0, -1].save()
+    return logits.detach()
+
+
+# %% tags=["check"]
+workshop.check_patched_logits(patched_logits)
+
+# %%
+ids_of_pair = toy_pair.clean_ids, toy_pair.corrupted_ids
+answers_of_pair = [answer[0] for answer in toy_pair.answers]
+conclusion, last_token = toy_pair.flipping_position, len(toy_pair) - 1
+own_runs = [  # a run that is patched with itself is a plain run
+    patched_logits(toy_model, ids, ids, 0, last_token) for ids in ids_of_pair
+]
+
+
+def own_effect(layer, position):
+    patched = patched_logits(toy_model, *ids_of_pair, layer, position)
+    return float(effect_of_patch(patched, *own_runs, *answers_of_pair))
+
+
+own_curves = {
+    place: [own_effect(layer, at) for layer in range(toy_model.n_layers)]
+    for place, at in (("conclusion", conclusion), ("last token", last_token))
+}
+pd.DataFrame(own_curves).rename_axis("patched before layer").round(2)
+
+# %% [markdown]
+# **What you should see.** The page's two curves, for one pair: the token that states the
+# conclusion matters before the early layers and no longer before the late ones, and the last token
+# the other way round. What the one loses the other gains: between those layers the conclusion is
+# read.
+#
+# **Comprehension.** The conclusion's token restores nothing before the last layer. Has its
+# information been deleted there?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# No. It has been read. In the last layers the answer's position holds what it needs, so that
+# exchanging the source changes nothing any more. A patch shows where information is *still
+# needed*, not where it is.
+# ```
+
+# %% [markdown]
 # ## What this does not show
 #
 # - **That reasoning is more than a place to copy from.** A model that only copies the name in the
@@ -517,3 +712,9 @@ case_24("qwen-1p5B") if folder else Markdown(absent)
 # - **That other tokens do not matter.** An effect below 1 means that the answer also hangs on
 #   others, the question's word among them, which stays corrupted.
 # - **That real distills behave so.** The pairs here are short and clean.
+#
+# ## What is missing
+#
+# By which way the content goes from the reasoning to the answer, whether the {term}`heads <head>`
+# of stage 2 carry it, and whether it is more than copying: {doc}`the next page
+# <06_head_interventions>` cuts.

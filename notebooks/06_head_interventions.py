@@ -13,16 +13,17 @@
 # %% [markdown]
 # # Stage 3: do the heads matter, and is it more than copying?
 #
-# **Question.** What happens to the answer when it can no longer look at the reasoning, or when
-# the heads that look most are switched off? And where in the reasoning is the answer decided?
+# **Question.** What happens to the answer when it can no longer look at the reasoning, or when the
+# {term}`heads <head>` that look most are switched off? And where in the reasoning is the answer
+# decided?
 #
 # **What you will see.** Attention from the answer to the reasoning removed layer by layer and head
-# by head, against equally long random spans; Reasoning-Focus Heads cut and ablated, against random
-# heads of the same layers; how often the model then writes another answer; and one trace on one
-# page, five measures over its sentences.
+# by head, against equally long random spans; {term}`Reasoning-Focus Heads <RFH>` cut and
+# {term}`ablated <ablation>`, against random heads of the same layers; how often the model then
+# writes another answer; and one {term}`trace` on one page, five measures over its sentences.
 #
-# **Before you start.** {doc}`Activation patching <05_activation_patching>` showed on which token
-# and in which layers the answer depends. Here the ways between them are cut.
+# **What we know so far.** {doc}`Activation patching <05_activation_patching>` showed on which
+# {term}`token` and in which layers the answer depends. Here the ways between them are cut.
 
 # %% [markdown]
 # ## Parameters
@@ -47,6 +48,7 @@ from r2a_utils.artifacts import Run
 from r2a_utils.attention import attention_rows
 from r2a_utils.baselines import random_head_sets, random_spans
 from r2a_utils.completions import read_traces
+from r2a_utils.explorers import trace_explorer
 from r2a_utils.generation import Sampling
 from r2a_utils.interventions import (
     Ablation,
@@ -98,10 +100,11 @@ len(traces)
 # %% [markdown]
 # ## Cutting the way, layer by layer
 #
-# {term}`Knockout <knockout>` sets the attention edges from the answer's tokens to the reasoning to
-# nothing, in a window of layers. If information passes there, the right answer becomes less likely.
-# Two controls cut elsewhere: equally long random spans of the text before the answer, several a
-# trace, and the prompt. The vertical line is where the curves of patching crossed.
+# {term}`Knockout <knockout>` {cite:p}`geva2023recall` sets the attention edges from the answer's
+# tokens to the reasoning to nothing, in a window of layers. If information passes there, the right
+# answer becomes less likely. Two controls cut elsewhere: equally long random spans of the text
+# before the answer, several a trace, and the prompt. The vertical line is where the curves of
+# {term}`patching <patch>` crossed.
 
 
 # %%
@@ -134,6 +137,11 @@ single = profiles(1)
 plots.knockout_profile(single, crossing=crossing)
 
 # %% [markdown]
+# **Figure.** Change of the right answer's log-probability in `{{ model.name }}` when the answer's
+# tokens cannot look at the reasoning (coloured), at random spans of that length or at the prompt
+# (grey), one layer at a time; mean over {{ head_interventions.n }} traces with 95 % intervals.
+
+# %% [markdown]
 # A random span as long as the reasoning overlaps it wherever the reasoning fills most of the trace,
 # so that this control is a hard one. Windows of three layers, which leave less room for a detour:
 
@@ -141,6 +149,10 @@ plots.knockout_profile(single, crossing=crossing)
 wide = profiles(3)
 run.write_table("knockout_profile", pd.concat([single, wide], ignore_index=True))
 plots.knockout_profile(wide, crossing=crossing)
+
+# %% [markdown]
+# **Figure.** The same with three neighbouring layers cut at once; a point stands at the middle
+# one.
 
 # %% [markdown]
 # ## Head by head
@@ -155,6 +167,11 @@ plots.head_maps(
     {"reasoning-focus head": rfhs},
     quantity="Log-probability lost (nats)",
 )
+
+# %% [markdown]
+# **Figure.** Log-probability that the right answer of `{{ model.name }}` loses when one head
+# alone cannot look from the answer to the reasoning, by layer and head, mean over traces; squares
+# mark the Reasoning-Focus Heads.
 
 # %% [markdown]
 # ## Sets of heads
@@ -215,6 +232,11 @@ flips = pd.DataFrame(
 )
 plots.flips(flips)
 
+# %% [markdown]
+# **Figure.** Share of answers that change or are lost when `{{ model.name }}` writes them again
+# with the Reasoning-Focus Heads' outputs resampled, and with those of random heads of the same
+# layers, with Wilson's 95 % intervals.
+
 # %%
 reasoning_cut = single[single.edges == "answer → reasoning"]
 strongest = reasoning_cut.loc[reasoning_cut.effect.idxmin()]
@@ -268,11 +290,11 @@ run.write_record(
 #
 # - **read**: attention of the answer, mean over the Reasoning-Focus Heads;
 # - **lens**: the answer's log-probability when the residual stream at the sentence's end is
-#   unembedded, by layer ({term}`logit lens`);
-# - **forced**: the reasoning stops after the sentence and the answer is forced; a filled point is
-#   an answer that greedy decoding writes;
-# - **resampled**: the reasoning is written on by sampling; the share that ends in the same answer,
-#   with Wilson's 95 % interval;
+#   unembedded, by layer ({term}`logit lens`, {cite:p}`nostalgebraist2020lens`);
+# - **forced**: the reasoning stops after the sentence and the answer is forced
+#   {cite:p}`lanham2023faithfulness`; a filled point is an answer that greedy decoding writes;
+# - **resampled** {cite:p}`bogdan2025anchors`: the reasoning is written on by sampling; the share
+#   that ends in the same answer, with Wilson's 95 % interval;
 # - **knocked out**: the answer's tokens cannot look at the sentence; black: 5 to 95 % of equally
 #   long random spans.
 #
@@ -300,6 +322,21 @@ plots.sentence_page(
     knocked,
     title=example.problem_id,
 )
+
+# %% [markdown]
+# **Figure.** One trace of `{{ model.name }}`, five measures over its sentences: what the answer
+# reads, when the answer can be read off the states, when it is written if forced, when resampled
+# continuations end in it, and what it loses when a sentence is knocked out.
+
+# %% [markdown]
+# And the same trace to explore: what each token of its short answer reads.
+
+# %%
+trace_explorer(model, [example, *(t for t in traces if t is not example)], rfhs)
+
+# %% [markdown]
+# **Figure.** To explore: the trace from above in `{{ model.name }}`, shaded by what its answer
+# reads through the Reasoning-Focus Heads, one of them, or by what they give to each written token.
 
 # %% [markdown]
 # One trace is an anecdote. Over all traces: how much of the reasoning a forced answer needs (0: it
@@ -370,7 +407,177 @@ run.write_record(
 # is needed correlate at {{ sentence_importance.agreement | number }} (interval {{
 # sentence_importance.agreement_low | number }} to {{ sentence_importance.agreement_high | number
 # }}){% if sentence_importance.agreement_low < 0 %}, which may be nothing{% endif %}.
+
+# %% [markdown]
+# ## Exercises
 #
+# Write each function yourself, in a copy of this page ({doc}`the workshop </teach/workshop>` says
+# how to get one), and let the check try it on hidden cases. Of this page the exercises need the
+# parameters and the cell after them, nothing else. They use the bundled model, whatever model the
+# run has.
+
+# %%
+import torch
+
+from r2a_utils import workshop_patching as workshop
+from r2a_utils.interventions import knockout
+from r2a_utils.pairs import answer_span
+from r2a_utils.tracing import architecture
+
+toy_model, toy_trace = workshop.example_model(), workshop.example_trace()
+boxed_at = answer_span(toy_trace).start  # the token of the answer that counts
+toy_ids = toy_trace.token_ids[:boxed_at]
+print(toy_trace.text[-150:])
+
+# %% [markdown]
+# ### Exercise 6.1: A knockout of your own
+#
+# Difficulty ●●○○○, importance ●●●●●, 15 minutes
+#
+# A {term}`knockout` takes attention edges away before the softmax, so that what is left still sums
+# to 1. For the whole model at once a mask is enough: return a boolean array [token, token] with
+# True where a token may look, causal as ever, and False from the tokens `queries` to the tokens
+# `keys` (two slices).
+
+
+# %% tags=["stub"]
+def knockout_mask(n_tokens, queries, keys):
+    """Who may look at whom [token, token]: causal, without queries → keys."""
+    raise NotImplementedError("start from the lower triangle; cut one block out.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# `np.tril(np.ones((n, n), dtype=bool))` is the plain causal mask: row `i` says what token `i`
+# sees.
+# ```
+
+
+# %% tags=["solution", "hide-cell"]
+def knockout_mask(n_tokens, queries, keys):
+    """Who may look at whom [token, token]: causal, without queries → keys."""
+    mask = np.tril(np.ones((n_tokens, n_tokens), dtype=bool))
+    mask[queries, keys] = False
+    return mask
+
+
+# %% tags=["check"]
+workshop.check_knockout_mask(knockout_mask)
+
+
+# %%
+def log_probability_with(mask):
+    """Of the token in the box, when every head of every layer obeys the mask."""
+    with torch.no_grad():
+        mask = torch.from_numpy(mask)[None, None]
+        logits = toy_model.hf(torch.tensor([toy_ids]), attention_mask=mask).logits
+    return float(logits[0, -1].log_softmax(-1)[toy_trace.token_ids[boxed_at]])
+
+
+answer_part = slice(toy_trace.segments["answer"].start, len(toy_ids))
+cut_from = {
+    name: knockout_mask(len(toy_ids), answer_part, toy_trace.segments[name])
+    for name in ("reasoning", "prompt")
+}
+uncut = log_probability_with(np.tril(np.ones((len(toy_ids),) * 2, dtype=bool)))
+one_token = slice(boxed_at, boxed_at + 1)
+by_engine = {
+    name: knockout(toy_model, toy_trace, ("answer", name), scored=one_token).change
+    for name in cut_from
+}
+yours = {name: log_probability_with(cut) - uncut for name, cut in cut_from.items()}
+pd.DataFrame({"yours": yours, "the page's engine": by_engine}).round(4)
+
+# %% [markdown]
+# **What you should see.** Two equal columns, in nats. Cut off from the reasoning, the right token
+# becomes much less likely; cut off from the prompt, hardly.
+#
+# **Comprehension.** The answer survives when one layer is cut and fails when all are. What does
+# that say?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# That there are several ways: what cannot be read in one layer is read in another. A knockout in
+# one layer that changes nothing is therefore no proof that nothing passes there, and the page uses
+# windows of layers for that reason.
+# ```
+
+# %% [markdown]
+# ### Exercise 6.2: Ablate a head
+#
+# Difficulty ●●●●○, importance ●●●●○, 20 minutes
+#
+# Replace what one head reports, at the positions of a slice, by the vector `mean` [head_dim], and
+# return the logits [vocabulary] after the last token. What the heads report stands side by side in
+# the input of the layer's output projection:
+#
+#     projection = architecture(model).out_projections[layer]
+#     with model.lm.trace(list(token_ids)):
+#         z = projection.input[0]          # [token, n_heads · head_dim]
+
+
+# %% tags=["stub"]
+def mean_ablated_logits(model, token_ids, layer, head, positions, mean):
+    """The last token's logits, with one head's z replaced at `positions`."""
+    raise NotImplementedError("write into the columns of the projection's input.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# Head `h` has the columns `h * model.head_dim` to `(h + 1) * model.head_dim`. An assignment inside
+# the `with` block, as in `projection.input[0, positions, columns] = mean`, changes the run; then
+# save the logits as in exercise 5.2.
+# ```
+
+
+# %% tags=["solution", "hide-cell"]
+def mean_ablated_logits(model, token_ids, layer, head, positions, mean):
+    """The last token's logits, with one head's z replaced at `positions`."""
+    columns = slice(head * model.head_dim, (head + 1) * model.head_dim)
+    projection = architecture(model).out_projections[layer]
+    with model.lm.trace(list(token_ids)):
+        projection.input[0, positions, columns] = mean
+        logits = model.lm.lm_head.output[0, -1].save()
+    return logits.detach()
+
+
+# %% tags=["check"]
+workshop.check_mean_ablated_logits(mean_ablated_logits)
+
+# %%
+toy_pool = answer_z(toy_model, [workshop.example_trace(i) for i in range(1, 7)])
+own_costs = {}
+for one_layer in range(toy_model.n_layers):
+    for one_head in range(toy_model.n_heads):
+        by_head = toy_pool[one_layer].mean(0).reshape(toy_model.n_heads, -1)
+        ablated_logits = mean_ablated_logits(
+            toy_model, toy_ids, one_layer, one_head, answer_part, by_head[one_head]
+        )
+        after = float(ablated_logits.log_softmax(-1)[toy_trace.token_ids[boxed_at]])
+        own_costs[plots.head_name(one_layer, one_head)] = uncut - after
+pd.Series(own_costs, name="log-probability lost (nats)").nlargest(5).round(4)
+
+# %% [markdown]
+# **What you should see.** Five heads with what their ablation costs on one trace. Most heads cost
+# next to nothing: what one head gives, others give as well, or the answer did not need it.
+#
+# **Comprehension.** Setting a head to zero costs much more than setting it to its mean. Which of
+# the two says what the head knows?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# The mean. A head's output has a constant part that later layers count on, whatever the text; zero
+# takes that away too and brings the model into a state that it has never seen. What is lost on top
+# of the mean is what the head says about *this* text.
+# ```
+
+# %% [markdown]
 # ## What this does not show
 #
 # - **That heads are the right unit.** A head set is a blunt cut, and other heads can step in.
@@ -380,3 +587,7 @@ run.write_record(
 #   split-half reliability says how little that matters for the list, not for the effect.
 # - **What a sentence causes.** A knocked-out sentence may live on in later ones, and a forced
 #   answer is one that the model had not begun.
+#
+# ## What is missing
+#
+# The findings side by side, and what they come to: {doc}`the last page <07_synthesis>`.

@@ -27,8 +27,9 @@ PARTS_OF_DECODERS = {"self_attn", "q_proj", "k_proj", "v_proj", "o_proj", "mlp",
 # Those that run stages and publish them, and the only modules of the rest that they know.
 MACHINERY = {"parameters", "stages", "execution", "runs", "lab", "prose", "captions"}
 MACHINERY |= {"findings", "overview", "plans", "publish", "summary"}
+MACHINERY |= {"copies", "exercises", "plain_markdown", "workshop_copies"}
 KNOWN_TO_MACHINERY = {"artifacts", "needs", "paper", "plots_findings", "registry"}
-ABOVE_EVERYTHING = {"cli", "workshop"}
+ABOVE_EVERYTHING = {"cli"}
 
 # Each group may import from itself and from groups above it in this list.
 ORDER = [
@@ -38,6 +39,9 @@ ORDER = [
     {"heads", "statistics"},
     {name for name in MODULES if name.split("_")[0] == "plots"},
     {"explorers"},
+    {"workshop"},
+    {name for name in MODULES if name.split("_")[0] == "workshop"}
+    - {"workshop", "workshop_copies"},
     MACHINERY,
     ABOVE_EVERYTHING,
 ]
