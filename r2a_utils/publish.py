@@ -149,6 +149,7 @@ def assemble(book: Path, shown: Sequence[BookRun], source: Path) -> None:
             page = _stage_page(declared, stage, summary, summaries)
             if summary["pages"] != MAIN_PAGES:
                 _remove_labels(page)
+                _link_to_main(page, summary["stages"])
             nbformat.write(page, source / summary["pages"] / f"{stage}.ipynb")
     first = summaries[shown[0].id]
     others = {
@@ -257,6 +258,18 @@ def _remove_labels(page: nbformat.NotebookNode) -> None:
             cell.source = re.sub(r"(?m)^\([\w:.-]+\)=\n", "", cell.source)
             cell.source = re.sub(r"(?m)^:(name|label):.*\n", "", cell.source)
         cell.metadata.get("mystnb", {}).get("figure", {}).pop("name", None)
+
+
+def _link_to_main(page: nbformat.NotebookNode, stages: Mapping[str, Any]) -> None:
+    """A link to a stage that this page's run does not have leads to the main run's page."""
+    named = re.compile(r"(\{doc\}`(?:[^`<]*<)?)(\d\d_\w+)")
+
+    def led(link: re.Match) -> str:
+        return link[0] if link[2] in stages else f"{link[1]}../{MAIN_PAGES}/{link[2]}"
+
+    for cell in page.cells:
+        if cell.cell_type == "markdown":
+            cell.source = named.sub(led, cell.source)
 
 
 def _state(source: Path) -> str:

@@ -38,6 +38,15 @@ run.write_figure("line", figure);
 # %% mystnb={"figure": {"caption": "Up.", "name": "fig-line"}, "image": {"alt": "a line"}}
 figure
 """
+LATER = """\
+# %% [markdown]
+# # Later
+#
+# After {doc}`01_counting`, or {doc}`the first one <01_counting>`, comes {doc}`02_later`.
+
+# %% tags=["parameters"]
+run_dir = "runs/default"
+"""
 INTRO = """\
 # Home
 
@@ -71,10 +80,20 @@ def made(tmp_path_factory) -> Path:
     (folder / "book/_toc.yml").write_text(TOC)
     (folder / "book/runs.yml").write_text(
         "runs:\n- {id: default, title: Ours, parameters: {}}\n- {id: other, title: Another}\n"
+        "- {id: part, title: A part}\n- {id: nowhere, title: Not made}\n"
     )
-    for run_id, given in (("default", {}), ("other", {"n": 4})):
+    (folder / "notebooks/02_later.py").write_text(LATER)
+    for run_id, stages, given in (
+        ("default", None, {}),
+        ("other", ["01"], {"n": 4}),
+        ("part", ["02"], {}),
+    ):
         run_stages(
-            folder / "runs" / run_id, given=given, notebooks=folder / "notebooks", progress=False
+            folder / "runs" / run_id,
+            stages,
+            given=given,
+            notebooks=folder / "notebooks",
+            progress=False,
         )
     return folder
 
@@ -148,6 +167,18 @@ def test_labels_stay_only_on_the_main_pages(made, tmp_path):
     assert other.cells[0].source.startswith("# Counting")
     assert main.cells[3].metadata["mystnb"]["figure"]["name"] == "fig-line"
     assert "name" not in other.cells[3].metadata["mystnb"]["figure"]
+
+
+def test_a_run_of_some_stages_links_to_the_main_runs_other_pages(made):
+    first_page, _ = build(made)
+    later = (first_page.parent / "part/02_later.html").read_text()
+    assert later.count('href="../stages/01_counting.html"><span class="doc">') == 2
+    assert 'href="#"><span class="doc">' in later or 'href="02_later.html"' in later
+
+
+def test_a_run_that_has_not_been_made_has_no_pages_and_stops_no_book(made):
+    first_page, _ = build(made)
+    assert not (first_page.parent / "nowhere").exists()
 
 
 def test_a_page_says_which_run_it_comes_from(made, tmp_path):
