@@ -7,7 +7,7 @@ that has not been made says the command that makes it. Which findings there are 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -45,13 +45,21 @@ class Comparison:
     rows: Sequence[Row]
 
     def table(self, part: str) -> str:
-        """One table as Markdown; what is missing carries a letter that the lines below explain."""
+        """One table as Markdown; what is missing carries a letter that the lines below explain.
+
+        A published model of which the paper has nothing in this part is left out.
+        """
         columns = [finding for finding in FINDINGS if finding.part == part]
-        lines = ["| model | run, data | " + " | ".join(column.heading for column in columns) + " |"]
+        rows = [
+            row
+            for row in self.rows
+            if row.own or any(not row.cells[column.key].missing for column in columns)
+        ]
+        lines = ["| model | run | " + " | ".join(column.heading for column in columns) + " |"]
         lines.append("|---|---|" + "---|" * len(columns))
-        every = [row.cells[column.key].missing for row in self.rows for column in columns]
+        every = [row.cells[column.key].missing for row in rows for column in columns]
         reasons = list(dict.fromkeys(reason for reason in every if reason))
-        for row in self.rows:
+        for row in rows:
             cells = [row.cells[column.key] for column in columns]
             texts = [f"– [{_letter(reasons, c.missing)}]" if c.missing else c.text for c in cells]
             lines.append(f"| {row.model} | {row.source} | " + " | ".join(texts) + " |")
@@ -83,6 +91,10 @@ def compare(shown: Sequence[Any], summaries: Mapping[str, Mapping[str, Any]]) ->
     rows = [
         _own_row(summaries[run.id]) if run.id in summaries else _missing_row(run) for run in shown
     ]
+    names = [row.model for row in rows]
+    for index, run in enumerate(shown):
+        if names.count(names[index]) > 1:
+            rows[index] = replace(rows[index], model=f"{names[index]} ({run.id})")
     first = summaries.get(shown[0].id, {}).get("records", {})
     lifts = first.get("segment_attention_of_distills", {}).get("lift_reasoning", {})
     return Comparison([*rows, *_paper_rows(lifts)])
@@ -150,11 +162,7 @@ def _paper_rows(lifts: Mapping[str, float]) -> list[Row]:
             cells["crossing"] = Cell(f"about {PAPER_CROSSING[model]}")
             if model in lifts:
                 cells["lift"] = Cell(number(lifts[model]), lifts[model])
-        else:
-            stage1 = {f.key for f in FINDINGS if f.part == "answers"}
-            reason = Cell(missing="the paper has stage 1 alone of this model")
-            cells |= {key: reason for key in cells.keys() - stage1}
-        rows.append(Row(model, "the paper, MATH-500", False, cells))
+        rows.append(Row(model, "paper", False, cells))
     return rows
 
 
@@ -164,4 +172,4 @@ def _letter(reasons: Sequence[str], reason: str) -> str:
 
 
 def _short(model: str) -> str:
-    return model.rpartition("/")[2]
+    return model.rpartition("/")[2].removeprefix("DeepSeek-")

@@ -91,16 +91,15 @@ def read_plans(folder: Path) -> list[Plan]:
 def plans_table(plans: Sequence[Plan]) -> str:
     """What each plan needs, as Markdown; a teacher-forced model writes nothing."""
     lines = [
-        "| model | file in `book/params/` | weights | texts at once | their keys and values "
-        "| GPUs of 80 GB | hours for the traces |",
+        "| model | file in `params/` | weights | texts at once | keys, values | GPUs | hours |",
         "|---|---|---|---|---|---|---|",
     ]
     for plan in plans:
-        writing = ["–", "–", "none, a CPU will do", "–"]
+        writing = ["–", "–", "none", "–"]
         if not plan.teacher_forced:
             cache = f"{plan.cache / 1e9:.1f} GB"
             writing = [str(plan.rows), cache, str(plan.gpus), f"{plan.hours:.1f}"]
-        name = plan.model.rpartition("/")[2]
+        name = plan.model.rpartition("/")[2].removeprefix("DeepSeek-")
         cells = [name, f"`{plan.file}`", f"{plan.weights / 1e9:.1f} GB", *writing]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -12,6 +12,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+import r2a_utils
+from r2a_utils.paper import published
 from r2a_utils.stages import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -119,6 +121,18 @@ def test_every_package_that_is_imported_is_asked_for(folder):
         if not asked & {canonicalize_name(home) for home in homes.get(name, [name])}
     }
     assert missing == set()
+
+
+def test_the_citation_and_the_changes_are_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == r2a_utils.__version__
+    assert citation["license"] == PROJECT["license"]
+    paper = citation["references"][0]
+    assert paper["title"] == published()["paper"]["title"]
+    names = [f"{author['given-names']} {author['family-names']}" for author in paper["authors"]]
+    assert names == published()["paper"]["authors"]
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"(?m)^## {re.escape(r2a_utils.__version__)}\b", changes)
 
 
 def test_the_packages_data_is_packed():

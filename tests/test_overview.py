@@ -89,11 +89,17 @@ def test_what_a_run_lacks_is_a_dash_with_the_reason():
 def test_a_run_that_has_not_been_made_says_the_command_that_makes_it():
     run = BookRun("mine", "Mine", {"model_name": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"})
     comparison = compare([MAIN, run], {"default": summary(RECORDS)})
-    cells = cells_of("DeepSeek-R1-Distill-Qwen-1.5B", comparison)
+    cells = cells_of("R1-Distill-Qwen-1.5B", comparison)
     assert set(cells.values()) == {"(not made yet: `r2a run --run-id mine`)"}
     table = comparison.table("answers").splitlines()
-    assert table[3] == "| DeepSeek-R1-Distill-Qwen-1.5B | mine | – [a] | – [a] | – [a] | – [a] |"
+    assert table[3] == "| R1-Distill-Qwen-1.5B | mine | – [a] | – [a] | – [a] | – [a] |"
     assert table[-1] == "[a] not made yet: `r2a run --run-id mine`."
+
+
+def test_two_runs_of_one_model_are_told_apart():
+    runs = [BookRun(run, run, {"model_name": "r2a-tiny"}) for run in ("default", "mine")]
+    comparison = compare(runs, {"default": summary(RECORDS), "mine": summary(RECORDS)})
+    assert set(comparison.values("lift")) == {"r2a-tiny (default)", "r2a-tiny (mine)"}
 
 
 def test_a_record_that_a_finding_does_not_know_is_refused():
@@ -114,9 +120,9 @@ def test_the_papers_rows_are_what_it_prints():
     assert (qwen["mass"], qwen["effect"]) == ("29.4 %", "0.42")
     assert qwen["flips"] == "(not in the paper)"
     assert "R2A_PAPER_DATA" in qwen["lift"]
-    full = cells_of("R1-Full", comparison)
-    assert full["with_reasoning"] == "96 %"
-    assert full["mass"] == "(the paper has stage 1 alone of this model)"
+    assert cells_of("R1-Full", comparison)["with_reasoning"] == "96 %"
+    assert "| R1-Full |" in comparison.table("answers")
+    assert "| R1-Full |" not in comparison.table("attention")
 
 
 def test_lifts_made_from_the_authors_masses_stand_in_their_rows():
@@ -149,7 +155,7 @@ def test_a_table_has_a_row_a_model_and_a_column_a_finding(part):
     lines = [line for line in comparison.table(part).splitlines() if line.startswith("|")]
     columns = 2 + sum(finding.part == part for finding in FINDINGS)
     assert {line.count("|") for line in lines} == {columns + 1}
-    assert len(lines) == 2 + len(comparison.rows)
+    assert len(lines) == 2 + len(comparison.rows) - (part != "answers")  # R1-Full has stage 1
     letters = set(re.findall(r"– \[(\w+)\]", "".join(lines)))
     told = set(re.findall(r"(?m)^\[(\w+)\] ", comparison.table(part)))
     assert letters == told
