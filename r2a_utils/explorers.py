@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import ipywidgets as widgets
 import numpy as np
 import xarray as xr
-from IPython.display import display
 
 from r2a_utils import plots
 from r2a_utils.attention import attention_rows, segment_mass
@@ -87,12 +86,12 @@ class Explorer:
             shown = self.static()
         except ValueError as error:
             self._message.value = self._plain = f"<b>{html.escape(str(error))}</b>"
+            self._output.outputs = ()
             return
-        finally:
-            self._output.clear_output()
         self._message.value, self._plain = "", shown._repr_html_()
-        with self._output:
-            display(shown)
+        # Put there, not displayed into it: a client without widgets would have to play along.
+        data = {"text/html": self._plain, "text/plain": repr(shown)}
+        self._output.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
 
     def _repr_mimebundle_(self, **options) -> dict:
         """The widgets, and for whoever has no kernel what they last showed as plain HTML."""
