@@ -91,15 +91,14 @@ def read_plans(folder: Path) -> list[Plan]:
 def plans_table(plans: Sequence[Plan]) -> str:
     """What each plan needs, as Markdown; a teacher-forced model writes nothing."""
     lines = [
-        "| model | file in `params/` | weights | texts at once | keys, values | GPUs | hours |",
-        "|---|---|---|---|---|---|---|",
+        "| file of `params/` | weights, GB | texts at once | keys and values, GB | GPUs | hours |",
+        "|---|---|---|---|---|---|",
     ]
     for plan in plans:
         writing = ["–", "–", "none", "–"]
         if not plan.teacher_forced:
-            cache = f"{plan.cache / 1e9:.1f} GB"
+            cache = f"{plan.cache / 1e9:.1f}"
             writing = [str(plan.rows), cache, str(plan.gpus), f"{plan.hours:.1f}"]
-        name = plan.model.rpartition("/")[2].removeprefix("DeepSeek-")
-        cells = [name, f"`{plan.file}`", f"{plan.weights / 1e9:.1f} GB", *writing]
+        cells = [f"`{plan.file}`", f"{plan.weights / 1e9:.1f}", *writing]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
