@@ -107,7 +107,9 @@ completions = {
 # box. The paper leaves such traces out; how many there are belongs beside every figure that does.
 
 # %%
-answers = pd.concat([grade_completions(completions[c], problems) for c in CONDITIONS])
+answers = pd.concat(
+    [grade_completions(completions[c], problems) for c in CONDITIONS]
+)
 counts = funnel(answers)
 plots.funnel(counts)
 
@@ -119,7 +121,9 @@ plots.funnel(counts)
 # ## How long, and how often the model turns on itself
 
 # %%
-traces = read_traces(run.completions_path("with_reasoning"), model.tokenizer, problems)
+traces = read_traces(
+    run.completions_path("with_reasoning"), model.tokenizer, problems
+)
 words = pd.Series([cue.word for t in traces for cue in cues(t)], dtype="str")
 pd.DataFrame(
     {
@@ -130,7 +134,7 @@ pd.DataFrame(
     }
 ).dropna().astype(int).sort_values("traces with it", ascending=False)
 
-# %%
+# %% tags=["hide-input"]
 shares = counts.pivot(index="condition", columns="step", values="count")
 run.write_record(
     "collection",
@@ -154,9 +158,9 @@ run.write_record(
 # %% [markdown]
 # ## Exercises
 #
-# Write the function yourself, in a copy of this page ({doc}`the workshop </teach/workshop>` says
-# how to get one), and let the check try it. Of this page it needs the parameters and the cell
-# after them, nothing else.
+# Write the function yourself and let the check try it on hidden cases; {doc}`the workshop
+# </teach/workshop>` has copies of this page without the solutions. Of the page it needs the
+# parameters and the cell after them, nothing else.
 
 # %%
 from r2a_utils import workshop_answers as workshop

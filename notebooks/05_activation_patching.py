@@ -89,7 +89,10 @@ run.record_model(model)
 draw, write = {
     "tiny": (contrast_problems, write_text),
     "questions": (question_problems, write_comparison),
-    "paper": (partial(paper_question_problems, folder=paper_data), write_comparison),
+    "paper": (
+        partial(paper_question_problems, folder=paper_data),
+        write_comparison,
+    ),
 }[pairs]
 problems = draw(n_pairs, seed)
 sides = [
@@ -123,10 +126,11 @@ def under(protocol, problem):
     if forms is None:
         return trace
     (probe, stem, end), answer = forms, problem.answer
-    if not stem.endswith("{"):  # a word of its own, behind its article where it has one
-        article = problem.meta.get("article", "")
-        probe, stem, answer = probe.format(article + "{}"), f"{stem} {article}", " " + answer
-    return probed(trace, model.tokenizer, answer, probe, stem.rstrip(), end)
+    if not stem.endswith("{"):
+        # The answer is a word of its own, behind its article if it has one.
+        article, answer = problem.meta.get("article", ""), " " + answer
+        probe, stem = probe.format(article + "{}"), f"{stem} {article}".rstrip()
+    return probed(trace, model.tokenizer, answer, probe, stem, end)
 
 
 # %% [markdown]
@@ -137,12 +141,16 @@ def under(protocol, problem):
 
 # %%
 ended = [pair for pair in problems if all(problem.id in by_id for problem in pair)]
-sifted = {
-    name: sift(model, [tuple(under(name, side) for side in pair) for pair in ended])
+read_as = {
+    name: [tuple(under(name, side) for side in pair) for pair in ended]
     for name in PROTOCOLS
 }
+sifted = sift(model, read_as)
 kept = {name: found.kept for name, found in sifted.items()}
-asked = {"pairs asked": len(problems), "left out: not ended": len(problems) - len(ended)}
+asked = {
+    "pairs asked": len(problems),
+    "left out: not ended": len(problems) - len(ended),
+}
 counts = {name: asked | found.counts for name, found in sifted.items()}
 check_kept(sifted, protocol)
 pd.DataFrame(counts).rename_axis("protocol", axis=1)
@@ -161,7 +169,10 @@ tail = range(pair.flipping_position - 6, len(pair))
 positions = sorted({*pair.differing_positions, *tail} & set(pair.alignment))
 cells = patch_metrics(model, pair, positions=positions)
 plots.patch_grid(
-    cells["effect"].values, cells["token"].values, cells["corrupted_token"].values, positions
+    cells["effect"].values,
+    cells["token"].values,
+    cells["corrupted_token"].values,
+    positions,
 )
 
 # %% [markdown]
@@ -176,7 +187,11 @@ plots.patch_grid(
 # %%
 alike = {p.problem_id for p in kept[protocol]}
 both_sides = [
-    [under(protocol, pair_of[side]) for pair_of in problems if pair_of[0].id in alike]
+    [
+        under(protocol, pair_of[side])
+        for pair_of in problems
+        if pair_of[0].id in alike
+    ]
     for side in (0, 1)
 ]
 patch_explorer(model, *both_sides)
@@ -255,7 +270,10 @@ plots.layer_curves(curves)
 
 # %%
 noised = effects_of(
-    [patch_metrics(model, p, places(p), direction="noising") for p in kept[protocol]]
+    [
+        patch_metrics(model, p, places(p), direction="noising")
+        for p in kept[protocol]
+    ]
 )
 noising = pd.concat([curve(name, noised[..., i]) for i, name in enumerate(names)])
 plots.layer_curves(noising, ylabel="Normalised logit difference lost")
@@ -276,7 +294,9 @@ rows = []
 for i, name in enumerate(names):
     layer = int(flips[..., i].mean(0).argmax())
     hits, n = int(flips[:, layer, i].sum()), len(flips)
-    rows.append((f"{name}, before layer {layer}", hits / n, *wilson_interval(hits, n), n))
+    rows.append(
+        (f"{name}, before layer {layer}", hits / n, *wilson_interval(hits, n), n)
+    )
 flip_table = pd.DataFrame(rows, columns=["label", "rate", "ci_low", "ci_high", "n"])
 plots.flips(flip_table)
 
@@ -298,13 +318,24 @@ plots.flips(flip_table)
 again = {protocol: effects}
 for name, found in kept.items():
     if found and name != protocol:
-        again[name] = effects_of([patch_metrics(model, p, places(p)) for p in found])
+        again[name] = effects_of(
+            [patch_metrics(model, p, places(p)) for p in found]
+        )
 ends = {
-    name: (len(e), e[:, 0, 0].mean(), e[:, -1, 0].mean(), e[:, 0, 1].mean(), e[:, -1, 1].mean())
+    name: (
+        len(e),
+        e[:, 0, 0].mean(),
+        e[:, -1, 0].mean(),
+        e[:, 0, 1].mean(),
+        e[:, -1, 1].mean(),
+    )
     for name, e in again.items()
 }
 columns = pd.MultiIndex.from_tuples(
-    [("", "n"), *((name, end) for name in names for end in ("first layer", "last layer"))]
+    [
+        ("", "n"),
+        *((name, end) for name in names for end in ("first layer", "last layer")),
+    ]
 )
 by_protocol = pd.DataFrame(ends, index=columns).T.round(3)
 by_protocol.rename_axis("protocol").astype({("", "n"): int})
@@ -341,17 +372,20 @@ plots.layer_curves(pd.concat([curves, *compared]))
 
 # %%
 def concluding(pair):
-    """(ids, answer, tokens from the conclusion to the end), for both sides of a pair."""
+    """(ids, answer, tokens from the conclusion to the end), for both sides."""
     at, other = pair.flipping_position, pair.alignment[pair.flipping_position]
     clean = (pair.clean_ids, pair.answers[0], len(pair.clean_ids) - at)
-    return [clean, (pair.corrupted_ids, pair.answers[1], len(pair.corrupted_ids) - other)]
+    return [
+        clean,
+        (pair.corrupted_ids, pair.answers[1], len(pair.corrupted_ids) - other),
+    ]
 
 
 everything = [side for p in kept[protocol] for side in concluding(p)]
 
 
 def donors(pair, control):
-    """Other pairs' ids whose conclusion stands where the receiver's does, from the end."""
+    """Other pairs' ids whose conclusion stands as far from the end as the receiver's."""
     _, (ids, answer, reach) = concluding(pair)
     same = control == "same_answer"
     return [
@@ -369,8 +403,8 @@ rng = np.random.default_rng(seed)
 
 def controlled(control):
     grids = []
-    for p in kept[protocol]:
-        options = {"seed": seed}
+    for i, p in enumerate(kept[protocol]):
+        options = {"seed": seed + i}  # each pair its own noise and wrong position
         if control in ("random_donor", "same_answer"):
             found = donors(p, control)
             if not found:
@@ -391,7 +425,12 @@ for control, found in nulls.items():
     for i, name in enumerate(names if len(found) else ()):
         mean = found[..., i].mean(0)
         worst = int(np.abs(mean).argmax())
-        table[control, name] = (len(found), worst, mean[worst], np.abs(found[..., i]).max())
+        table[control, name] = (
+            len(found),
+            worst,
+            mean[worst],
+            np.abs(found[..., i]).max(),
+        )
 columns = ["n", "layer of largest mean", "mean effect there", "largest in any pair"]
 controls = pd.DataFrame(table, index=columns).T.astype({"n": int, columns[1]: int})
 controls.rename_axis(["control", "position"]).round(3)
@@ -400,15 +439,19 @@ controls.rename_axis(["control", "position"]).round(3)
 # Over the layers, at the token that states the conclusion:
 
 # %%
-shown = [c for c in ("random_donor", "same_answer", "matched_noise") if len(nulls[c])]
-at_conclusion = [curve(name.replace("_", " "), nulls[name][..., 0]) for name in shown]
+shown = [
+    c for c in ("random_donor", "same_answer", "matched_noise") if len(nulls[c])
+]
+at_conclusion = [
+    curve(name.replace("_", " "), nulls[name][..., 0]) for name in shown
+]
 plots.layer_curves(pd.concat([curves[curves.curve == names[0]], *at_conclusion]))
 
 # %% [markdown]
 # **Figure.** The effect of the conclusion's token (coloured) beside that of other donors in its
 # place (grey), by layer, mean over pairs with 95 % intervals.
 
-# %%
+# %% tags=["hide-input"]
 flipping, last = effects[..., 0].mean(0), effects[..., 1].mean(0)
 crossing = int(np.argmax(last > flipping)) if (last > flipping).any() else None
 run.write_record(
@@ -424,7 +467,11 @@ run.write_record(
         "last_last": last[-1],
         "noised_first": noised[..., 0].mean(0)[0],
         "others": [
-            {"protocol": name, "n": len(again[name]), "first": again[name][:, 0, 0].mean()}
+            {
+                "protocol": name,
+                "n": len(again[name]),
+                "first": again[name][:, 0, 0].mean(),
+            }
             for name in others
         ],
         "crossing": crossing,
@@ -477,11 +524,16 @@ run.write_record(
 budgets = (10, 20)
 points, scores = [], []
 for p in kept[protocol][:n_attributed]:
-    behind = sorted({*p.differing_positions, *range(len(p) - 30, len(p))} & set(p.alignment))
+    behind = sorted(
+        {*p.differing_positions, *range(len(p) - 30, len(p))} & set(p.alignment)
+    )
     exact = patch_metrics(model, p, behind)["effect"]
     for method in ("atp", "atp*"):
         guess = attribution_grid(model, p, behind, method=method)
-        rho, recall = rank_correlation(exact, guess), recall_at(exact, guess, budgets)
+        rho, recall = (
+            rank_correlation(exact, guess),
+            recall_at(exact, guess, budgets),
+        )
         scores.append({"method": method, "Spearman": rho, **recall})
         if method == "atp":
             points.append(np.stack([exact.values.ravel(), guess.values.ravel()]))
@@ -495,13 +547,15 @@ quality.rename(columns={k: f"recall of the top {k}" for k in budgets}).round(2)
 
 # %%
 exact, guess = np.concatenate(points, axis=1)
-plots.approximate_against_exact(exact, guess, {k: quality.loc["atp", k] for k in budgets})
+plots.approximate_against_exact(
+    exact, guess, {k: quality.loc["atp", k] for k in budgets}
+)
 
 # %% [markdown]
 # **Figure.** Attribution patching against exact patching in `{{ model.name }}`, a point a cell of
 # the grids of {{ attribution_patching.n }} pairs; on the dotted line the estimate is exact.
 
-# %%
+# %% tags=["hide-input"]
 run.write_record(
     "attribution_patching",
     {
@@ -522,12 +576,21 @@ run.write_record(
 # ## Beside the paper
 #
 # The mean effect of the answer-flipping token in the early layers of the real distills, for the
-# paper's two probe sentences {cite:p}`zhang2025reasoning`:
+# paper's two probe sentences {cite:p}`zhang2025reasoning`, and in the first third of this run's
+# layers. The rows differ in model, questions, and texts.
 
 # %%
 published = paper.published()
 theirs = published["stage3_patching"]["mean_early_layer_effect"]
-pd.DataFrame({m: theirs[m] for m in published["models"]}, index=theirs["columns"]).T
+early = pd.DataFrame(
+    {m: theirs[m] for m in published["models"]}, index=theirs["columns"]
+).T
+third = slice(0, -(-model.n_layers // 3))
+early.loc[f"{model.name} (this run)"] = [
+    again[name][:, third, 0].mean() if name in again else np.nan
+    for name in ("probe", "boxed_probe")
+]
+early.round(2)
 
 # %% [markdown]
 # And the authors' own grid of their case 24, from their data.
@@ -540,7 +603,9 @@ def case_24(alias):
     case = paper.load_patching_case(folder, alias)
     tokens = case["clean_token"].values, case["corrupted_token"].values
     title = f"{case.attrs['model']}, the authors' case 24"
-    return plots.patch_grid(case.values, *tokens, case["position"].values, title=title)
+    return plots.patch_grid(
+        case.values, *tokens, case["position"].values, title=title
+    )
 
 
 absent = "The folder is not given: here would stand case 24 of R1-Qwen-1.5B."
@@ -551,12 +616,54 @@ case_24("qwen-1p5B") if folder else Markdown(absent)
 # one layer restores in R1-Qwen-1.5B.
 
 # %% [markdown]
+# The paper's two curves of that case beside ours. The authors end the reasoning with the line
+# "Final answer is A.", and what they patch stands in it.
+
+
+# %%
+def by_depth(frame, n_layers):
+    return frame.assign(layer=frame["layer"] / n_layers)
+
+
+def curves_24(alias):
+    case = paper.load_patching_case(folder, alias)
+    differ = case["position"][case["clean_token"] != case["corrupted_token"]]
+    n = case.sizes["layer"]
+    lines = [
+        pd.DataFrame({"curve": f"{case.attrs['model']}, {name}", "layer": range(n)})
+        .assign(mean=case.sel(position=at).values, ci_low=np.nan, ci_high=np.nan)
+        for name, at in zip(names, (differ[-1], case["position"][-1]), strict=True)
+    ]  # fmt: skip
+    both = [by_depth(curves, model.n_layers), by_depth(pd.concat(lines), n)]
+    xlabel = "Patched at this share of the layers"
+    return plots.layer_curves(pd.concat(both), xlabel=xlabel)
+
+
+absent = (
+    "The folder is not given: here would stand the curves of case 24 beside ours."
+)
+curves_24("qwen-1p5B") if folder else Markdown(absent)
+
+# %%
+curves_24("qwen-7B") if folder else Markdown("")
+
+# %% [markdown]
+# **Figure.** The two curves of `{{ model.name }}` (coloured, means over pairs with 95 % intervals)
+# beside those of the authors' case 24 in a distilled R1 (grey, one case each).
+
+# %% [markdown]
+# A curve is high where the answer hangs on that token alone, and the place where the two cross is
+# where its content has been read. A lower start says that other tokens carry the answer as well,
+# in long reasonings most of all, which state it more than once. One case has no interval, and its
+# texts are not ours.
+
+# %% [markdown]
 # ## Exercises
 #
-# Write each function yourself, in a copy of this page ({doc}`the workshop </teach/workshop>` says
-# how to get one), and let the check try it on hidden cases. Of this page the exercises need the
-# parameters and the cell after them, nothing else. They use the bundled model, whatever model the
-# run has.
+# Write each function yourself and let the check try it on hidden cases; {doc}`the workshop
+# </teach/workshop>` has copies of this page without the solutions. Of the page the exercises need
+# the parameters and the cell after them, nothing else. They use the bundled model, whatever model
+# the run has.
 
 # %%
 from r2a_utils import workshop_patching as workshop

@@ -47,9 +47,10 @@ from r2a_utils.arms import area_over_curve
 from r2a_utils.artifacts import Run
 from r2a_utils.attention import attention_rows
 from r2a_utils.baselines import random_head_sets, random_spans
-from r2a_utils.completions import read_traces
+from r2a_utils.completions import read_completions, read_traces
 from r2a_utils.explorers import trace_explorer
 from r2a_utils.generation import Sampling
+from r2a_utils.grading import grade_completions
 from r2a_utils.interventions import (
     Ablation,
     Knockout,
@@ -68,14 +69,17 @@ from r2a_utils.sentence_importance import (
     sentence_knockouts,
     shortened,
 )
-from r2a_utils.statistics import bootstrap_interval, bootstrap_mean_intervals, wilson_interval
+from r2a_utils.statistics import (
+    bootstrap_interval,
+    bootstrap_mean_intervals,
+    wilson_interval,
+)
 from r2a_utils.traces import sentences
 
 run = Run.open(run_dir)
 model = load_model(model_name)
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
-answers = run.read_table("answers").query("condition == 'with_reasoning' and correct")
 rfhs = run.read_table("reasoning_focus_heads")[["layer", "head"]]
 rfhs = tuple(rfhs.itertuples(index=False, name=None))
 crossing = run.read_record("activation_patching")["crossing"]
@@ -83,14 +87,16 @@ crossing = run.read_record("activation_patching")["crossing"]
 # %% [markdown]
 # We take traces with a right answer; others serve as the pool from which an ablated head's state
 # is resampled. An answer that restates the solution carries the result in its own words and need
-# not look back. So the answers are cut down to "The answer is" and the boxed result; the model
-# wrote the reasoning, and not these few words.
+# not look back. So the answers are cut down to "The answer is" and the boxed result; these few
+# words are ours, whoever wrote the reasoning.
 
 # %%
-right = set(answers.problem_id)
+path = run.completions_path("with_reasoning")
+answers = grade_completions(read_completions(path), problems)
+right = set(answers.problem_id[answers.correct])
 written = [
     trace
-    for trace in read_traces(run.completions_path("with_reasoning"), model.tokenizer, problems)
+    for trace in read_traces(path, model.tokenizer, problems)
     if trace.problem_id in right
 ]
 short = [shortened(trace, model.tokenizer) for trace in written[: 2 * n_traces]]
@@ -110,12 +116,17 @@ len(traces)
 # %%
 def profile(name, keys, width):
     """Mean over traces of the mean over the key slices that `keys(trace)` gives."""
-    rows = [
-        np.mean([knockout_profile(model, t, ("answer", k), width).change for k in keys(t)], axis=0)
+    cut = [
+        [knockout_profile(model, t, ("answer", k), width).change for k in keys(t)]
         for t in traces
     ]
-    low, high = bootstrap_mean_intervals(np.stack(rows), seed=seed)
-    frame = {"edges": name, "layer": range(model.n_layers), "effect": np.mean(rows, axis=0)}
+    rows = np.stack([np.mean(changes, axis=0) for changes in cut])
+    low, high = bootstrap_mean_intervals(rows, seed=seed)
+    frame = {
+        "edges": name,
+        "layer": range(model.n_layers),
+        "effect": rows.mean(axis=0),
+    }
     return pd.DataFrame(frame | {"ci_low": low, "ci_high": high, "width": width})
 
 
@@ -185,16 +196,26 @@ pool = answer_z(model, others)
 sets = [rfhs, *random_head_sets(rfhs, model.n_heads, n_random_sets, seed)]
 ways = {"knockout": [Knockout(heads=s) for s in sets]}
 ways |= {m: [Ablation(s, m) for s in sets] for m in ("zero", "mean", "resample")}
-changes = {}  # way → [set], the RFHs first
-for way, interventions in ways.items():
-    measured = [measure(model, t, interventions, pool=pool, seed=seed).change for t in traces]
-    changes[way] = np.mean(measured, axis=0)
+every = [
+    intervention
+    for interventions in ways.values()
+    for intervention in interventions
+]
+measured = [measure(model, t, every, pool=pool, seed=seed).change for t in traces]
+# way → [set], the RFHs first
+changes = dict(
+    zip(ways, np.mean(measured, axis=0).reshape(len(ways), -1), strict=True)
+)
 effects_of_sets = pd.DataFrame(
     {
         "reasoning-focus heads": {w: c[0] for w, c in changes.items()},
         "random sets, mean": {w: c[1:].mean() for w, c in changes.items()},
-        "random sets, 5 %": {w: np.quantile(c[1:], 0.05) for w, c in changes.items()},
-        "random sets, 95 %": {w: np.quantile(c[1:], 0.95) for w, c in changes.items()},
+        "random sets, 5 %": {
+            w: np.quantile(c[1:], 0.05) for w, c in changes.items()
+        },
+        "random sets, 95 %": {
+            w: np.quantile(c[1:], 0.95) for w, c in changes.items()
+        },
         "p": {w: (1 + (c[1:] <= c[0]).sum()) / len(c) for w, c in changes.items()},
     }
 ).rename_axis("change of log-probability (nats)")
@@ -220,14 +241,22 @@ rewritten = [
     )
     for trace in traces
 ]
-turned = np.stack([(frame.flip | frame.lost).to_numpy() for frame in rewritten])  # [trace, set]
+turned = np.stack(
+    [(frame.flip | frame.lost).to_numpy() for frame in rewritten]
+)  # [trace, set]
 labels = [
     f"top {len(rfhs)} reasoning-focus heads",
     f"{len(compared)} random sets of the same layers",
 ]
-hits = [(int(turned[:, 0].sum()), len(turned)), (int(turned[:, 1:].sum()), turned[:, 1:].size)]
+hits = [
+    (int(turned[:, 0].sum()), len(turned)),
+    (int(turned[:, 1:].sum()), turned[:, 1:].size),
+]
 flips = pd.DataFrame(
-    [(label, k / n, *wilson_interval(k, n), n) for label, (k, n) in zip(labels, hits, strict=True)],
+    [
+        (label, k / n, *wilson_interval(k, n), n)
+        for label, (k, n) in zip(labels, hits, strict=True)
+    ],
     columns=["label", "rate", "ci_low", "ci_high", "n"],
 )
 plots.flips(flips)
@@ -237,7 +266,7 @@ plots.flips(flips)
 # with the Reasoning-Focus Heads' outputs resampled, and with those of random heads of the same
 # layers, with Wilson's 95 % intervals.
 
-# %%
+# %% tags=["hide-input"]
 reasoning_cut = single[single.edges == "answer → reasoning"]
 strongest = reasoning_cut.loc[reasoning_cut.effect.idxmin()]
 run.write_record(
@@ -246,7 +275,9 @@ run.write_record(
         "n": len(traces),
         "strongest_layer": int(strongest.layer),
         "strongest_change": strongest.effect,
-        "strongest_random": single.effect[single.edges.str.contains("random")].min(),
+        "strongest_random": single.effect[
+            single.edges.str.contains("random")
+        ].min(),
         "knockout": changes["knockout"][0],
         "knockout_random": changes["knockout"][1:].mean(),
         "knockout_p": effects_of_sets.p["knockout"],
@@ -262,7 +293,8 @@ run.write_record(
         "n_random_sets": n_random_sets,
         "top_head_lost": float(lost.max()),
         "top_head": plots.head_name(*np.unravel_index(lost.argmax(), lost.shape)),
-        "top_is_rfh": tuple(map(int, np.unravel_index(lost.argmax(), lost.shape))) in rfhs,
+        "top_is_rfh": tuple(map(int, np.unravel_index(lost.argmax(), lost.shape)))
+        in rfhs,
     },
 )
 
@@ -309,9 +341,15 @@ def read_by_sentence(trace):
 
 example = min(traces, key=lambda t: abs(len(sentences(t)) - 10))
 resampled = resampled_answers(
-    model, example, sampling=Sampling(256, temperature=1.0, seed=seed), samples=n_resampled
+    model,
+    example,
+    sampling=Sampling(256, temperature=1.0, seed=seed),
+    samples=n_resampled,
 )
-forced, knocked = forced_answers(model, example), sentence_knockouts(model, example, seed=seed)
+forced, knocked = (
+    forced_answers(model, example),
+    sentence_knockouts(model, example, seed=seed),
+)
 lens = answer_lens(model, example)["log_probability"].values[:, :-1]
 plots.sentence_page(
     ["".join(example.tokens[span]) for span in sentences(example)],
@@ -379,7 +417,7 @@ summary = pd.DataFrame(
 ).T
 summary.round(2)
 
-# %%
+# %% tags=["hide-input"]
 run.write_record(
     "sentence_importance",
     {
@@ -411,10 +449,10 @@ run.write_record(
 # %% [markdown]
 # ## Exercises
 #
-# Write each function yourself, in a copy of this page ({doc}`the workshop </teach/workshop>` says
-# how to get one), and let the check try it on hidden cases. Of this page the exercises need the
-# parameters and the cell after them, nothing else. They use the bundled model, whatever model the
-# run has.
+# Write each function yourself and let the check try it on hidden cases; {doc}`the workshop
+# </teach/workshop>` has copies of this page without the solutions. Of the page the exercises need
+# the parameters and the cell after them, nothing else. They use the bundled model, whatever model
+# the run has.
 
 # %%
 import torch

@@ -26,11 +26,11 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from r2a_utils.branches import HEAD_COMPONENTS, Branch, Edit
+from r2a_utils.branches import HEAD_COMPONENTS, Branch, Edit, Recording
 from r2a_utils.models import ReasoningModel
 from r2a_utils.pair_runs import MIN_GAP, PairRuns, check_pair
 from r2a_utils.pairs import ContrastPair
-from r2a_utils.replay import replay
+from r2a_utils.replay import common_prefix, replay
 from r2a_utils.scores import answer_runs, answer_scores, logit_difference, recorded_scores
 
 __all__ = ["ContrastPair", "patch_grid", "patch_metrics", "screen_pairs"]
@@ -95,17 +95,21 @@ def screen_pairs(
 ) -> pd.DataFrame:
     """Which pairs the model tells apart, one row a pair: those with |gap| >= `min_gap` are kept.
 
-    Columns: problem_id, ld_clean, ld_corrupted, gap (their difference, nats), clean_rank and
-    corrupted_rank (of each run's own answer: 0 where greedy decoding writes it), kept, reason.
+    What a sequence has in common with one of the pair before is not run again: let pairs that begin
+    alike follow each other. Columns: problem_id, ld_clean, ld_corrupted, gap (their difference,
+    nats), clean_rank and corrupted_rank (of each run's own answer: 0 where greedy decoding writes
+    it), kept, reason.
     """
-    rows = []
+    rows, before = [], []
     for pair in pairs:
         check_pair(model, pair)
-        runs = answer_runs(model, pair.clean_ids, pair.answers)
-        clean = recorded_scores(runs, pair.answers)
-        first = next(iter(runs.values()))
-        runs = answer_runs(model, pair.corrupted_ids, pair.answers, after=first)
-        corrupted = recorded_scores(runs, pair.answers)
+        scores, recordings = [], []
+        for ids in (pair.clean_ids, pair.corrupted_ids):
+            after = _nearest((*before, *recordings), ids)
+            runs = answer_runs(model, ids, pair.answers, after=after)
+            recordings.append(next(iter(runs.values())))
+            scores.append(recorded_scores(runs, pair.answers))
+        (clean, corrupted), before = scores, recordings
         gap = logit_difference(clean) - logit_difference(corrupted)
         kept = abs(gap) >= min_gap
         rows.append(
@@ -121,6 +125,12 @@ def screen_pairs(
             }
         )
     return pd.DataFrame(rows)
+
+
+def _nearest(recordings: Sequence[Recording], token_ids: Sequence[int]) -> Recording | None:
+    """The recording with the longest beginning in common; None where there are none."""
+    shared = [common_prefix(recording.token_ids, token_ids) for recording in recordings]
+    return recordings[int(np.argmax(shared))] if recordings else None
 
 
 def sweep(

@@ -132,12 +132,15 @@ def patch_grid(
 
 
 @styled
-def layer_curves(frame: pd.DataFrame, ylabel: str = RESTORED) -> BookFigure:
+def layer_curves(
+    frame: pd.DataFrame, ylabel: str = RESTORED, xlabel: str = "Patched before layer"
+) -> BookFigure:
     """Mean effect of patching chosen tokens over layers, with interval bands; the paper's layer
     curves, notebook 05.
 
-    frame: columns curve, layer, mean, ci_low, ci_high. The two curves of `CURVE_COLOURS` have their
-    colours; any other (a control) is grey and told apart by its dashes.
+    frame: columns curve, layer (or a share of the depth), mean, ci_low, ci_high (NaN: no band). The
+    two curves of `CURVE_COLOURS` have their colours; any other (a control, another model) is grey
+    and told apart by its dashes.
     """
     require_columns(frame, "curve", "layer", "mean", "ci_low", "ci_high")
     figure = BookFigure(3.3)
@@ -163,16 +166,16 @@ def layer_curves(frame: pd.DataFrame, ylabel: str = RESTORED) -> BookFigure:
             rows["layer"], rows["ci_low"], rows["ci_high"], color=colour, alpha=0.22, linewidth=0
         )
         said.append(
-            f"{name}: {rows['mean'].iloc[0]:.2f} before layer {rows['layer'].iloc[0]}, "
-            f"{rows['mean'].iloc[-1]:.2f} before layer {rows['layer'].iloc[-1]}"
+            f"{name}: {rows['mean'].iloc[0]:.2f} at {rows['layer'].iloc[0]:g}, "
+            f"{rows['mean'].iloc[-1]:.2f} at {rows['layer'].iloc[-1]:.3g}"
         )
     axes.axhline(0, color=PALE, linewidth=0.8)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("Patched before layer")
+    axes.xaxis.get_major_locator().set_params(integer=bool((frame["layer"] % 1 == 0).all()))
+    axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.grid(axis="y")
     figure.legend(loc="outside upper left", ncols=2)
-    figure.alt_text = "Curves over layers. " + "; ".join(said) + "."
+    figure.alt_text = f"Curves; x: {xlabel.lower()}. {'; '.join(said)}."
     return figure
 
 

@@ -56,7 +56,7 @@ def record(
     n = len(token_ids)
     read = tuple(range(n)[i] for i in read)
     names = [name for name in COMPONENTS if name == "resid" or name in components]
-    shared = 0 if after is None else min(_common(after.token_ids, token_ids), *read)
+    shared = 0 if after is None else min(common_prefix(after.token_ids, token_ids), *read)
     kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
     places, cache = architecture(model), _cache(model, after, shared)
     ids = torch.tensor([list(token_ids[shared:])], device=model.device)
@@ -266,7 +266,7 @@ def _replay_pack(model, recording, branches, reduce) -> torch.Tensor:
     return reduce(_at_least_float(logits[0]).unflatten(0, shape))
 
 
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     """How many tokens two sequences have in common from their beginnings on."""
     pairs = zip(first, second, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -7,7 +7,9 @@ the reasoning states its conclusion. What is left out is counted, never replaced
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from r2a_utils.models import ReasoningModel
@@ -24,28 +26,38 @@ class Sifted:
     counts: dict[str, int]
 
 
-def sift(model: ReasoningModel, pairs: Iterable[tuple[Trace, Trace]]) -> Sifted:
-    """Align (clean, corrupted) traces and keep those pairs that meet every rule above."""
-    aligned, refused = [], 0
-    for clean, corrupted in pairs:
-        try:
-            aligned.append(ContrastPair.from_traces(clean, corrupted))
-        except ValueError:
-            refused += 1
-    told, kept = [], []
-    if aligned:
-        seen = screen_pairs(model, aligned)
-        right = seen.kept & (seen.clean_rank == 0) & (seen.corrupted_rank == 0)
-        told = [pair for pair, good in zip(aligned, right, strict=True) if good]
-        kept = [pair for pair in told if pair.flipping_position is not None]
-    counts = {
-        "refused: cannot be aligned": refused,
-        "left out: too small a gap, or not the answer that the model writes": len(aligned)
-        - len(told),
-        "left out: no single token states the conclusion": len(told) - len(kept),
-        "kept": len(kept),
-    }
-    return Sifted(kept, counts)
+def sift(
+    model: ReasoningModel, pairs: Mapping[str, Sequence[tuple[Trace, Trace]]]
+) -> dict[str, Sifted]:
+    """Align (clean, corrupted) traces and keep those pairs that meet every rule above.
+
+    `pairs` holds the same problems in the same order under each protocol, and so does the result;
+    what the protocols of a problem have in common runs once.
+    """
+    aligned: list[tuple[str, ContrastPair]] = []
+    for problem in zip(*pairs.values(), strict=True):
+        for protocol, sides in zip(pairs, problem, strict=True):
+            with suppress(ValueError):
+                aligned.append((protocol, ContrastPair.from_traces(*sides)))
+    n_aligned = Counter(protocol for protocol, _ in aligned)
+    told = {protocol: [] for protocol in pairs}
+    seen = screen_pairs(model, [pair for _, pair in aligned])
+    for (protocol, pair), row in zip(aligned, seen.itertuples(), strict=True):
+        if row.kept and row.clean_rank == row.corrupted_rank == 0:
+            told[protocol].append(pair)
+    sifted = {}
+    for protocol, good in told.items():
+        kept = [pair for pair in good if pair.flipping_position is not None]
+        steps = {
+            "refused: cannot be aligned": len(pairs[protocol]) - n_aligned[protocol],
+            "left out: too small a gap, or not the answer that the model writes": (
+                n_aligned[protocol] - len(good)
+            ),
+            "left out: no single token states the conclusion": len(good) - len(kept),
+            "kept": len(kept),
+        }
+        sifted[protocol] = Sifted(kept, steps)
+    return sifted
 
 
 def check_kept(by_protocol: dict[str, Sifted], protocol: str) -> None:

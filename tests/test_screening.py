@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from r2a_utils.generation import Sampling, collect_traces
+from r2a_utils.pairs import PROBES, answer_span, probed
 from r2a_utils.screening import Sifted, check_kept, sift
 from r2a_utils.tiny.world import contrast_problems
 
@@ -23,7 +24,7 @@ def written(tiny):
 
 
 def test_what_is_kept_meets_every_rule(tiny, written):
-    sifted = sift(tiny, written)
+    sifted = sift(tiny, {"own": written})["own"]
     assert sifted.kept
     for pair in sifted.kept:
         assert pair.flipping_position in pair.differing_positions
@@ -37,7 +38,7 @@ def test_what_is_kept_meets_every_rule(tiny, written):
 def test_every_pair_is_counted_once(tiny, written):
     # A trace beside itself has nothing to contrast.
     pairs = [*written, *((clean, clean) for clean, _ in written)]
-    counts = sift(tiny, pairs).counts
+    counts = sift(tiny, {"own": pairs})["own"].counts
     assert sum(counts.values()) == len(pairs)
     assert counts["refused: cannot be aligned"] >= len(written)
 
@@ -45,7 +46,7 @@ def test_every_pair_is_counted_once(tiny, written):
 def test_a_pair_that_the_model_does_not_tell_apart_is_left_out(make_random_model, tiny, written):
     random = make_random_model("qwen2")
     pairs = [tuple(replace(trace, model=random.name) for trace in pair) for pair in written]
-    sifted = sift(random, pairs)
+    sifted = sift(random, {"own": pairs})["own"]
     assert sifted.kept == []
     left_out = "left out: too small a gap, or not the answer that the model writes"
     assert sifted.counts[left_out] == len(pairs) - sifted.counts["refused: cannot be aligned"]
@@ -63,4 +64,26 @@ def test_no_pair_at_all_is_refused_with_what_can_be_done():
 
 
 def test_no_traces_give_no_pairs(tiny):
-    assert sift(tiny, []).counts["kept"] == 0
+    assert sift(tiny, {"own": []})["own"].counts["kept"] == 0
+
+
+def test_protocols_are_sifted_together_as_each_would_be_alone(tiny, written):
+    answers = [[answer_text(trace) for trace in pair] for pair in written]
+    by_protocol = {
+        "own": written,
+        "probe": [
+            tuple(
+                probed(trace, tiny.tokenizer, " " + answer, PROBES[0], "\n\nFinal answer is", ".")
+                for trace, answer in zip(pair, both, strict=True)
+            )
+            for pair, both in zip(written, answers, strict=True)
+        ],
+    }
+    together = sift(tiny, by_protocol)
+    for protocol, pairs in by_protocol.items():
+        assert together[protocol] == sift(tiny, {protocol: pairs})[protocol]
+    assert together["own"] != together["probe"]
+
+
+def answer_text(trace) -> str:
+    return "".join(trace.tokens[answer_span(trace)])
