@@ -57,13 +57,19 @@ run = Run.open(run_dir)
 model = load_model(model_name)
 run.record_model(model)
 sampling = Sampling(max_new_tokens=max_new_tokens)
-problems = [p for p in load_problems(dataset, n=40, seed=seed) if p.meta.get("steps", 4) >= 4]
+problems = [
+    p
+    for p in load_problems(dataset, n=40, seed=seed)
+    if p.meta.get("steps", 4) >= 4
+]
 options = {"sampling": sampling, "prompt_style": prompt_style, "without": without}
 
 # %%
 completions = collect_completions(model, problems, "with_reasoning", **options)
 traces = [c.to_trace(model.tokenizer) for c in completions if c.finished]
-trace = next((t for t in traces if any(c.word == "wait" for c in cues(t))), traces[0])
+trace = next(
+    (t for t in traces if any(c.word == "wait" for c in cues(t))), traces[0]
+)
 problem = next(p for p in problems if p.id == trace.problem_id)
 print(problem.question)
 
@@ -83,9 +89,9 @@ print(trace.text)
 # to write is the answer.
 
 # %%
-bare = collect_completions(model, [problem], "without_reasoning", **options)[0].to_trace(
-    model.tokenizer
-)
+bare = collect_completions(model, [problem], "without_reasoning", **options)[
+    0
+].to_trace(model.tokenizer)
 print(bare.text)
 print()
 print("right answer:", problem.answer)
@@ -98,7 +104,9 @@ print("right answer:", problem.answer)
 # out.
 
 # %%
-plots.trace_anatomy({"with reasoning": trace.segments, "without reasoning": bare.segments})
+plots.trace_anatomy(
+    {"with reasoning": trace.segments, "without reasoning": bare.segments}
+)
 
 # %% [markdown]
 # **Figure.** The six segments of one problem's trace, once with and once without reasoning, in
@@ -143,14 +151,16 @@ pd.DataFrame(
     ]
 )
 
-# %%
+# %% tags=["hide-input"]
 run.write_record(
     "anatomy",
     {
         "problem_id": problem.id,
         "tokens": len(trace),
-        "reasoning_tokens": trace.segments["reasoning"].stop - trace.segments["reasoning"].start,
-        "answer_tokens": trace.segments["answer"].stop - trace.segments["answer"].start,
+        "reasoning_tokens": trace.segments["reasoning"].stop
+        - trace.segments["reasoning"].start,
+        "answer_tokens": trace.segments["answer"].stop
+        - trace.segments["answer"].start,
         "sentences": len(sentences(trace)),
         "cues": len(cues(trace)),
     },
@@ -163,9 +173,9 @@ run.write_record(
 # %% [markdown]
 # ## Exercises
 #
-# Write each function yourself, in a copy of this page ({doc}`the workshop </teach/workshop>` says
-# how to get one), and let the check try it on hidden cases. Of this page the exercises need the
-# parameters and the cell after them, nothing else.
+# Write each function yourself and let the check try it on hidden cases; {doc}`the workshop
+# </teach/workshop>` has copies of this page without the solutions. Of the page the exercises need
+# the parameters and the cell after them, nothing else.
 
 # %%
 from r2a_utils import workshop_answers as workshop
@@ -225,7 +235,9 @@ workshop.check_segment_borders(segment_borders)
 # %%
 short_trace = [
     *render_prompt(model.tokenizer, "What is 3 + 4?", prompt_style="raw"),
-    *encode(model.tokenizer, "Let me check: 3 + 4 = 8. Wait, it is 7, but close.\n"),
+    *encode(
+        model.tokenizer, "Let me check: 3 + 4 = 8. Wait, it is 7, but close.\n"
+    ),
     *encode(model.tokenizer, END_THINK),
     *encode(model.tokenizer, "\n\nThe answer is \\boxed{7}."),
 ]

@@ -88,10 +88,14 @@ problems = problems_from_table(run.read_table("problems"))
 # not graded.
 
 # %%
-completions = [c for name in CONDITIONS for c in read_completions(run.completions_path(name))]
+completions = [
+    c for name in CONDITIONS for c in read_completions(run.completions_path(name))
+]
 answers = grade_completions(completions, problems)
 run.write_table("answers", answers)
-answers.groupby("condition")[["finished", "well_formed", "correct", "n_tokens"]].mean().round(3)
+answers.groupby("condition")[
+    ["finished", "well_formed", "correct", "n_tokens"]
+].mean().round(3)
 
 # %% [markdown]
 # Not every completion gets as far as a grade. What the filters leave, before anything is compared:
@@ -115,7 +119,9 @@ plots.funnel(comparison.funnel(answers))
 # {cite:p}`wilson1927interval`.
 
 # %%
-by_slice = comparison.accuracies(answers, "unfinished_wrong", by=slice_by, confidence=confidence)
+by_slice = comparison.accuracies(
+    answers, "unfinished_wrong", by=slice_by, confidence=confidence
+)
 by_slice = by_slice.rename(columns={slice_by: "steps"})
 run.write_table("accuracy_by_steps", by_slice)
 plots.accuracy_by_steps(by_slice)
@@ -141,7 +147,9 @@ plots.accuracy_by_steps(by_slice)
 # %%
 rules = pd.concat(
     [
-        comparison.paired_comparison(answers, rule, confidence=confidence, seed=seed)
+        comparison.paired_comparison(
+            answers, rule, confidence=confidence, seed=seed
+        )
         for rule in comparison.ACCOUNTING
     ],
     ignore_index=True,
@@ -151,9 +159,13 @@ rules
 # %%
 dots = pd.concat(
     [
-        comparison.accuracies(answers, rule, confidence=confidence).assign(label=label)
+        comparison.accuracies(answers, rule, confidence=confidence).assign(
+            label=label
+        )
         for rule, label in zip(
-            comparison.ACCOUNTING, ("finished pairs", "unfinished is wrong"), strict=True
+            comparison.ACCOUNTING,
+            ("finished pairs", "unfinished is wrong"),
+            strict=True,
         )
     ]
 )
@@ -167,10 +179,22 @@ plots.paired_accuracy(dots)
 # The same for each slice, with Holm's correction over the slices {cite:p}`holm1979simple`:
 
 # %%
-slices = comparison.paired_comparison(answers, "unfinished_wrong", by=slice_by, seed=seed)
-slices[[slice_by, "n", "accuracy_with", "accuracy_without", "difference", "mcnemar_p", "holm_p"]]
+slices = comparison.paired_comparison(
+    answers, "unfinished_wrong", by=slice_by, seed=seed
+)
+slices[
+    [
+        slice_by,
+        "n",
+        "accuracy_with",
+        "accuracy_without",
+        "difference",
+        "mcnemar_p",
+        "holm_p",
+    ]
+]
 
-# %%
+# %% tags=["hide-input"]
 overall = rules.iloc[-1]
 hard = slices.sort_values(slice_by).iloc[-1]
 run.write_record(
@@ -208,7 +232,9 @@ run.write_table("paired_comparison", rules)
 # Reasoning is paid for in tokens. All tokens written, right or wrong, over the right answers:
 
 # %%
-comparison.tokens_per_right_answer(answers, confidence=confidence, seed=seed).round(1)
+comparison.tokens_per_right_answer(answers, confidence=confidence, seed=seed).round(
+    1
+)
 
 # %% [markdown]
 # `tokens_per_right` divides `tokens` by the share of right answers. A condition that writes little
@@ -222,7 +248,9 @@ comparison.tokens_per_right_answer(answers, confidence=confidence, seed=seed).ro
 # answer stood before the reasoning was done, the curve would be high from the start.
 
 # %%
-traces = read_traces(run.completions_path("with_reasoning"), model.tokenizer, problems)[:n_traces]
+traces = read_traces(
+    run.completions_path("with_reasoning"), model.tokenizer, problems
+)[:n_traces]
 early = arms.early_answers(model, traces, problems, batch_size=batch_size)
 run.write_table("early_answers", early)
 plots.early_answering(arms.early_curve(early, confidence), ylabel="Forced answers")
@@ -232,9 +260,13 @@ plots.early_answering(arms.early_curve(early, confidence), ylabel="Forced answer
 # its sentences: how many are right, and how many equal the answer that the whole reasoning gives;
 # mean over {{ early_answering.n }} traces with 95 % intervals.
 
-# %%
-own = answers.query("condition == 'with_reasoning'")[["problem_id", "sample", "correct"]]
-right = early.pivot(index=["problem_id", "sample"], columns="fraction", values="correct")
+# %% tags=["hide-input"]
+own = answers.query("condition == 'with_reasoning'")[
+    ["problem_id", "sample", "correct"]
+]
+right = early.pivot(
+    index=["problem_id", "sample"], columns="fraction", values="correct"
+)
 areas = arms.area_over_curve(early)
 low, high = bootstrap_interval(areas, confidence, seed)
 run.write_record(
@@ -247,7 +279,9 @@ run.write_record(
         "right_at_0": right[0.0].mean(),
         "right_at_80": right[0.8].mean(),
         "right_at_100": right[1.0].mean(),
-        "right_unforced": own.set_index(["problem_id", "sample"]).loc[right.index].correct.mean(),
+        "right_unforced": own.set_index(["problem_id", "sample"])
+        .loc[right.index]
+        .correct.mean(),
     },
 )
 
@@ -284,7 +318,11 @@ pd.Series(
 # %%
 asked = problems[:n_no_cue]
 sampling = Sampling(max_new_tokens, temperature, top_p, seed)
-options = {"samples": samples, "prompt_style": prompt_style, "batch_size": batch_size}
+options = {
+    "samples": samples,
+    "prompt_style": prompt_style,
+    "batch_size": batch_size,
+}
 plain = collect_completions(
     model,
     asked,
@@ -313,9 +351,13 @@ plots.no_cue(summary)
 # and when words of self-reflection are banned, over all problems and by whether the plain text
 # held a banned word; 95 % intervals.
 
-# %%
+# %% tags=["hide-input"]
 written = read_traces(run.completions_path("no_cue"), model.tokenizer, asked)
-of_cued = summary[summary.group == "a banned cue in the plain arm"].set_index("arm").accuracy
+of_cued = (
+    summary[summary.group == "a banned cue in the plain arm"]
+    .set_index("arm")
+    .accuracy
+)
 run.write_record(
     "no_cue",
     arms.arm_difference(*graded, confidence, seed)
@@ -323,7 +365,8 @@ run.write_record(
         "cued": len(cued) / len(asked),
         "cued_plain": of_cued.get("plain"),
         "cued_no_cue": of_cued.get("no cue"),
-        "still_cued": sum(bool(cues(trace)) for trace in written) / max(len(written), 1),
+        "still_cued": sum(bool(cues(trace)) for trace in written)
+        / max(len(written), 1),
     },
 )
 
@@ -377,7 +420,9 @@ paper_funnel = pd.DataFrame(
     },
     index=funnels["columns"],
 ).T
-unfinished = 1 - (paper_funnel.finished / paper_funnel.asked).unstack().with_reasoning
+unfinished = (
+    1 - (paper_funnel.finished / paper_funnel.asked).unstack().with_reasoning
+)
 run.write_record("paper_funnel", {"most_unfinished": unfinished.max()})
 paper_funnel
 
@@ -390,7 +435,9 @@ paper_funnel
 # %%
 regrading = paper.regrading()
 regraded = pd.json_normalize(regrading["rows"]).set_index(["model", "n"])
-regraded.columns = pd.MultiIndex.from_tuples([tuple(c.split(".")) for c in regraded.columns])
+regraded.columns = pd.MultiIndex.from_tuples(
+    [tuple(c.split(".")) for c in regraded.columns]
+)
 regraded
 
 # %% [markdown]
@@ -427,11 +474,18 @@ disagreements.style.hide()
 wildbench = paper.published()["stage1_wildbench"]
 scores = pd.DataFrame(
     [
-        {"panel": f"{row['model']}\nn = {row['n'][-1]}", "label": area, "score": score, "p": p}
+        {
+            "panel": f"{row['model']}\nn = {row['n'][-1]}",
+            "label": area,
+            "score": score,
+            "p": p,
+        }
         | {"condition": condition}
         for row in wildbench["rows"]
         for condition in CONDITIONS
-        for area, score, p in zip(wildbench["areas"], row[condition], row["p"], strict=True)
+        for area, score, p in zip(
+            wildbench["areas"], row[condition], row["p"], strict=True
+        )
     ]
 )
 tests = scores[scores.condition == "with_reasoning"]
@@ -458,7 +512,9 @@ plots.score_panels(scores)
 
 # %%
 if judge_url is None:
-    display(Markdown("This run names no judge (`judge_url`): nothing is scored here."))
+    display(
+        Markdown("This run names no judge (`judge_url`): nothing is scored here.")
+    )
 else:
     judge = Judge(Endpoint(judge_url, judge_model))
     open_problems = load_problems(open_dataset, n=n_open, seed=seed)
@@ -477,14 +533,20 @@ else:
         )
     ]
     cache = run.folder / "traces" / "verdicts.jsonl"
-    scores = judge_answers(judge, answer_texts(open_completions), open_problems, cache)
+    scores = judge_answers(
+        judge, answer_texts(open_completions), open_problems, cache
+    )
     run.write_table("judge_scores", scores.drop(columns="replies"))
-    means = comparison.mean_scores(scores.assign(label=scores.get("area", "all")), by="label")
+    means = comparison.mean_scores(
+        scores.assign(label=scores.get("area", "all")), by="label"
+    )
     display(
         scores.groupby(["condition", "verdict"]).size().unstack(fill_value=0),
         pd.concat(
             [
-                comparison.paired_scores(scores, rule, confidence=confidence, seed=seed)
+                comparison.paired_scores(
+                    scores, rule, confidence=confidence, seed=seed
+                )
                 for rule in comparison.ACCOUNTING
             ],
             ignore_index=True,
@@ -495,9 +557,10 @@ else:
 # %% [markdown]
 # ## Exercises
 #
-# Write each function yourself, in a copy of this page ({doc}`the workshop </teach/workshop>` says
-# how to get one), and let the check try it on hidden cases. Of this page the exercises need the
-# parameters and the cell after them, nothing else; what the page makes, they read from the run.
+# Write each function yourself and let the check try it on hidden cases; {doc}`the workshop
+# </teach/workshop>` has copies of this page without the solutions. Of the page the exercises need
+# the parameters and the cell after them, nothing else. What the page makes, they read from the
+# run.
 
 # %%
 import numpy as np

@@ -61,7 +61,9 @@ model = load_model(model_name)
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
 traces = {
-    name: read_traces(run.completions_path(name), model.tokenizer, problems)[:n_traces]
+    name: read_traces(run.completions_path(name), model.tokenizer, problems)[
+        :n_traces
+    ]
     for name in CONDITIONS
 }
 pd.Series({name: len(found) for name, found in traces.items()}, name="traces")
@@ -75,7 +77,10 @@ pd.Series({name: len(found) for name, found in traces.items()}, name="traces")
 # attention is run once more with the values replaced by the indicator of each segment.
 
 # %%
-mass = {name: segment_mass(model, found, batch_size=batch_size) for name, found in traces.items()}
+mass = {
+    name: segment_mass(model, found, batch_size=batch_size)
+    for name, found in traces.items()
+}
 for name in CONDITIONS:
     run.write_array(f"segment_mass_{name}", mass[name])
 mass["with_reasoning"].sizes
@@ -88,13 +93,15 @@ mass["with_reasoning"].sizes
 
 # %%
 def by_segment(masses):
-    """The answer's mass on each segment, mean over layers and heads: [trace, segment]."""
+    """The answer's mass by segment, mean over layers and heads: [trace, segment]."""
     answer = masses.sel(from_segment="answer", to_segment=list(SEGMENTS))
     return answer.mean(["layer", "head"]).transpose("trace", "to_segment")
 
 
 answer = {name: by_segment(m) for name, m in mass.items()}
-plots.six_boxes({plots.CONDITION_LABELS[name]: a.values for name, a in answer.items()})
+plots.six_boxes(
+    {plots.CONDITION_LABELS[name]: a.values for name, a in answer.items()}
+)
 
 # %% [markdown]
 # **Figure.** Attention of the answer's tokens on each of the six segments in `{{ model.name }}`,
@@ -119,12 +126,14 @@ plots.six_boxes({plots.CONDITION_LABELS[name]: a.values for name, a in answer.it
 
 # %%
 def with_controls(masses):
-    """Mass, sink-free mass and uniform null of the answer by segment, means over traces."""
+    """Mass, sink-free mass and uniform null by segment, means over traces."""
     free = sink_free_mass(masses.sel(from_segment="answer"))
     columns = {
         "mass": by_segment(masses).mean("trace").to_series(),
         "sink-free": free.mean(["trace", "layer", "head"]).to_series(),
-        "uniform null": {s: float(uniform_mass(masses, "answer", s).mean()) for s in SEGMENTS},
+        "uniform null": {
+            s: float(uniform_mass(masses, "answer", s).mean()) for s in SEGMENTS
+        },
     }
     table = pd.DataFrame(columns).loc[list(SEGMENTS)]
     return table.assign(lift=table["mass"] / table["uniform null"])
@@ -157,7 +166,10 @@ plots.segment_shares({name: table[name].values for name in table.columns[:3]})
 targets = ("bos", "prompt", "reasoning", "answer")
 from_answer = with_reasoning.sel(from_segment="answer").mean("trace")
 plots.head_maps(
-    {f"answer → {plots.SEGMENT_LABELS[t]}": from_answer.sel(to_segment=t).values for t in targets}
+    {
+        f"answer → {plots.SEGMENT_LABELS[t]}": from_answer.sel(to_segment=t).values
+        for t in targets
+    }
 )
 
 # %% [markdown]
@@ -165,7 +177,7 @@ plots.head_maps(
 # (bottom to top) and head by head, mean over {{ segment_attention.n }} traces, all maps on one
 # scale.
 
-# %%
+# %% tags=["hide-input"]
 to_reasoning = from_answer.sel(to_segment="reasoning")
 by_layer = to_reasoning.mean("head").to_series()
 run.write_record(
@@ -176,7 +188,9 @@ run.write_record(
         "sink_free_reasoning": table["sink-free"]["reasoning"],
         "uniform_reasoning": table["uniform null"]["reasoning"],
         "lift_reasoning": table["lift"]["reasoning"],
-        "prefilled": float(answer["without_reasoning"].sel(to_segment="reasoning").mean()),
+        "prefilled": float(
+            answer["without_reasoning"].sel(to_segment="reasoning").mean()
+        ),
         "top_layer": int(by_layer.idxmax()),
         "n_layers": model.n_layers,
         "largest_head": float(to_reasoning.max()),
@@ -218,7 +232,7 @@ boxes = {
     f"{who}, {plots.CONDITION_LABELS[name].lower()}": by_segment(m).values
     for (who, name), m in theirs.items()
 }
-absent = "The folder is not given: here would stand the six boxes of R1-Qwen-1.5B and R1-Qwen-7B."
+absent = "The folder is not given: here would stand the six boxes of both models."
 plots.six_boxes(boxes) if theirs else Markdown(absent)
 
 # %% [markdown]
@@ -227,7 +241,9 @@ plots.six_boxes(boxes) if theirs else Markdown(absent)
 
 # %%
 controlled = {
-    who: with_controls(m) for (who, name), m in theirs.items() if name == "with_reasoning"
+    who: with_controls(m)
+    for (who, name), m in theirs.items()
+    if name == "with_reasoning"
 }
 shares = {
     f"{who}, {column}": control[column].values
@@ -241,7 +257,7 @@ plots.segment_shares(shares) if shares else Markdown(absent)
 # **Figure.** The answer's attention by segment in the authors' data with reasoning: as measured,
 # with the share on BOS left out, and under uniform attention.
 
-# %%
+# %% tags=["hide-input"]
 lifts = {who: control["lift"]["reasoning"] for who, control in controlled.items()}
 run.write_record("segment_attention_of_distills", {"lift_reasoning": lifts})
 
@@ -294,9 +310,9 @@ ask_explorer(
 # %% [markdown]
 # ## Exercises
 #
-# Write each function yourself, in a copy of this page ({doc}`the workshop </teach/workshop>` says
-# how to get one), and let the check try it on hidden cases. Of this page the exercises need the
-# parameters and the cell after them, nothing else.
+# Write each function yourself and let the check try it on hidden cases; {doc}`the workshop
+# </teach/workshop>` has copies of this page without the solutions. Of the page the exercises need
+# the parameters and the cell after them, nothing else.
 
 # %%
 import numpy as np

@@ -133,7 +133,9 @@ def turned_reasonings(trace, seed):
 measured = traces[: mass.sizes["trace"]]
 turned = [turned_reasonings(trace, seed + i) for i, trace in enumerate(measured)]
 null = heads.border_test(mass, token_set_mass(model, measured, turned))
-scores = heads.head_scores(mass)[["layer", "head", "lift", "sink_free", "length_matched"]]
+scores = heads.head_scores(mass)[
+    ["layer", "head", "lift", "sink_free", "length_matched"]
+]
 null[:k].merge(scores, on=["layer", "head"]).round(3)
 
 # %% [markdown]
@@ -173,10 +175,14 @@ copy_scores = {
     "induction head": copying.induction_scores(model, seed=seed),
     "retrieval head": copying.retrieval_scores(model, cases),
 }
-copying_heads = {kind: copying.copying_heads(found, k) for kind, found in copy_scores.items()}
+copying_heads = {
+    kind: copying.copying_heads(found, k) for kind, found in copy_scores.items()
+}
 marks = {"reasoning-focus head": rfhs, **copying_heads}
 overlap = heads.head_overlap(marks, len(every_head))
-overlap.assign(heads=[", ".join(plots.head_name(*h) for h in row) for row in overlap["heads"]])
+overlap.assign(
+    heads=[", ".join(plots.head_name(*h) for h in row) for row in overlap["heads"]]
+)
 
 # %%
 to_reasoning = mass.sel(from_segment="answer", to_segment="reasoning").mean("trace")
@@ -205,7 +211,9 @@ plots.head_maps({"answer → reasoning": to_reasoning.values}, marks)
 # The null reads each path forwards or backwards with equal chance.
 
 # %%
-answer_length = {id(t): t.segments["answer"].stop - t.segments["answer"].start for t in traces}
+answer_length = {
+    id(t): t.segments["answer"].stop - t.segments["answer"].start for t in traces
+}
 long = [trace for trace in traces if answer_length[id(trace)] >= 30][:n_long]
 profiles = [attention_profile(model, trace) for trace in long or traces[:n_long]]
 tracking = reading.tracking(profiles, seed=seed)
@@ -217,7 +225,7 @@ tracking.head(8).round(3)
 
 # %%
 def path(profile, reasoning, head):
-    """Share of the answer written, and where in the reasoning the head then reads (0 to 1)."""
+    """Share of the answer written, and where in the reasoning is then read (0 to 1)."""
     place = profile["mean_position"].sel(layer=head[0], head=head[1]).values
     length = max(reasoning.stop - reasoning.start - 1, 1)
     return np.linspace(0, 1, len(place)), (place - reasoning.start) / length
@@ -227,7 +235,11 @@ best = list(tracking[["layer", "head"]].head(3).itertuples(index=False, name=Non
 followed = list(zip(profiles, long or traces, strict=False))[:12]
 paths = {
     plots.head_name(*head): np.concatenate(
-        [path(profile, trace.segments["reasoning"], head) for profile, trace in followed], axis=1
+        [
+            path(profile, trace.segments["reasoning"], head)
+            for profile, trace in followed
+        ],
+        axis=1,
     )
     for head in best
 }
@@ -257,7 +269,9 @@ plots.trajectories(paths)
 
 # %%
 cued = [trace for trace in traces if cues(trace)][:n_cued]
-read_of = [attention_rows(model, t, rfhs).mean(["head", "query"]).values for t in cued]
+read_of = [
+    attention_rows(model, t, rfhs).mean(["head", "query"]).values for t in cued
+]
 lifts = reading.cue_lift(cued, read_of, seed=seed) if cued else None
 plots.cue_lift(lifts) if cued else Markdown("No trace of this run has a cue.")
 
@@ -283,12 +297,17 @@ plots.cue_lift(lifts) if cued else Markdown("No trace of this run has a cue.")
 # the corrected one against the wrong one *said again after it* ("so 6, not 4").
 
 # %%
-restated = [r for t in traces if review.reviewable(t) for r in review.restatements(t)]
+restated = [
+    r for t in traces if review.reviewable(t) for r in review.restatements(t)
+]
 
 
 def which_value(restated):
     """Each head's share on the corrected value against either wrong one."""
-    sets = [{n: [getattr(r, n)] for n in ("corrected", "wrong", "denied")} for r in restated]
+    sets = [
+        {n: [getattr(r, n)] for n in ("corrected", "wrong", "denied")}
+        for r in restated
+    ]
     trace_of, queries = [r.trace for r in restated], [[r.query] for r in restated]
     found = token_set_mass(model, trace_of, sets, queries=queries)
     table = reading.preference(found, "corrected", "wrong", seed=seed)
@@ -301,10 +320,10 @@ def which_value(restated):
 
 values = which_value(restated) if restated else None
 ranks = ranking[["layer", "head"]]
-absent = "No corrected step is stated again in this run's answers: here would stand the table."
+absent = "No corrected step is stated again in this run's answers."
 ranks.merge(values, how="left").round(3) if restated else Markdown(absent)
 
-# %%
+# %% tags=["hide-input"]
 corrected = {"n": len(restated)}
 if restated:
     top = values.sort_values("corrected", ascending=False).iloc[0]
@@ -352,11 +371,17 @@ def corrects_itself(trace):
 
 
 shown = sorted(traces, key=lambda trace: not corrects_itself(trace))[:n_maps]
-rows = [attention_rows(model, trace, rfhs[:3], slice(0, len(trace))) for trace in shown]
+rows = [
+    attention_rows(model, trace, rfhs[:3], slice(0, len(trace))) for trace in shown
+]
 panels = [
     [
         plots.AttentionPanel(
-            row[i].values, 0, trace.segments, cues(trace), f"trace {j + 1}, {len(trace)} tokens"
+            row[i].values,
+            0,
+            trace.segments,
+            cues(trace),
+            f"trace {j + 1}, {len(trace)} tokens",
         )
         for j, (trace, row) in enumerate(zip(shown, rows, strict=True))
     ]
@@ -412,27 +437,32 @@ trace_explorer(model, shown, rfhs)
 # is owed to places alone.
 
 # %%
-PASSAGE = """The ferry leaves the old harbour at half past six, when the nets are still wet and the
-gulls have not yet found the fish. On deck, a woman with a green umbrella counts the crates of
-apples that go to the island; there are never as many as the list says. The captain has stopped
-asking why. Behind the lighthouse the sea turns rough, and the dog, who has made this trip more
-often than anyone, lies down beside the stove. Nobody speaks until the pier comes into sight. Then
-the school teacher folds her newspaper, the baker's son ties his shoes, and two tourists look for a
-map that the wind took from them near the second buoy. On the island the road climbs between stone
-walls to a village of forty houses. In most of them someone is cooking. The shop sells rope, salt,
-postcards and a cheese that is famous as far as the capital, or so the owner claims. Her grandfather
-built the oven behind the house from bricks of a ship's kitchen. In winter, when the ferry stays
-away for a week or more, she bakes for everybody and writes the debts on the wall with chalk. By
-spring the wall is white. Children learn to count on it, and when the first warm rain washes it
-clean the old men say that the year may now begin. """
+PASSAGE = """The ferry leaves the old harbour at half past six, when the nets are
+still wet and the gulls have not yet found the fish. On deck, a woman with a green
+umbrella counts the crates of apples that go to the island; there are never as
+many as the list says. The captain has stopped asking why. Behind the lighthouse
+the sea turns rough, and the dog, who has made this trip more often than anyone,
+lies down beside the stove. Nobody speaks until the pier comes into sight. Then
+the school teacher folds her newspaper, the baker's son ties his shoes, and two
+tourists look for a map that the wind took from them near the second buoy. On the
+island the road climbs between stone walls to a village of forty houses. In most
+of them someone is cooking. The shop sells rope, salt, postcards and a cheese that
+is famous as far as the capital, or so the owner claims. Her grandfather built the
+oven behind the house from bricks of a ship's kitchen. In winter, when the ferry
+stays away for a week or more, she bakes for everybody and writes the debts on the
+wall with chalk. By spring the wall is white. Children learn to count on it, and
+when the first warm rain washes it clean the old men say that the year may now
+begin. """
 
 
 def ranking_on(text):
-    """The borders of 24 traces on a text that starts at another sentence for each of them."""
+    """The borders of 24 traces on a text that starts elsewhere for each of them."""
     pieces, found = text.split(". "), []
     for i, trace in enumerate(traces[:24]):
         turned = ". ".join(np.roll(pieces, -i)) + ". "
-        enough = (turned * 40)[: 16 * len(trace)]  # no tokenizer averages 16 characters a token
+        enough = (turned * 40)[
+            : 16 * len(trace)
+        ]  # no tokenizer averages 16 characters a token
         found.append(reading.as_generic_text(trace, enough, model.tokenizer))
     return segment_mass(model, found)
 
@@ -442,19 +472,31 @@ def compared(generic):
     other = generic.sel(from_segment="answer", to_segment="reasoning").mean("trace")
     again = heads.rank_heads(generic, k=k, seed=seed)[["layer", "head"]]
     return {
-        "spearman": to_reasoning.to_series().corr(other.to_series(), method="spearman"),
+        "spearman": to_reasoning.to_series().corr(
+            other.to_series(), method="spearman"
+        ),
         "top heads shared": len(ranks.merge(again)),
         "mean mass of the RFHs": np.mean([other[head] for head in rfhs]),
         "largest mass": float(other.max()),
     }
 
 
-texts = {"plain prose": PASSAGE.replace("\n", " "), "questions": " ".join(questions)}
-generic = pd.DataFrame({name: compared(ranking_on(text)) for name, text in texts.items()}).T
-generic.loc["the run's traces"] = [1, k, ranking["mass"].mean(), ranking["mass"].max()]
+texts = {
+    "plain prose": PASSAGE.replace("\n", " "),
+    "questions": " ".join(questions),
+}
+generic = pd.DataFrame(
+    {name: compared(ranking_on(text)) for name, text in texts.items()}
+).T
+generic.loc["the run's traces"] = [
+    1,
+    k,
+    ranking["mass"].mean(),
+    ranking["mass"].max(),
+]
 generic.round(3)
 
-# %%
+# %% tags=["hide-input"]
 on_prose = generic.loc["plain prose"]
 run.write_record(
     "reasoning_focus_heads",
@@ -483,11 +525,16 @@ run.write_record(
     {
         f"{kind.split()[0]}_{name}": value
         for kind, found in copy_scores.items()
-        for name, value in (("largest", float(found.max())), ("n", len(copying_heads[kind])))
+        for name, value in (
+            ("largest", float(found.max())),
+            ("n", len(copying_heads[kind])),
+        )
     },
 )
 first = tracking.iloc[0]
-forwards = tracking[tracking["RFH"] & (tracking["rho"] > 0) & (tracking["p_familywise"] <= 0.05)]
+forwards = tracking[
+    tracking["RFH"] & (tracking["rho"] > 0) & (tracking["p_familywise"] <= 0.05)
+]
 run.write_record(
     "trajectory_tracking",
     {
@@ -561,7 +608,13 @@ if asked_again:
 failed, right = by_grade[False], by_grade[True]
 errors = {id(t): review.first_error(t) for t in failed if review.reviewable(t)}
 known = [t for t in failed if errors.get(id(t)) is not None]
-pd.Series({"right": len(right), "wrong": len(failed), "with a known first error": len(known)})
+pd.Series(
+    {
+        "right": len(right),
+        "wrong": len(failed),
+        "with a known first error": len(known),
+    }
+)
 
 # %% [markdown]
 # The wrong trace shown is the first with a known error and more than one step, beside the right
@@ -570,12 +623,14 @@ pd.Series({"right": len(right), "wrong": len(failed), "with a known first error"
 
 # %%
 examples = [t for t in known if t.meta["steps"] > 1] or failed
-nothing = "No trace of this run has a wrong answer: here would stand one, beside a right one."
+nothing = "No trace of this run has a wrong answer: here would one stand."
 
 
 def shaded(trace, title):
     read = debugging.answer_read(model, trace, rfhs)
-    return plots.coloured_tokens(trace.tokens, read, trace.segments, cues(trace), title)
+    return plots.coloured_tokens(
+        trace.tokens, read, trace.segments, cues(trace), title
+    )
 
 
 shaded(examples[0], "A wrong answer") if examples else Markdown(nothing)
@@ -593,8 +648,9 @@ shaded(beside, "A right answer") if examples else Markdown(nothing)
 # answer, shaded in the same way.
 
 # %% [markdown]
-# The darkest tokens are where the answer was taken from. Whether the two texts differ in the
-# place that is read or only in what stands there is what the comparison is for; it is one pair.
+# The darkest tokens are what was read most when the answer was written. Whether the two texts
+# differ in the place that is read or only in what stands there is what the comparison is for; it is
+# one pair.
 #
 # The same by sentence, and beside it the {term}`direct contribution` of the heads to the token
 # {cite:p}`elhage2021circuits`:
@@ -604,18 +660,31 @@ shaded(beside, "A right answer") if examples else Markdown(nothing)
 
 # %%
 def contribution(trace, wanted):
-    """What the heads give to the logit of the boxed answer's first token, by token read."""
+    """What the heads give to the boxed answer's first logit, by token read."""
     writes = [answer_span(trace).start]
-    return head_contributions(model, trace, wanted, writes=writes).sum(["head", "query"]).values
+    return (
+        head_contributions(model, trace, wanted, writes=writes)
+        .sum(["head", "query"])
+        .values
+    )
 
 
 def by_sentence(trace):
     """Reading and direct contribution of the RFHs, sentence by sentence."""
-    table = debugging.sentence_reading(trace, debugging.answer_read(model, trace, rfhs))
+    table = debugging.sentence_reading(
+        trace, debugging.answer_read(model, trace, rfhs)
+    )
     given = debugging.sentence_reading(trace, contribution(trace, rfhs))["mass"]
     error = errors.get(id(trace))
-    marked = ["first error" if error and start == error.start else "" for start in table["start"]]
-    return table[["text", "mass", "share"]].assign(contribution=given, note=marked).round(3)
+    marked = [
+        "first error" if error and start == error.start else ""
+        for start in table["start"]
+    ]
+    return (
+        table[["text", "mass", "share"]]
+        .assign(contribution=given, note=marked)
+        .round(3)
+    )
 
 
 by_sentence(examples[0]) if examples else Markdown(nothing)
@@ -640,7 +709,9 @@ def known_of(trace):
     return {"Right answer": answers[trace.problem_id]} | wrong
 
 
-trace_explorer(model, examples[:20], rfhs, known_of) if examples else Markdown(nothing)
+trace_explorer(model, examples[:20], rfhs, known_of) if examples else Markdown(
+    nothing
+)
 
 # %% [markdown]
 # **Figure.** To explore: the wrong answer from above on one page. Shaded is what its answer reads
@@ -664,14 +735,18 @@ readers = {
         ("contribution", contribution),
     )
 }
-hits = debugging.error_hits(known, [errors[id(t)] for t in known], readers) if known else None
-absent = "No failed trace has a known first error: here would stand how often it is read most."
+hits = (
+    debugging.error_hits(known, [errors[id(t)] for t in known], readers)
+    if known
+    else None
+)
+absent = "No failed trace has a known first error: nothing to count."
 hits.round(3) if known else Markdown(absent)
 
 
-# %%
+# %% tags=["hide-input"]
 def top_sentence(trace, read):
-    """Where the sentence read most stands: is it the last but one or last, is it itself wrong?"""
+    """Whether the sentence read most is one of the last two, and whether it is wrong."""
     spans = sentences(trace)
     best = int(np.argmax([read[span].sum() for span in spans]))
     wrong = [not statement.right for statement in review.review(trace)]
@@ -680,7 +755,10 @@ def top_sentence(trace, read):
 
 debugged = {"n": len(known), "asked_again": asked_again, "failed": len(failed)}
 if known:
-    tops = [top_sentence(t, r) for t, r in zip(known, readers["RFHs, attention"], strict=True)]
+    tops = [
+        top_sentence(t, r)
+        for t, r in zip(known, readers["RFHs, attention"], strict=True)
+    ]
     table = hits.set_index("reader")
     names = ("at_end", "top_wrong", "wrong_by_chance")
     debugged |= dict(zip(names, np.mean(tops, axis=0), strict=True))
@@ -724,7 +802,10 @@ lists = {
     "retrieval head": "stage2_retrieval_heads_top10",
 }
 printed = {
-    who: {kind: [tuple(h) for h in paper.published()[key][who]] for kind, key in lists.items()}
+    who: {
+        kind: [tuple(h) for h in paper.published()[key][who]]
+        for kind, key in lists.items()
+    }
     for who in paper.published()["models"]
 }
 aliases = ("qwen-1p5B", "qwen-7B") if folder else ()
@@ -732,11 +813,15 @@ theirs = {paper.MODEL_NAMES[a]: paper.load_segment_mass(folder, a) for a in alia
 
 
 def distill_map(who):
-    answer = theirs[who].sel(from_segment="answer", to_segment="reasoning").mean("trace")
-    return plots.head_maps({f"{who}: answer → reasoning": answer.values}, printed[who])
+    answer = (
+        theirs[who].sel(from_segment="answer", to_segment="reasoning").mean("trace")
+    )
+    return plots.head_maps(
+        {f"{who}: answer → reasoning": answer.values}, printed[who]
+    )
 
 
-absent = "The folder is not given: here would stand the maps of both models, with three marks."
+absent = "The folder is not given: here would stand the maps of both models."
 distill_map("R1-Qwen-1.5B") if theirs else Markdown(absent)
 
 # %% [markdown]
@@ -752,9 +837,9 @@ distill_map("R1-Qwen-7B") if theirs else Markdown(absent)
 
 # %%
 def differing(who):
-    """The heads that are in one of the two top 10 only, ours by mean mass and the printed one."""
+    """The heads in one of the two top 10 only: ours by mean mass, and the printed one."""
     masses = theirs[who]
-    full = heads.rank_heads(masses, k=masses.sizes["layer"] * masses.sizes["head"], seed=seed)
+    full = heads.rank_heads(masses, k=masses[0, ..., 0, 0].size, seed=seed)
     pairs = list(full[["layer", "head"]].itertuples(index=False, name=None))
     ours, listed = set(pairs[:10]), set(printed[who]["reasoning-focus head"])
     table = full.assign(
@@ -765,12 +850,14 @@ def differing(who):
         retrieval=[pair in printed[who]["retrieval head"] for pair in pairs],
         cut=full["mass"][9],
     )
-    left_out = ["layer", "head", "lift", "rank_stability"]
-    return table[[pair in ours ^ listed for pair in pairs]].drop(columns=left_out)
+    table = table.drop(columns=["layer", "head", "lift", "rank_stability"])
+    return table[[pair in ours ^ listed for pair in pairs]]
 
 
 differ = pd.concat([differing(who) for who in theirs]) if theirs else pd.DataFrame()
-shared = {who: 10 - int(differ[differ["model"] == who]["printed"].sum()) for who in theirs}
+shared = {
+    who: 10 - int(differ[differ["model"] == who]["printed"].sum()) for who in theirs
+}
 lost = differ[differ["printed"]] if theirs else differ
 run.write_record(
     "published_lists",
@@ -778,7 +865,9 @@ run.write_record(
         "shared": shared,
         "lost": len(lost),
         "lost_retrieval": int(lost["retrieval"].sum()) if theirs else 0,
-        "lost_below_cut": int((lost["ci_high"] < lost["cut"]).sum()) if theirs else 0,
+        "lost_below_cut": int((lost["ci_high"] < lost["cut"]).sum())
+        if theirs
+        else 0,
     },
 )
 absent = "Nor the heads that are in one of the two top 10 only."
@@ -808,9 +897,9 @@ pd.DataFrame(
 # %% [markdown]
 # ## Exercises
 #
-# Write each function yourself, in a copy of this page ({doc}`the workshop </teach/workshop>` says
-# how to get one), and let the check try it on hidden cases. Of this page the exercises need the
-# parameters and the cell after them, nothing else.
+# Write each function yourself and let the check try it on hidden cases; {doc}`the workshop
+# </teach/workshop>` has copies of this page without the solutions. Of the page the exercises need
+# the parameters and the cell after them, nothing else.
 
 # %%
 import torch

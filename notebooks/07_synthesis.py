@@ -18,7 +18,9 @@
 # **What you will see.** The findings of this run in one table beside the paper's, and what each
 # of them can and cannot carry.
 #
-# **Before you start.** The stages; this page measures nothing of its own.
+# **What we know so far.** What {doc}`stage 1 <02_answer_quality>`, {doc}`stage 2
+# <03_segment_attention>` and {doc}`stage 3 <05_activation_patching>` found. This page measures
+# nothing of its own.
 
 # %% [markdown]
 # ## Parameters
@@ -62,7 +64,9 @@ findings = pd.DataFrame(
         + [stage1[m]["without_reasoning"] for m in distills],
         "attention answer → reasoning": [attention["answer"]["reasoning"]]
         + [masses[m][reasoning] for m in distills],
-        "effect of the answer-flipping token, early layers": [patching["flipping_first"]]
+        "effect of the answer-flipping token, early layers": [
+            patching["flipping_first"]
+        ]
         + [effects[m][0] for m in distills],
     },
     index=["this run", *distills],
@@ -81,7 +85,9 @@ findings.T.round(3)
 # %%
 mass = run.read_array("segment_mass_with_reasoning")
 to_reasoning = mass.sel(from_segment="answer", to_segment="reasoning").mean("trace")
-rfhs = run.read_table("reasoning_focus_heads")[["layer", "head"]].to_numpy().tolist()
+rfhs = (
+    run.read_table("reasoning_focus_heads")[["layer", "head"]].to_numpy().tolist()
+)
 home = {
     "answers": plots.home_answers(run.read_table("accuracy_by_steps")),
     "heads": plots.home_heads(to_reasoning.values, rfhs),
@@ -89,7 +95,9 @@ home = {
 }
 for name, figure in home.items():
     run.write_figure(name, figure)
-run.write_record("home_figures", {name: figure.alt_text for name, figure in home.items()})
+run.write_record(
+    "home_figures", {name: figure.alt_text for name, figure in home.items()}
+)
 
 # %% [markdown]
 # ## What the stages say, one after the other
@@ -99,25 +107,25 @@ run.write_record("home_figures", {name: figure.alt_text for name, figure in home
 #    This is about outcomes: it would also hold if reasoning merely bought time.
 # 2. **The answer looks at the reasoning.** {{ segment_attention.answer.reasoning | percent }} of
 #    its attention, {{ segment_attention.lift_reasoning | number }} times the share of a uniform
-#    head; the strongest head, {{ reasoning_focus_heads.top }}, gives it {{
+#    {term}`head`; the strongest head, {{ reasoning_focus_heads.top }}, gives it {{
 #    reasoning_focus_heads.top_mass | percent }}. Looking is not using.
-# 3. **The answer depends on it.** Exchanging the state of one reasoning token restores {{
+# 3. **The answer depends on it.** Exchanging the state of one reasoning {term}`token` restores {{
 #    activation_patching.flipping_first | number }} of the difference between two answers and
 #    turns {{ activation_patching.flip_rate | percent }} of {{ activation_patching.n }} of them
 #    over; a state from the receiver itself changes nothing. An answer that cannot look at the
 #    reasoning in layer {{ head_interventions.strongest_layer }} loses {{
 #    -head_interventions.strongest_change | number }} nats{% if activation_patching.crossing is not
-#    none %}; the curves of patching cross before layer
+#    none %}; the curves of {term}`patching <patch>` cross before layer
 #    {{ activation_patching.crossing }}{% endif %}.
-# 4. **Whether just these heads carry it is another question.** With the Reasoning-Focus Heads
-#    resampled {{ head_interventions.flip_rfh | percent }} of the answers change or are lost, with
-#    random heads of the same layers {{ head_interventions.flip_random | percent }}; {% if
-#    head_interventions.smallest_p > 0.05 %}by the answer's log-probability none of four ways to cut
-#    or ablate tells the two apart{% else %}by the answer's log-probability at least one of four
-#    ways tells the two apart{% endif %}.
+# 4. **Whether just these heads carry it is another question.** With the {term}`Reasoning-Focus
+#    Heads <RFH>` resampled {{ head_interventions.flip_rfh | percent }} of the answers change or are
+#    lost, with random heads of the same layers {{ head_interventions.flip_random | percent }}; {%
+#    if head_interventions.smallest_p > 0.05 %}by the answer's log-probability none of four ways to
+#    cut or {term}`ablate <ablation>` tells the two apart{% else %}by the answer's log-probability
+#    at least one of four ways tells the two apart{% endif %}.
 # 5. **Where in the reasoning it lies.** A forced answer needs {{ sentence_importance.needed |
 #    percent }} of the reasoning; in {{ sentence_importance.last_strongest | percent }} of the
-#    traces the answer depends most on the last sentence.
+#    {term}`traces <trace>` the answer depends most on the last sentence.
 #
 # ## What may be concluded
 #
@@ -134,3 +142,8 @@ run.write_record("home_figures", {name: figure.alt_text for name, figure in home
 # - **That an effect of 1 on a short, clean pair means an effect of 1 on a real trace.** The paper's
 #   early-layer effects for real distills lie between {{ paper_effects.lowest }} and
 #   {{ paper_effects.highest }}.
+#
+# ## What is missing
+#
+# The real distills at their real lengths. The stages run on them as they stand; {doc}`status
+# </status>` tells which runs this book shows.

@@ -70,7 +70,9 @@
   };
   const percent = (share) => (share < 0.1 ? (100 * share).toFixed(1) : (100 * share).toFixed(0)) + "%";
   const number = (value) => (Math.abs(value) < 10 ? value.toPrecision(2) : value.toFixed(0));
-  const quoted = (token) => "“" + token.replaceAll("\n", "⏎") + "”";
+  // A blank alone would be nothing to see.
+  const visible = (token) => (token.trim() ? token : token.replaceAll(" ", "·")).replaceAll("\n", "⏎");
+  const quoted = (token) => "“" + visible(token) + "”";
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
   const css = (root, name) => getComputedStyle(root).getPropertyValue(name).trim();
   const colourOf = (root, name) => {
@@ -463,7 +465,7 @@
   const heads = (root, data) => {
     const { values, marks, maps, kept } = data;
     const largest = Math.max(...values.flat());
-    const status = make("output", { class: "r2a-status", "aria-live": "polite" });
+    const status = make("output", { class: "r2a-status r2a-brief", "aria-live": "polite" });
     const area = make("div", { class: "r2a-maps" });
     const traces = maps.map(({ trace, channels }) => ({ trace, channels: channels.map(readChannel) }));
     const keptAt = new Map(kept.map(([layer, head], i) => [layer + "." + head, i]));
@@ -529,7 +531,7 @@
   const patch = (root, data) => {
     const { effect, probability, before, answers, clean, corrupted, layers, flip } = data;
     const bound = Math.max(1, ...effect.flat().map(Math.abs));
-    const status = make("output", { class: "r2a-status", "aria-live": "polite" });
+    const status = make("output", { class: "r2a-status r2a-brief", "aria-live": "polite" });
     const bars = make("div", { class: "r2a-bars" });
     const context = make("div", { class: "r2a-context" });
     const differs = clean.map((token, i) => token !== corrupted[i]);
