@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from accelerate import dispatch_model
 
 from r2a_utils import packing, patching
 from r2a_utils import replay as replay_module
@@ -277,6 +278,25 @@ def test_small_batches_give_the_same_grid(model):
     together = patch_grid(model, pair)
     apart = patch_grid(model, pair, max_tokens=1)
     np.testing.assert_allclose(apart, together, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:Some parameters are on the meta device")
+@pytest.mark.parametrize("component", ["resid", "z", "mlp_out"])
+def test_a_model_of_which_parts_lie_elsewhere_is_patched_the_same(
+    make_random_model, tmp_path, component
+):
+    # What spreads a model over several devices also keeps layers on disk and brings each one's
+    # weights when it runs: its hooks around the modules are the same, on a machine without a GPU.
+    whole, parted = (make_random_model("qwen3", seed=1) for _ in range(2))
+    places = dict.fromkeys([f"model.{n}" for n, _ in parted.hf.model.named_children()], "cpu")
+    layers = range(parted.n_layers)
+    del places["model.layers"]
+    places |= {f"model.layers.{i}": "disk" if i % 2 else "cpu" for i in layers}
+    dispatch_model(parted.hf, places | {"lm_head": "disk"}, main_device="cpu", offload_dir=tmp_path)
+    assert parted.hf.model.layers[1].mlp.up_proj.weight.is_meta
+    pair = make_pair(whole)
+    expected = patch_grid(whole, pair, component=component)
+    np.testing.assert_array_equal(patch_grid(parted, pair, component=component), expected)
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(llama, monkeypatch):
