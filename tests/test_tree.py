@@ -1,5 +1,6 @@
 """What may lie in the repository: clean text, no outputs, nothing large, nothing pickled."""
 
+import re
 import subprocess
 
 import pytest
@@ -63,3 +64,14 @@ def test_pre_commit_runs_what_make_lint_and_ci_run():
     assert entries[len(asked) :] == [".venv/bin/python -m pytest --quiet tests/test_tree.py"]
     assert "make lint" in (ROOT / ".ci/run").read_text().splitlines()
     assert "make test" in (ROOT / ".ci/run").read_text().splitlines()
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_files_and_folders_that_a_page_names_are_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:[\w.-]+/)*[\w.-]+\.(?:py|yml|md|bib|txt|toml|png|cff))`", text))
+    named |= set(re.findall(r"\]\(([\w./-]+)\)", text))
+    assert len(named) > 5
+    places = ("", "r2a_utils/", "book/")
+    missing = [n for n in named if not any((ROOT / place / n).exists() for place in places)]
+    assert [name for name in missing if "NN" not in name and "*" not in name] == []
