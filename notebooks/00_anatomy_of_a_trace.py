@@ -13,19 +13,20 @@
 # %% [markdown]
 # # The anatomy of a trace
 #
-# **Question.** What exactly is the text in which we look for a way from reasoning to answer?
+# **Question.** What exactly is the text in which we look for a way from {term}`reasoning` to
+# {term}`answer`?
 #
 # **What you will see.** One problem, answered once after reasoning and once without; the six
 # {term}`segments <segment>` that every later page measures between; the sentences of the reasoning;
 # and the words with which the model turns on itself.
 #
-# **What we know so far.** Nothing yet. Words such as {term}`segment` and {term}`cue` are
-# explained in the {doc}`glossary </glossary>` and linked where a page first uses them.
+# **What we know so far.** Nothing yet. Words such as these are explained in the
+# {doc}`glossary </glossary>` and linked where a page first uses them.
 
 # %% [markdown]
 # ## Parameters
 #
-# These are the values of this run. `r2a run --set name=value` changes them.
+# These are the values of this {term}`run`. `r2a run --set name=value` changes them.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"

@@ -305,7 +305,7 @@ ask_explorer(
 
 # %% [markdown]
 # The two bars are one problem: an example beside the boxes above, which hold the whole run. Where
-# they differ most, the texts below show what stood there to be read.
+# they differ most, the texts show what stood there to be read.
 
 # %% [markdown]
 # ## Exercises

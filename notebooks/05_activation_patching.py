@@ -644,12 +644,15 @@ absent = (
 )
 curves_24("qwen-1p5B") if folder else Markdown(absent)
 
+# %% [markdown]
+# **Figure.** The two curves of `{{ model.name }}` (coloured, means over pairs with 95 % intervals)
+# beside those of the authors' case 24 in R1-Qwen-1.5B (grey, one case).
+
 # %%
 curves_24("qwen-7B") if folder else Markdown("")
 
 # %% [markdown]
-# **Figure.** The two curves of `{{ model.name }}` (coloured, means over pairs with 95 % intervals)
-# beside those of the authors' case 24 in a distilled R1 (grey, one case each).
+# **Figure.** The same beside case 24 in R1-Qwen-7B.
 
 # %% [markdown]
 # A curve is high where the answer hangs on that token alone, and the place where the two cross is

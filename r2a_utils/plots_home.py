@@ -26,7 +26,7 @@ from r2a_utils.plots_style import (
     styled,
 )
 
-_WIDTH, _HEIGHT = 2.6, 2.2  # inches; three of them side by side fill the text column
+_WIDTH, _HEIGHT = 2.3, 2.0  # inches; three of them side by side fill the text column
 _NAMED = {"labelcolor": "linecolor", "handlelength": 0.8, "fontsize": 8}  # a legend in its colours
 
 
@@ -80,7 +80,7 @@ def home_heads(values: np.ndarray, marked: Sequence[tuple[int, int]]) -> BookFig
     bar = figure.colorbar(image, ax=axes, aspect=14)
     bar.ax.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
     bar.ax.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
-    axes.set_title("Attention on the reasoning")
+    axes.set_title("Answer → reasoning")
     best = np.unravel_index(values.argmax(), values.shape)
     figure.alt_text = (
         f"Map of {values.shape[0]} layers by {values.shape[1]} heads: attention of the answer on "

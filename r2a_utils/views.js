@@ -548,7 +548,7 @@
       bars.replaceChildren(...answers.flatMap((answer, a) => {
         const after = probability[r][c][a];
         return [make("span", {}, `P(${quoted(answer)})`),
-          make("span", { class: "r2a-bar" + (a ? " r2a-other" : "") }, make("i", { style: `width:${100 * after}%` }),
+          make("span", { class: "r2a-bar" }, make("i", { style: `width:${100 * after}%` }),
             make("u", { style: `left:${100 * before[a]}%`, title: "before the patch" })),
           make("span", {}, `${percent(before[a])} → ${percent(after)}`)];
       }));

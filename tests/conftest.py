@@ -14,7 +14,7 @@ import torch
 from transformers import AutoTokenizer
 
 from r2a_utils.models import ReasoningModel, load_model, random_model
-from r2a_utils.publish import declared_runs
+from r2a_utils.publish import BOOK, declared_runs, publish
 from r2a_utils.registry import BUNDLED
 from r2a_utils.runs import read_parameters, run_stages
 from r2a_utils.traces import Trace
@@ -127,6 +127,14 @@ def small_runs(tmp_path_factory) -> Path:
     main = declared_runs()[0]
     run_stages(folder / main.id, given={**main.parameters, **small}, progress=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def html(small_runs, tmp_path_factory) -> Path:
+    """The folder of the project's own book, built strictly from small runs."""
+    first_page, built = publish(BOOK, small_runs, tmp_path_factory.mktemp("book"))
+    assert built
+    return first_page.parent
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
 import pytest
+from book_visit import PHONE, Visit
 
-from r2a_utils.publish import BOOK, publish
 from r2a_utils.stages import ROOT
 
 pytestmark = pytest.mark.xdist_group("book")
@@ -19,15 +19,6 @@ sync_api = pytest.importorskip("playwright.sync_api")
 SCREENSHOTS = ROOT / "test-artefacts"
 LARGEST_PAGE = 3_000_000  # bytes that a page brings with it, apart from what all pages share
 SHARED = ("_static", "mathjax")
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def html(small_runs, tmp_path_factory) -> Path:
-    """The project's own book, built strictly from small runs."""
-    first_page, built = publish(BOOK, small_runs, tmp_path_factory.mktemp("book"))
-    assert built
-    return first_page.parent
 
 
 @pytest.fixture(scope="module")
@@ -35,45 +26,6 @@ def pages(html) -> list[str]:
     """All pages, relative to the book's folder; index.html only leads on to the first."""
     found = [str(path.relative_to(html)) for path in sorted(html.rglob("*.html"))]
     return [name for name in found if not name.startswith(SHARED)]
-
-
-class Visit:
-    """One page opened with the network cut, and everything that went wrong while it opened."""
-
-    def __init__(self, browser, html: Path, name: str, viewport=WIDE, scheme="light"):
-        self.context = browser.new_context(
-            offline=True, viewport=viewport, color_scheme=scheme, reduced_motion="reduce"
-        )
-        self.page = self.context.new_page()
-        self.faults: list[str] = []
-        self.files: set[Path] = set()
-        self.page.on("console", self._on_console)
-        self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
-        self.page.on("requestfailed", lambda request: self.faults.append(f"failed: {request.url}"))
-        self.page.on("request", self._on_request)
-        self.page.goto(f"{html.as_uri()}/{name}", timeout=120_000)
-        self.page.wait_for_function(
-            "!window.MathJax || (MathJax.startup && MathJax.startup.promise)", timeout=60_000
-        )
-        # The page sets window.MathJax before the script that starts it has run.
-        self.page.evaluate("window.MathJax?.startup?.promise")
-
-    def __enter__(self) -> Visit:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.context.close()
-
-    def _on_console(self, message) -> None:
-        if message.type in ("error", "warning"):
-            self.faults.append(f"console: {message.text}")
-
-    def _on_request(self, request) -> None:
-        url = urlparse(request.url)
-        if url.scheme == "file":
-            self.files.add(Path(unquote(url.path)))
-        elif url.scheme not in ("data", "blob", "about"):
-            self.faults.append(f"asked the network: {request.url}")
 
 
 def test_every_page_opens_whole(browser, html, pages):
@@ -114,7 +66,7 @@ def test_no_page_is_heavy(browser, html, pages):
 def test_no_page_scrolls_sideways_on_a_phone_nor_fails_in_the_dark(browser, html, pages):
     faults = {}
     for name in pages:
-        with Visit(browser, html, name, PHONE, "dark") as visit:
+        with Visit(browser, html, name, viewport=PHONE, scheme="dark") as visit:
             if visit.page.locator("html[data-theme=dark]").count() == 0:
                 visit.faults.append("not dark")
             overflow = "document.documentElement.scrollWidth - window.innerWidth"
