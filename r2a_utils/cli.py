@@ -105,6 +105,22 @@ def _lab(options: argparse.Namespace) -> int:
         return _complain(error, 1)
 
 
+def _workshop(options: argparse.Namespace) -> int:
+    from r2a_utils.exercises import ExerciseError
+    from r2a_utils.parameters import ParameterError
+    from r2a_utils.runs import run_folder
+    from r2a_utils.workshop_copies import WorkshopError, write_workshop
+
+    try:
+        written = write_workshop(run=run_folder(options.run_id), overwrite=options.overwrite)
+    except (WorkshopError, ExerciseError, ParameterError) as error:
+        return _complain(error, 1)
+    print(f"{written.exercises} exercises in {written.notebooks} notebooks, in {written.folder}")
+    print(f"  to hand out      {written.zip.name}, the same as participants/")
+    print("  with solutions   teachers/")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="r2a", description="How reasoning reaches the answer: run the stages, make the book."
@@ -138,6 +154,17 @@ def _parser() -> argparse.ArgumentParser:
         "--cell-timeout", type=int, metavar="SECONDS", help="give up on a cell after this long"
     )
     run.set_defaults(command=_run)
+
+    workshop = commands.add_parser(
+        "workshop", help="write the workshop's notebooks, with and without solutions, and a zip"
+    )
+    workshop.add_argument(
+        "--run-id", default="default", help="the run that the notebooks begin from"
+    )
+    workshop.add_argument(
+        "--overwrite", action="store_true", help="replace copies in which somebody has worked"
+    )
+    workshop.set_defaults(command=_workshop)
 
     for name, command, about in (
         ("book", _book, "build the book from the runs in book/runs.yml"),

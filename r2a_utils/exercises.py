@@ -27,7 +27,12 @@ _FACTS = re.compile(
 )
 # What an exercise must hold: a tag for a code cell, a text for prose.
 _CELLS = ("stub", "solution", "check")
-_TEXTS = ("```{admonition} Hint", "**What you should see.**", "**Comprehension.**", "Answer\n:class")
+_TEXTS = (
+    "```{admonition} Hint",
+    "**What you should see.**",
+    "**Comprehension.**",
+    "Answer\n:class",
+)
 
 
 class ExerciseError(ValueError):
@@ -46,6 +51,12 @@ class Exercise:
     minutes: int
     function: str  # the name that the participant defines
     cells: range  # of the stage's notebook
+
+    @property
+    def anchor(self) -> str:
+        """The name of its heading on the stage's page, as myst-parser makes it."""
+        words = re.sub(r"[^\w\s-]", "", f"Exercise {self.id}: {self.title}").lower()
+        return words.replace(" ", "-")
 
     def dots(self, kind: str) -> str:
         """`difficulty` or `importance` as it is printed."""

@@ -28,11 +28,12 @@ import yaml
 from r2a_utils import needs
 from r2a_utils.artifacts import Run
 from r2a_utils.captions import number_captions
+from r2a_utils.exercises import load_exercises
 from r2a_utils.overview import compare
 from r2a_utils.plans import plans_table, read_plans
 from r2a_utils.prose import render
 from r2a_utils.runs import RUNS, read_manifest, read_parameters, stale_stages
-from r2a_utils.stages import ROOT
+from r2a_utils.stages import ROOT, load_stages
 
 BOOK = ROOT / "book"
 CONFIG = ROOT / "_config.yml"
@@ -156,6 +157,7 @@ def assemble(book: Path, shown: Sequence[BookRun], source: Path) -> None:
         "comparison": compare(shown, summaries),
         "plans": plans_table(read_plans(book / "params")),
         "needs": needs,
+        "exercises": load_exercises(load_stages()),
     }
     for path in _pages(source):
         if path.suffix == ".md":

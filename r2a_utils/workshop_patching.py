@@ -101,7 +101,7 @@ def check_patched_logits(function: Callable) -> Passed:
         residuals = donor.activations["resid"]
 
         def edit(layer: int, start: int, stop: int, residuals=residuals, source=None) -> Edit:
-            rows = residuals[source or layer]
+            rows = residuals[layer if source is None else source]
             return Edit("resid", layer, start, rows[start:stop])
 
         next_position = position + 1 if position + 1 < len(pair) else position - 1
@@ -110,7 +110,6 @@ def check_patched_logits(function: Callable) -> Passed:
             "that patches the layer's output; wanted is its input": edit(
                 layer + 1, position, position + 1
             ),
-            "that patches every position; wanted is one": edit(layer, 0, len(pair)),
             "that patches everything from the position on; wanted is one token": edit(
                 layer, position, len(pair)
             ),
@@ -125,7 +124,7 @@ def check_patched_logits(function: Callable) -> Passed:
         turned = Edit("resid", layer, position, own.activations["resid"][layer][position, None])
         mistakes = {
             "nothing was patched: these are the receiver's own logits": own.logits[-1].numpy(),
-            "those are the donor's logits; the patch goes into the receiver's run": (
+            "those are the donor's logits: patch one position of the receiver's run, not all": (
                 donor.logits[-1].numpy()
             ),
             "donor and receiver are exchanged": _replayed(donor_ids, [turned])[0],
@@ -141,9 +140,8 @@ def check_knockout_mask(function: Callable) -> Passed:
     """Exercise 6.1: `f(n_tokens, queries, keys)`: True where a token may look, with edges cut."""
     for n, queries, keys in ((9, slice(6, 9), slice(2, 5)), (14, slice(9, 14), slice(1, 8))):
         causal = np.tril(np.ones((n, n), dtype=bool))
-        right, turned, cut_rows = causal.copy(), causal.copy(), causal.copy()
+        right, cut_rows = causal.copy(), causal.copy()
         right[queries, keys] = False
-        turned[keys, queries] = False
         cut_rows[queries] = False
         everywhere, all_queries = np.ones((n, n), dtype=bool), causal.copy()
         everywhere[queries, keys] = False
@@ -152,8 +150,7 @@ def check_knockout_mask(function: Callable) -> Passed:
         mistakes = {
             "the causal mask is missing: no token sees a later one": everywhere,
             "True must stand where a token may look; it is the other way round": ~right,
-            "rows are queries and columns keys; they are exchanged": turned,
-            "nothing is cut: that is the plain causal mask": causal,
+            "nothing is cut that could be seen: rows are queries, columns are keys": causal,
             "it cuts the queries off from everything; only the keys named are taken away": cut_rows,
             "it hides the keys from every token; only from the queries named": all_queries,
             "a token sees itself: the diagonal must stay": strict,
