@@ -116,35 +116,34 @@ def answer_part(text: str, condition: str) -> str | None:
 
 def answer_texts(completions: Iterable[Completion]) -> pd.DataFrame:
     """One row per completion: problem_id, condition, sample, finished, well_formed, answer_text
-    (None where it is not well formed), n_tokens.
+    (missing where it is not well formed), n_tokens.
     """
-    rows = []
-    for completion in completions:
-        text = answer_part(completion.text, completion.condition)
-        rows.append(
-            {
-                "problem_id": completion.problem_id,
-                "condition": completion.condition,
-                "sample": completion.sample,
-                "finished": completion.finished,
-                "well_formed": text is not None,
-                "answer_text": text,
-                "n_tokens": completion.n_tokens,
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_answer_row(completion) for completion in completions])
+
+
+def _answer_row(completion: Completion) -> dict:
+    text = answer_part(completion.text, completion.condition)
+    return {
+        "problem_id": completion.problem_id,
+        "condition": completion.condition,
+        "sample": completion.sample,
+        "finished": completion.finished,
+        "well_formed": text is not None,
+        "answer_text": text,
+        "n_tokens": completion.n_tokens,
+    }
 
 
 def grade_completions(completions: Iterable[Completion], problems: list[Problem]) -> pd.DataFrame:
     """Grade completions: the *answers* frame that `comparison.py` describes, a row each, in order.
 
-    `answer_texts` with answer (the boxed one, None where there is none), correct, and what the
+    `answer_texts` with answer (the boxed one, missing where there is none), correct, and what the
     problems' `meta` say in single values (family, steps, subject, level, …). Raises ValueError for
     a completion of a problem that is not given or that has no known answer.
     """
     known = {problem.id: problem for problem in problems}
     rows = []
-    for row in answer_texts(completions).to_dict("records"):
+    for row in map(_answer_row, completions):
         problem = known.get(row["problem_id"])
         if problem is None or problem.answer is None:
             lack = "is not among the problems given" if problem is None else "has no known answer"

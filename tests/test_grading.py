@@ -220,15 +220,17 @@ def test_completions_become_the_answers_frame():
         Written("a", "without_reasoning", r"It is \boxed{5}"),
         Written("b", "with_reasoning", r"Hmm</think>\boxed{lamp} and so", finished=False),
         Written("b", "without_reasoning", "The lamp."),
+        Written("b", "with_reasoning", "Hmm, is it the", finished=False),
     ]
     frame = grade_completions(written, problems)
     assert set(COLUMNS) <= set(frame)
-    assert frame["correct"].tolist() == [True, False, True, False]
+    assert frame["correct"].tolist() == [True, False, True, False, False]
     assert frame["answer"].tolist()[:3] == ["4", "5", "lamp"]
-    assert frame["answer"].isna().tolist() == [False, False, False, True]
-    assert frame["well_formed"].all()
-    assert frame["finished"].tolist() == [True, True, False, True]
-    assert frame["steps"].tolist() == [1, 1, 2, 2]
+    assert frame["answer"].isna().tolist() == [False, False, False, True, True]
+    assert frame["well_formed"].tolist() == [True, True, True, True, False]
+    assert frame["answer_text"].isna().tolist() == [False, False, False, False, True]
+    assert frame["finished"].tolist() == [True, True, False, True, False]
+    assert frame["steps"].tolist() == [1, 1, 2, 2, 2]
     assert "operations" not in frame
 
 
