@@ -90,9 +90,8 @@ print(trace.text)
 # to write is the answer.
 
 # %%
-bare = collect_completions(model, [problem], "without_reasoning", **options)[
-    0
-].to_trace(model.tokenizer)
+[at_once] = collect_completions(model, [problem], "without_reasoning", **options)
+bare = at_once.to_trace(model.tokenizer)
 print(bare.text)
 print()
 print("right answer:", problem.answer)

@@ -75,6 +75,7 @@ from r2a_utils.statistics import bootstrap_interval, holm, mcnemar_exact
 from r2a_utils.tiny.world import write_text
 from r2a_utils.traces import CONDITIONS, cues
 
+pd.set_option("display.precision", 3)
 run = Run.open(run_dir)
 model = load_model(model_name)
 run.record_model(model)
@@ -93,9 +94,8 @@ completions = [
 ]
 answers = grade_completions(completions, problems)
 run.write_table("answers", answers)
-answers.groupby("condition")[
-    ["finished", "well_formed", "correct", "n_tokens"]
-].mean().round(3)
+columns = ["finished", "well_formed", "correct", "n_tokens"]
+answers.groupby("condition")[columns].mean().round(3)
 
 # %% [markdown]
 # Not every completion gets as far as a grade. What the filters leave, before anything is compared:
@@ -182,17 +182,8 @@ plots.paired_accuracy(dots)
 slices = comparison.paired_comparison(
     answers, "unfinished_wrong", by=slice_by, seed=seed
 )
-slices[
-    [
-        slice_by,
-        "n",
-        "accuracy_with",
-        "accuracy_without",
-        "difference",
-        "mcnemar_p",
-        "holm_p",
-    ]
-]
+accuracies = ["accuracy_with", "accuracy_without", "difference"]
+slices[[slice_by, "n", *accuracies, "mcnemar_p", "holm_p"]]
 
 # %% tags=["hide-input"]
 overall = rules.iloc[-1]
@@ -232,9 +223,10 @@ run.write_table("paired_comparison", rules)
 # Reasoning is paid for in tokens. All tokens written, right or wrong, over the right answers:
 
 # %%
-comparison.tokens_per_right_answer(answers, confidence=confidence, seed=seed).round(
-    1
+costs = comparison.tokens_per_right_answer(
+    answers, confidence=confidence, seed=seed
 )
+costs.round(1)
 
 # %% [markdown]
 # `tokens_per_right` divides `tokens` by the share of right answers. A condition that writes little
@@ -248,9 +240,8 @@ comparison.tokens_per_right_answer(answers, confidence=confidence, seed=seed).ro
 # answer stood before the reasoning was done, the curve would be high from the start.
 
 # %%
-traces = read_traces(
-    run.completions_path("with_reasoning"), model.tokenizer, problems
-)[:n_traces]
+path = run.completions_path("with_reasoning")
+traces = read_traces(path, model.tokenizer, problems)[:n_traces]
 early = arms.early_answers(model, traces, problems, batch_size=batch_size)
 run.write_table("early_answers", early)
 plots.early_answering(arms.early_curve(early, confidence), ylabel="Forced answers")
@@ -456,7 +447,9 @@ run.write_record(
         "r2a_right": int((disagreements.who_is_right == "R2A").sum()),
     },
 )
-disagreements.style.hide()
+alike = ["problem_id", "known_answer", "who_is_right", "because"]
+cases = disagreements.groupby(alike, sort=False).size()
+cases.rename("traces").reset_index().style.hide()
 
 # %% [markdown]
 # The graders agree on {{ regrading.agreement | percent(1) }} of {{ regrading.traces }} traces. In

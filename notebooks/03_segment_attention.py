@@ -61,11 +61,10 @@ model = load_model(model_name)
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
 traces = {
-    name: read_traces(run.completions_path(name), model.tokenizer, problems)[
-        :n_traces
-    ]
+    name: read_traces(run.completions_path(name), model.tokenizer, problems)
     for name in CONDITIONS
 }
+traces = {name: found[:n_traces] for name, found in traces.items()}
 pd.Series({name: len(found) for name, found in traces.items()}, name="traces")
 
 # %% [markdown]

@@ -133,9 +133,8 @@ def turned_reasonings(trace, seed):
 measured = traces[: mass.sizes["trace"]]
 turned = [turned_reasonings(trace, seed + i) for i, trace in enumerate(measured)]
 null = heads.border_test(mass, token_set_mass(model, measured, turned))
-scores = heads.head_scores(mass)[
-    ["layer", "head", "lift", "sink_free", "length_matched"]
-]
+columns = ["layer", "head", "lift", "sink_free", "length_matched"]
+scores = heads.head_scores(mass)[columns]
 null[:k].merge(scores, on=["layer", "head"]).round(3)
 
 # %% [markdown]
@@ -460,9 +459,8 @@ def ranking_on(text):
     pieces, found = text.split(". "), []
     for i, trace in enumerate(traces[:24]):
         turned = ". ".join(np.roll(pieces, -i)) + ". "
-        enough = (turned * 40)[
-            : 16 * len(trace)
-        ]  # no tokenizer averages 16 characters a token
+        # no tokenizer averages 16 characters a token
+        enough = (turned * 40)[: 16 * len(trace)]
         found.append(reading.as_generic_text(trace, enough, model.tokenizer))
     return segment_mass(model, found)
 
@@ -588,7 +586,7 @@ def graded(completions):
     metas = {problem.id: problem.meta for problem in problems}
     found = {True: [], False: []}
     for completion, row in zip(completions, table.itertuples(), strict=True):
-        if row.well_formed and row.answer is not None:
+        if row.well_formed and pd.notna(row.answer):
             trace = completion.to_trace(model.tokenizer, metas[row.problem_id])
             found[row.correct].append(trace)
     return found
@@ -909,8 +907,9 @@ from r2a_utils import workshop_attention as workshop
 from r2a_utils.replay import record
 from r2a_utils.tracing import head_outputs, logit_directions
 
-top_row = heads.rank_heads(mass, k=1, seed=seed).iloc[0]
-strongest = (int(top_row["layer"]), int(top_row["head"]))
+top_rows = heads.rank_heads(mass, k=k, seed=seed)[["layer", "head"]]
+top_heads = list(top_rows.itertuples(index=False, name=None))
+strongest = top_heads[0]
 boxed_traces = [t for t in traces if "\\boxed{" in t.answer_text]
 
 # %% [markdown]
@@ -960,20 +959,19 @@ def answer_tokens(trace):
 
 long_answer = max(traces[:50], key=answer_tokens)
 thought = long_answer.segments["reasoning"]
-tracked = {}
-for one_head in every_head:
-    answer_rows = attention_rows(model, long_answer, [one_head]).values[0]
-    tracked[one_head] = tracking_of_head(answer_rows, thought)
-best_tracked = max(tracked, key=tracked.get)
+answer_rows = attention_rows(model, long_answer, top_heads).values
 {
-    f"best, {plots.head_name(*best_tracked)}": float(tracked[best_tracked]),
-    f"strongest RFH, {plots.head_name(*strongest)}": float(tracked[strongest]),
+    plots.head_name(*one_head): round(
+        float(tracking_of_head(head_rows, thought)), 3
+    )
+    for one_head, head_rows in zip(top_heads, answer_rows, strict=True)
 }
 
 # %% [markdown]
-# **What you should see.** Two correlations on the longest of fifty answers. The best of many heads
-# on one trace is a lucky one; that is why the page averages over traces and compares with the best
-# of all heads under a null. The head that reads the reasoning most need not be the one that walks.
+# **What you should see.** Correlations of the top heads on the longest of fifty answers, the
+# strongest head first. The head that reads the reasoning most need not be one that walks along it.
+# And the best of several heads on one trace is a lucky one: that is why the page averages over
+# traces and compares with the best of all heads under a null.
 #
 # **Comprehension.** A head always looks forty tokens back. What is its correlation, and what does
 # it know of the reasoning?

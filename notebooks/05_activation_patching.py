@@ -185,15 +185,9 @@ plots.patch_grid(
 # and how probable both answers were before and after.
 
 # %%
-alike = {p.problem_id for p in kept[protocol]}
-both_sides = [
-    [
-        under(protocol, pair_of[side])
-        for pair_of in problems
-        if pair_of[0].id in alike
-    ]
-    for side in (0, 1)
-]
+ids = {p.problem_id for p in kept[protocol]}
+told = [sides for sides in problems if sides[0].id in ids]
+both_sides = [[under(protocol, sides[i]) for sides in told] for i in (0, 1)]
 patch_explorer(model, *both_sides)
 
 # %% [markdown]

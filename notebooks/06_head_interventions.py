@@ -114,34 +114,33 @@ len(traces)
 
 
 # %%
-def profile(name, keys, width):
-    """Mean over traces of the mean over the key slices that `keys(trace)` gives."""
-    cut = [
-        [knockout_profile(model, t, ("answer", k), width).change for k in keys(t)]
-        for t in traces
-    ]
-    rows = np.stack([np.mean(changes, axis=0) for changes in cut])
-    low, high = bootstrap_mean_intervals(rows, seed=seed)
-    frame = {
-        "edges": name,
-        "layer": range(model.n_layers),
-        "effect": rows.mean(axis=0),
-    }
-    return pd.DataFrame(frame | {"ci_low": low, "ci_high": high, "width": width})
+WAYS = (
+    "answer → reasoning",
+    "answer → random spans of that length",
+    "answer → prompt",
+)
 
 
-def spans(trace):
-    reasoning = trace.segments["reasoning"]
-    return random_spans(trace, reasoning.stop - reasoning.start, n_spans, seed)
+def cut(trace, width):
+    """Change of the answer's log-probability [way, layer], the random spans' mean."""
+    reasoning, prompt = trace.segments["reasoning"], trace.segments["prompt"]
+    spans = random_spans(trace, reasoning.stop - reasoning.start, n_spans, seed)
+    edges = [("answer", keys) for keys in (reasoning, prompt, *spans)]
+    change = knockout_profile(model, trace, edges, width)["change"].to_numpy()
+    change = change.reshape(len(edges), model.n_layers)
+    return change[0], change[2:].mean(axis=0), change[1]
 
 
 def profiles(width):
-    parts = [
-        profile("answer → reasoning", lambda t: [t.segments["reasoning"]], width),
-        profile("answer → random spans of that length", spans, width),
-        profile("answer → prompt", lambda t: [t.segments["prompt"]], width),
-    ]
-    return pd.concat(parts, ignore_index=True)
+    """Means over traces with their intervals."""
+    changes, parts = np.array([cut(trace, width) for trace in traces]), []
+    for i, way in enumerate(WAYS):
+        low, high = bootstrap_mean_intervals(changes[:, i], seed=seed)
+        frame = {"layer": range(model.n_layers), "effect": changes[:, i].mean(0)}
+        parts.append(
+            pd.DataFrame({"edges": way} | frame | {"ci_low": low, "ci_high": high})
+        )
+    return pd.concat(parts, ignore_index=True).assign(width=width)
 
 
 single = profiles(1)
