@@ -35,11 +35,13 @@ n_traces = 24
 n_spans = 4
 n_random_sets = 50
 n_resampled = 30
+resampled_tokens = 256
 seed = 0
 
 # %%
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 from scipy.stats import spearmanr
 
 from r2a_utils import plots
@@ -161,14 +163,15 @@ run.write_table("knockout_profile", pd.concat([single, wide], ignore_index=True)
 plots.knockout_profile(wide, crossing=crossing)
 
 # %% [markdown]
-# **Figure.** The same with three neighbouring layers cut at once; a point stands at the middle
-# one.
+# **Figure.** Change of the right answer's log-probability in `{{ model.name }}` when attention from
+# the answer to the reasoning (coloured), to random spans or to the prompt (grey) is cut in three
+# neighbouring layers at once; a point stands at the middle one.
 
 # %% [markdown]
 # ## Head by head
 #
 # The same edges taken from one head at a time, mean over traces, with the Reasoning-Focus Heads
-# marked. If looking were using, the marked heads would be the dark ones.
+# marked. If looking were using, the marked heads would be the bright ones.
 
 # %%
 lost = -np.mean([knockout_heads(model, trace) for trace in traces], axis=0)
@@ -225,7 +228,8 @@ effects_of_sets.round(3)
 # ## Another answer?
 #
 # A log-probability can move and the answer stay. Here the model writes its answer again, freely,
-# from behind `</think>`, with the heads resampled.
+# from behind `</think>`, with the heads resampled. Counted are the traces to which it writes an
+# answer in a box when nothing is resampled.
 
 # %%
 compared = sets[1:6]
@@ -240,9 +244,9 @@ rewritten = [
     )
     for trace in traces
 ]
-turned = np.stack(
-    [(frame.flip | frame.lost).to_numpy() for frame in rewritten]
-)  # [trace, set]
+boxed = [frame for frame in rewritten if frame.unaltered.notna().all()]
+turned = np.array([frame.flip | frame.lost for frame in boxed])  # [trace, set]
+turned = turned.reshape(len(boxed), 1 + len(compared))
 labels = [
     f"top {len(rfhs)} reasoning-focus heads",
     f"{len(compared)} random sets of the same layers",
@@ -255,10 +259,14 @@ flips = pd.DataFrame(
     [
         (label, k / n, *wilson_interval(k, n), n)
         for label, (k, n) in zip(labels, hits, strict=True)
+        if n
     ],
     columns=["label", "rate", "ci_low", "ci_high", "n"],
 )
-plots.flips(flips)
+absent = (
+    "The model boxes no answer of its own: here would stand how often it changes."
+)
+plots.flips(flips) if boxed else Markdown(absent)
 
 # %% [markdown]
 # **Figure.** Share of answers that change or are lost when `{{ model.name }}` writes them again
@@ -287,8 +295,9 @@ run.write_record(
         "resample_random": changes["resample"][1:].mean(),
         "resample_p": effects_of_sets.p["resample"],
         "smallest_p": effects_of_sets.p.min(),
-        "flip_rfh": flips.rate[0],
-        "flip_random": flips.rate[1],
+        "flip_n": len(boxed),
+        "flip_rfh": flips.rate[0] if boxed else None,
+        "flip_random": flips.rate[1] if boxed else None,
         "n_random_sets": n_random_sets,
         "top_head_lost": float(lost.max()),
         "top_head": plots.head_name(*np.unravel_index(lost.argmax(), lost.shape)),
@@ -310,9 +319,11 @@ run.write_record(
 # resampled by {{ head_interventions.resample | number }} against {{
 # head_interventions.resample_random | number }} ({{ head_interventions.resample_p | p_value }}).
 # {% if head_interventions.smallest_p > 0.05 %}None of the four ways tells these heads from random
-# ones of their layers: a null result.{% endif %} Freely rewritten, {{ head_interventions.flip_rfh
-# | percent }} of the answers change or are lost with the Reasoning-Focus Heads resampled, {{
-# head_interventions.flip_random | percent }} with random heads.
+# ones of their layers: a null result.{% endif %} {% if head_interventions.flip_n %}Freely
+# rewritten, {{ head_interventions.flip_rfh | percent }} of {{ head_interventions.flip_n }} answers
+# change or are lost with the Reasoning-Focus Heads resampled, {{ head_interventions.flip_random |
+# percent }} with random heads.{% else %}Left to itself the model writes no answer in a box after
+# these traces, so that there is none to change.{% endif %}
 #
 # ## More than copying?
 #
@@ -342,7 +353,7 @@ example = min(traces, key=lambda t: abs(len(sentences(t)) - 10))
 resampled = resampled_answers(
     model,
     example,
-    sampling=Sampling(256, temperature=1.0, seed=seed),
+    sampling=Sampling(resampled_tokens, temperature=1.0, seed=seed),
     samples=n_resampled,
 )
 forced, knocked = (
@@ -377,19 +388,23 @@ trace_explorer(model, [example, *(t for t in traces if t is not example)], rfhs)
 
 # %% [markdown]
 # One trace is an anecdote. Over all traces: how much of the reasoning a forced answer needs (0: it
-# comes at once, 1: only at the end), and whether the sentences that are read more are those whose
-# knockout costs more.
+# comes at once, 1: only at the end) where the whole of it leads to the answer, and whether the
+# sentences that are read more are those whose knockout costs more.
 
 
 # %%
 def needed_share(trace):
+    """Of the reasoning; NaN where the answer is not written even after all of it."""
     forced = forced_answers(model, trace)
+    if not forced["written"].iloc[-1]:
+        return np.nan
     forced["fraction"] = forced["sentences"] / forced["sentences"].max()
     forced = forced.rename(columns={"written": "same_as_full"})
     return area_over_curve(forced.assign(problem_id=trace.problem_id)).item()
 
 
 needed = np.array([needed_share(trace) for trace in traces])
+needed = needed[np.isfinite(needed)]
 agreement, last_strongest = [], []
 for trace in traces:
     cost = -sentence_knockouts(model, trace, spans=1, seed=seed)["change"]
@@ -397,12 +412,14 @@ for trace in traces:
     last_strongest.append(cost.argmax() == len(cost) - 1)
 agreement = np.array(agreement)[np.isfinite(agreement)]
 low, high = bootstrap_interval(agreement, seed=seed)
-needed_low, needed_high = bootstrap_interval(needed, seed=seed)
+needed_low, needed_high = (
+    bootstrap_interval(needed, seed=seed) if len(needed) else (np.nan, np.nan)
+)
 hits = int(sum(last_strongest))
 summary = pd.DataFrame(
     {
         "share of the reasoning that a forced answer needs": (
-            needed.mean(),
+            needed.mean() if len(needed) else np.nan,
             needed_low,
             needed_high,
         ),
@@ -421,7 +438,8 @@ run.write_record(
     "sentence_importance",
     {
         "n": len(traces),
-        "needed": needed.mean(),
+        "needed_n": len(needed),
+        "needed": needed.mean() if len(needed) else None,
         "agreement": agreement.mean(),
         "agreement_low": low,
         "agreement_high": high,
@@ -433,9 +451,12 @@ run.write_record(
 )
 
 # %% [markdown]
-# A forced answer needs {{ sentence_importance.needed | percent }} of the reasoning, on average over
-# {{ sentence_importance.n }} traces: {% if sentence_importance.needed > 0.5 %}forced
-# earlier it is mostly another{% else %}it is often known early{% endif %}. In the trace above {{
+# {% if sentence_importance.needed_n %}A forced answer needs {{ sentence_importance.needed | percent
+# }} of the reasoning, on average over the {{ sentence_importance.needed_n }} of {{
+# sentence_importance.n }} traces after which it is written at all: {% if
+# sentence_importance.needed > 0.5 %}forced earlier it is mostly another{% else %}it is often known
+# early{% endif %}.{% else %}After none of the traces does the model write the forced answer, however
+# much of the reasoning it has read.{% endif %} In the trace above {{
 # sentence_importance.first_share | percent }} of the continuations end in its answer before any
 # sentence and {{ sentence_importance.last_share | percent }} after all. In {{
 # sentence_importance.last_strongest | percent }} of the traces the answer depends most on the last

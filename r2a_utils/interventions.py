@@ -163,14 +163,15 @@ def knockout(
 def knockout_profile(
     model: ReasoningModel,
     trace: Trace,
-    edges: tuple[Place, Place] = ("answer", "reasoning"),
+    edges: Sequence[tuple[Place, Place]] = (("answer", "reasoning"),),
     width: int = 1,
     *,
     scored: slice | None = None,
 ) -> pd.DataFrame:
     """`measure` of a knockout in each window of `width` layers; `layer` is the window's middle.
 
-    At the first and last layers the window is cut off, so that every layer has one.
+    At the first and last layers the window is cut off, so that every layer has one. Several edges
+    are cut one after the other, not together; `edge` counts them.
     """
     if not 1 <= width <= model.n_layers:
         raise ValueError(f"a window of {width} layers does not fit in {model.n_layers} layers")
@@ -178,8 +179,10 @@ def knockout_profile(
         tuple(i for i in range(m - (width - 1) // 2, m + width // 2 + 1) if 0 <= i < model.n_layers)
         for m in range(model.n_layers)
     ]
-    frame = measure(model, trace, [Knockout(*edges, layers=w) for w in windows], scored=scored)
-    frame.insert(0, "layer", range(model.n_layers))
+    knockouts = [Knockout(*edge, layers=window) for edge in edges for window in windows]
+    frame = measure(model, trace, knockouts, scored=scored)
+    frame.insert(0, "edge", np.repeat(range(len(edges)), model.n_layers))
+    frame.insert(1, "layer", np.tile(range(model.n_layers), len(edges)))
     return frame
 
 

@@ -161,6 +161,15 @@ def test_the_profile_slides_a_window_over_the_layers(model, trace):
         knockout_profile(model, trace, width=4)
 
 
+def test_profiles_of_several_edges_are_those_of_each_alone(model, trace):
+    edges = [("answer", "reasoning"), ("answer", "prompt")]
+    together = knockout_profile(model, trace, edges, width=2)
+    assert together["edge"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert together["layer"].tolist() == [0, 1, 2, 0, 1, 2]
+    apart = [knockout_profile(model, trace, [edge], width=2)["after"] for edge in edges]
+    np.testing.assert_allclose(together["after"], np.concatenate(apart), atol=1e-4)
+
+
 def test_every_single_head_is_knocked_out(model, trace):
     grid = knockout_heads(model, trace)
     assert dict(grid.sizes) == {"layer": 3, "head": 6}
