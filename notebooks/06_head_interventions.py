@@ -455,8 +455,8 @@ run.write_record(
 # }} of the reasoning, on average over the {{ sentence_importance.needed_n }} of {{
 # sentence_importance.n }} traces after which it is written at all: {% if
 # sentence_importance.needed > 0.5 %}forced earlier it is mostly another{% else %}it is often known
-# early{% endif %}.{% else %}After none of the traces does the model write the forced answer, however
-# much of the reasoning it has read.{% endif %} In the trace above {{
+# early{% endif %}.{% else %}After none of the traces does the model write the forced answer, though
+# it has read all of the reasoning.{% endif %} In the trace above {{
 # sentence_importance.first_share | percent }} of the continuations end in its answer before any
 # sentence and {{ sentence_importance.last_share | percent }} after all. In {{
 # sentence_importance.last_strongest | percent }} of the traces the answer depends most on the last
