@@ -646,7 +646,8 @@ curves_24("qwen-1p5B") if folder else Markdown(absent)
 curves_24("qwen-7B") if folder else Markdown("")
 
 # %% [markdown]
-# **Figure.** The same beside case 24 in R1-Qwen-7B.
+# **Figure.** The two curves of `{{ model.name }}` (coloured) beside those of the authors' case 24
+# in R1-Qwen-7B (grey, one case).
 
 # %% [markdown]
 # A curve is high where the answer hangs on that token alone, and the place where the two cross is
