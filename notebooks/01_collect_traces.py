@@ -140,6 +140,8 @@ run.write_record(
     "collection",
     {
         "n": len(problems),
+        "given": source == "written",
+        "limit": max_new_tokens,
         "finished": (shares["finished"] / shares["asked"]).to_dict(),
         "well_formed": (shares["well formed"] / shares["asked"]).to_dict(),
         "mean_tokens": answers.groupby("condition").n_tokens.mean().to_dict(),
@@ -148,12 +150,14 @@ run.write_record(
 )
 
 # %% [markdown]
-# Of {{ collection.n }} problems asked with reasoning, {{ collection.well_formed.with_reasoning |
-# percent(1) }} came back finished and well formed, with {{ collection.mean_tokens.with_reasoning
-# | number(0) }} tokens on average; without reasoning it were {{
-# collection.well_formed.without_reasoning | percent(1) }}, with {{
-# collection.mean_tokens.without_reasoning | number(0) }} tokens. In {{ collection.with_cues |
-# percent }} of the traces the model turns on itself at least once.
+# {% if collection.given %}The texts were given to the model, which only reads them; what is called
+# finished is a text of less than {{ collection.limit }} tokens. {% endif %}Of {{ collection.n }}
+# problems asked with reasoning, {{ collection.well_formed.with_reasoning | percent(1) }} came back
+# finished and well formed, with {{ collection.mean_tokens.with_reasoning | number(0) }} tokens on
+# average; without reasoning it were {{ collection.well_formed.without_reasoning | percent(1) }},
+# with {{ collection.mean_tokens.without_reasoning | number(0) }} tokens. In {{
+# collection.with_cues | percent }} of the traces {% if collection.given %}the writer{% else %}the
+# model{% endif %} turns on itself at least once.
 
 # %% [markdown]
 # ## Exercises
