@@ -82,7 +82,7 @@ mass = {
 }
 for name in CONDITIONS:
     run.write_array(f"segment_mass_{name}", mass[name])
-mass["with_reasoning"].sizes
+dict(mass["with_reasoning"].sizes)
 
 # %% [markdown]
 # ## The six boxes

@@ -581,7 +581,7 @@ run.write_record("cue_lift", shown_lift)
 
 # %%
 def graded(completions):
-    """Traces by whether their boxed answer is right; those without one are left out."""
+    """Traces by whether their boxed answer is right; without one, left out."""
     table = grade_completions(completions, problems)
     metas = {problem.id: problem.meta for problem in problems}
     found = {True: [], False: []}
