@@ -391,6 +391,17 @@ def test_layer_curves_have_the_colours_of_their_segments_and_controls_are_grey()
     assert red == green == blue
 
 
+def test_curves_of_two_models_lie_over_their_shares_of_the_layers():
+    single = curves().assign(curve=lambda f: f.curve + " (one case)", ci_low=np.nan, ci_high=np.nan)
+    both = pd.concat([curves(), single]).assign(layer=lambda f: f["layer"] / 6)
+    figure = plots.layer_curves(both, xlabel="Share of the layers")
+    axes = figure.axes[0]
+    assert axes.get_xlabel() == "Share of the layers"
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), np.arange(6) / 6)
+    assert any(0 < tick < 1 for tick in axes.get_xticks())
+    assert "1.00 at 0, 0.00 at 0.833" in figure.alt_text
+
+
 def test_rank_correlation_of_a_monotone_estimate_is_one():
     assert "rank correlation 1.00" in FIGURES["approximate_against_exact"]().alt_text
 
