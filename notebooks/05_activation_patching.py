@@ -34,6 +34,9 @@
 # - `protocol`: "own" scores the answer as it stands in the trace. "probe" and "boxed_probe" are the
 #   paper's way: the reasoning is closed by the line "Final answer is A." or "Final answer is
 #   \boxed{A}.", and the same words follow as the answer.
+# - `prompt_style`: "chat" puts the question in the model's own template, "raw" as the paper does,
+#   followed by the instruction to reason, without a template. A small pretrained model tells more
+#   pairs apart with it.
 # - `paper_data` names a folder with the authors' data; `None` stands for what the environment
 #   variable `R2A_PAPER_DATA` names, if it is set.
 
@@ -82,8 +85,8 @@ run.record_model(model)
 # %% [markdown]
 # ## Contrast pairs
 #
-# A {term}`contrast pair` is a clean and a corrupted trace that differ in a word of the question
-# ("heaviest", "lightest") and in what follows from it.
+# A {term}`contrast pair` is a clean and a corrupted trace that differ in a few words of the question
+# ("heaviest" and "lightest", or "weight" and "speed") and in what follows from it.
 
 # %%
 draw, write = {
@@ -111,7 +114,8 @@ by_id = {trace.problem_id: trace for traces in sides for trace in traces}
 
 # %% [markdown]
 # Under the protocol "own" a pair is what was written. With a probe the reasoning gets one more
-# line, which states the answer in a fixed place, and the answer repeats that line.
+# line, which states the answer in a fixed place, and the answer repeats that line. The token that
+# states the conclusion is then the one in that line; what the reasoning said before stays as it is.
 
 # %%
 PROTOCOLS = {
@@ -135,9 +139,9 @@ def under(protocol, problem):
 
 # %% [markdown]
 # Nothing is padded: a pair whose traces cannot be aligned token by token is refused and counted. A
-# pair is kept if the model tells its two sides apart, by a stated rule on the logit differences,
-# and writes either answer by itself, and if its conclusion is a single differing token in the
-# reasoning.
+# pair is kept if the model tells its two sides apart (the logit differences of the clean and the
+# corrupted trace are at least one nat apart) and by itself writes either answer, and if its
+# conclusion is a single differing token in the reasoning.
 
 # %%
 ended = [pair for pair in problems if all(problem.id in by_id for problem in pair)]
