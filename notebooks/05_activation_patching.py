@@ -35,8 +35,8 @@
 #   paper's way: the reasoning is closed by the line "Final answer is A." or "Final answer is
 #   \boxed{A}.", and the same words follow as the answer.
 # - `prompt_style`: "chat" puts the question in the model's own template, "raw" as the paper does,
-#   followed by the instruction to reason, without a template. A small pretrained model tells more
-#   pairs apart with it.
+#   followed by the instruction to reason, without a template; `smollm2-135m` tells more pairs apart
+#   with it.
 # - `paper_data` names a folder with the authors' data; `None` stands for what the environment
 #   variable `R2A_PAPER_DATA` names, if it is set.
 
@@ -85,8 +85,8 @@ run.record_model(model)
 # %% [markdown]
 # ## Contrast pairs
 #
-# A {term}`contrast pair` is a clean and a corrupted trace that differ in a few words of the question
-# ("heaviest" and "lightest", or "weight" and "speed") and in what follows from it.
+# A {term}`contrast pair` is a clean and a corrupted trace that differ in a few words of the
+# question ("heaviest" and "lightest", or "weight" and "speed") and in what follows from it.
 
 # %%
 draw, write = {
