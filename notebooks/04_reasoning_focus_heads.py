@@ -39,6 +39,7 @@ n_maps = 3
 n_shuffles = 100
 n_long = 60
 n_cued = 100
+n_generic = 24
 fewest_failed = 30
 n_asked_again = 400
 sampling_temperature = 1.0
@@ -455,9 +456,9 @@ begin. """
 
 
 def ranking_on(text):
-    """The borders of 24 traces on a text that starts elsewhere for each of them."""
+    """The borders of some traces on a text that starts elsewhere for each of them."""
     pieces, found = text.split(". "), []
-    for i, trace in enumerate(traces[:24]):
+    for i, trace in enumerate(traces[:n_generic]):
         turned = ". ".join(np.roll(pieces, -i)) + ". "
         # no tokenizer averages 16 characters a token
         enough = (turned * 40)[: 16 * len(trace)]
