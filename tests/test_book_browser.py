@@ -5,6 +5,7 @@ Screenshots of all pages are left in test-artefacts/.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
@@ -28,39 +29,81 @@ def pages(html) -> list[str]:
     return [name for name in found if not name.startswith(SHARED)]
 
 
-def test_every_page_opens_whole(browser, html, pages):
-    """No failed request, no error, every image loaded and described, nothing left unrendered."""
-    faults = {}
-    for name in pages:
-        with Visit(browser, html, name) as visit:
-            found = visit.faults
-            for image in visit.page.locator("img").all():
-                source = (image.get_attribute("src") or "")[:80]
-                if not image.evaluate("image => image.complete && image.naturalWidth > 0"):
-                    found.append(f"image not loaded: {source}")
-                if not (image.get_attribute("alt") or "").strip():
-                    found.append(f"image without alternative text: {source}")
-            prose = "\n".join(visit.page.locator("article p, article li").all_inner_texts())
-            found += [f"unrendered: {mark}" for mark in ("{{", "}}", "{%") if mark in prose]
-            if visit.page.locator("mjx-merror").count():
-                found.append("mathematics that MathJax cannot read")
-            formulas = visit.page.locator("span.math, div.math").count()
-            if formulas > visit.page.locator("mjx-container svg").count():
-                found.append("mathematics not typeset")
-            path = SCREENSHOTS / "wide" / Path(name).with_suffix(".png")
-            visit.page.screenshot(path=path, full_page=True, timeout=120_000)
-            if found:
-                faults[name] = found
-    assert faults == {}
+@dataclass(frozen=True)
+class Seen:
+    """What one visit of a page showed: what went wrong, its weight, where it leads."""
+
+    faults: list[str]
+    own_bytes: int  # without what all pages share
+    anchors: set[str]
+    links: list[str]
 
 
-def test_no_page_is_heavy(browser, html, pages):
-    sizes = {}
+@pytest.fixture(scope="module")
+def seen(browser, html, pages) -> dict[str, Seen]:
+    """Every page visited once, on a wide screen; a picture of each is kept."""
+    found = {}
     for name in pages:
         with Visit(browser, html, name) as visit:
+            page = visit.page
+            faults = faults_in(page)
+            page.screenshot(
+                path=SCREENSHOTS / "wide" / Path(name).with_suffix(".png"),
+                full_page=True,
+                timeout=120_000,
+            )
             own = [p for p in visit.files if p.relative_to(html).parts[0] not in SHARED]
-            sizes[name] = sum(path.stat().st_size for path in own)
+            found[name] = Seen(
+                faults=visit.faults + faults,
+                own_bytes=sum(path.stat().st_size for path in own),
+                anchors=set(page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")),
+                links=page.evaluate("[...document.querySelectorAll('a[href]')].map(a => a.href)"),
+            )
+    return found
+
+
+def faults_in(page) -> list[str]:
+    """Images that did not load or say nothing, and whatever was left unrendered."""
+    found = []
+    for image in page.locator("img").all():
+        source = (image.get_attribute("src") or "")[:80]
+        if not image.evaluate("image => image.complete && image.naturalWidth > 0"):
+            found.append(f"image not loaded: {source}")
+        if not (image.get_attribute("alt") or "").strip():
+            found.append(f"image without alternative text: {source}")
+    prose = "\n".join(page.locator("article p, article li").all_inner_texts())
+    found += [f"unrendered: {mark}" for mark in ("{{", "}}", "{%") if mark in prose]
+    if page.locator("mjx-merror").count():
+        found.append("mathematics that MathJax cannot read")
+    formulas = page.locator("span.math, div.math").count()
+    if formulas > page.locator("mjx-container svg").count():
+        found.append("mathematics not typeset")
+    return found
+
+
+def test_every_page_opens_whole(seen):
+    """No failed request, no error, every image loaded and described, nothing left unrendered."""
+    assert {name: page.faults for name, page in seen.items() if page.faults} == {}
+
+
+def test_no_page_is_heavy(seen):
+    sizes = {name: page.own_bytes for name, page in seen.items()}
     assert {name: size for name, size in sizes.items() if size > LARGEST_PAGE} == {}
+
+
+def test_every_link_within_the_book_leads_somewhere(html, seen):
+    anchors = {html / name: page.anchors for name, page in seen.items()}
+    broken = []
+    for name, page in seen.items():
+        for target in page.links:
+            url, fragment = urldefrag(target)
+            if urlparse(url).scheme != "file":
+                continue
+            path = Path(unquote(urlparse(url).path))
+            known = anchors.get(path, set())
+            if not path.is_file() or (fragment and path in anchors and fragment not in known):
+                broken.append(f"{name}: {target.removeprefix(html.as_uri())}")
+    assert broken == []
 
 
 def test_no_page_scrolls_sideways_on_a_phone_nor_fails_in_the_dark(browser, html, pages):
@@ -77,29 +120,6 @@ def test_no_page_scrolls_sideways_on_a_phone_nor_fails_in_the_dark(browser, html
             if visit.faults:
                 faults[name] = visit.faults
     assert faults == {}
-
-
-def test_every_link_within_the_book_leads_somewhere(browser, html, pages):
-    anchors, links = {}, {}
-    for name in pages:
-        with Visit(browser, html, name) as visit:
-            anchors[html / name] = set(
-                visit.page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
-            )
-            links[name] = visit.page.evaluate(
-                "[...document.querySelectorAll('a[href]')].map(a => a.href)"
-            )
-    broken = []
-    for name, targets in links.items():
-        for target in targets:
-            url, fragment = urldefrag(target)
-            if urlparse(url).scheme != "file":
-                continue
-            path = Path(unquote(urlparse(url).path))
-            known = anchors.get(path, set())
-            if not path.is_file() or (fragment and path in anchors and fragment not in known):
-                broken.append(f"{name}: {target.removeprefix(html.as_uri())}")
-    assert broken == []
 
 
 def test_search_finds_a_word_without_a_server(browser, html):
