@@ -27,14 +27,17 @@
 # %% [markdown]
 # ## Parameters
 #
-# `paper_data` names a folder with the authors' data; `None` stands for what the environment
-# variable `R2A_PAPER_DATA` names, if it is set.
+# - `source`, `prompt_style`, `max_new_tokens`: how {doc}`the traces were written
+#   <01_collect_traces>`; the problem at the end of this page is asked in the same way.
+# - `paper_data` names a folder with the authors' data; `None` stands for what the environment
+#   variable `R2A_PAPER_DATA` names, if it is set.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
 n_traces = 120
 batch_size = 16
+source = "model"
 prompt_style = "chat"
 max_new_tokens = 512
 seed = 0
@@ -292,10 +295,11 @@ compared.round(4)
 
 # %%
 looking = to_reasoning.to_series().nlargest(3).index.tolist()
+asked = {"max_new_tokens": max_new_tokens, "prompt_style": prompt_style}
+absent = "The traces of this run were written for the model: it is not asked here."
 ask_explorer(
-    model, looking, problems[0].question,
-    max_new_tokens=max_new_tokens, prompt_style=prompt_style,
-)  # fmt: skip
+    model, looking, problems[0].question, **asked
+) if source != "written" else Markdown(absent)
 
 # %% [markdown]
 # **Figure.** To explore: one problem put to `{{ model.name }}` with and without reasoning. Bars:

@@ -190,9 +190,8 @@ plots.patch_grid(
 
 # %%
 ids = {p.problem_id for p in kept[protocol]}
-told = [sides for sides in problems if sides[0].id in ids]
-both_sides = [[under(protocol, sides[i]) for sides in told] for i in (0, 1)]
-patch_explorer(model, *both_sides)
+told = [sides for sides in read_as[protocol] if sides[0].problem_id in ids]
+patch_explorer(model, *zip(*told, strict=True))
 
 # %% [markdown]
 # **Figure.** To explore: the patch grid of the same pair in `{{ model.name }}`. For the chosen
