@@ -700,7 +700,7 @@ by_sentence(examples[0]) if examples else Markdown(nothing)
 
 
 # %%
-def known_of(trace):
+def facts(trace):
     """What is known of a failed trace, for the top of its page."""
     answers = {problem.id: problem.answer for problem in problems}
     error = errors.get(id(trace))
@@ -708,9 +708,7 @@ def known_of(trace):
     return {"Right answer": answers[trace.problem_id]} | wrong
 
 
-trace_explorer(model, examples[:20], rfhs, known_of) if examples else Markdown(
-    nothing
-)
+trace_explorer(model, examples[:20], rfhs, facts) if examples else Markdown(nothing)
 
 # %% [markdown]
 # **Figure.** To explore: the wrong answer from above on one page. Shaded is what its answer reads

@@ -575,7 +575,7 @@
       },
       onchoose: show,
     });
-    root.append(status, bars, make("p", { class: "r2a-help" }, "Bars: after the patch; the black line: before it. Blue cells bring the other run's answer over, red ones the opposite; layer 0 at the bottom. Click a cell or use the arrow keys."), context);
+    root.append(status, bars, make("p", { class: "r2a-help" }, "Bars: after the patch; upright lines: before it. Blue cells bring the other run's answer over, red ones the opposite; layer 0 at the bottom. Click a cell or use the arrow keys."), context);
     let best = [0, 0];
     effect.forEach((row, r) => row.forEach((value, c) => { if (value > effect[best[0]][best[1]]) best = [r, c]; }));
     view.choose(...best);
