@@ -54,6 +54,7 @@ paper_data: str | None = None
 
 # %%
 import os
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -67,6 +68,7 @@ from r2a_utils.controls import CONTROLS, control_metrics
 from r2a_utils.explorers import patch_explorer
 from r2a_utils.generation import Sampling, collect_traces, teacher_forced
 from r2a_utils.models import load_model
+from r2a_utils.pair_runs import PairRuns
 from r2a_utils.pairs import PROBES, probed
 from r2a_utils.patching import patch_metrics
 from r2a_utils.question_pairs import (
@@ -398,23 +400,32 @@ def donors(pair, control):
 rng = np.random.default_rng(seed)
 
 
-def controlled(control):
-    grids = []
-    for i, p in enumerate(kept[protocol]):
-        options = {"seed": seed + i}  # each pair its own noise and wrong position
+def controlled(pair, seed):
+    """The grid of each control that has a donor; the pair's own runs are made once."""
+    runs, grids = PairRuns.of(model, pair), {}
+    for control in CONTROLS:
+        options = {"runs": runs, "seed": seed}
         if control in ("random_donor", "same_answer"):
-            found = donors(p, control)
+            found = donors(pair, control)
             if not found:
                 continue
             options["donor_ids"] = found[rng.integers(len(found))]
-        try:
-            grids.append(control_metrics(model, p, control, places(p), **options))
-        except ValueError:  # the donor does not lead to the receiver's answer
-            continue
-    return effects_of(grids) if grids else np.empty((0, model.n_layers, 2))
+        # A donor that does not lead to the receiver's answer is refused.
+        with suppress(ValueError):
+            grids[control] = control_metrics(
+                model, pair, control, places(pair), **options
+            )
+    return grids
 
 
-nulls = {control: controlled(control) for control in CONTROLS}
+# Each pair has noise of its own.
+grids = [controlled(p, seed + i) for i, p in enumerate(kept[protocol])]
+nulls = {}
+for control in CONTROLS:
+    found = [mine[control] for mine in grids if control in mine]
+    nulls[control] = (
+        effects_of(found) if found else np.empty((0, model.n_layers, 2))
+    )
 
 # %%
 table = {}

@@ -36,6 +36,7 @@ def control_metrics(
     direction: str = "denoising",
     min_gap: float = MIN_GAP,
     max_tokens: int | None = None,
+    runs: PairRuns | None = None,
 ) -> xr.Dataset:
     """`patch_metrics` with something else than the donor's vector in its place.
 
@@ -48,14 +49,16 @@ def control_metrics(
     - "same_answer": likewise, where the model prefers the receiver's answer; this is checked.
     - "matched_noise": the receiver's own vector plus Gaussian noise as long as donor - receiver.
 
-    Arguments, variables and errors otherwise as in `patch_metrics`. Stage 05 explains.
+    `runs` are the pair's where they have been made, with their component and direction, so that
+    several controls need not make them again. Arguments, variables and errors otherwise as in
+    `patch_metrics`. Stage 05 explains.
     """
     if control not in CONTROLS:
         raise ValueError(f"unknown control {control!r}: choose from {CONTROLS}")
     needs_donor = control in ("random_donor", "same_answer")
     if needs_donor != (donor_ids is not None):
         raise ValueError(f"{control!r} {'needs' if needs_donor else 'takes no'} donor_ids")
-    runs = PairRuns.of(model, pair, component, direction, min_gap)
+    runs = runs or PairRuns.of(model, pair, component, direction, min_gap)
     positions = chosen_positions(pair, positions)
     if control == "same_prompt":
         donor_ids = runs.receiver_ids

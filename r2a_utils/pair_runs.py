@@ -44,7 +44,14 @@ class PairRuns:
     corrupted_scores: torch.Tensor
 
     @classmethod
-    def of(cls, model, pair, component, direction, min_gap) -> PairRuns:
+    def of(
+        cls,
+        model: ReasoningModel,
+        pair: ContrastPair,
+        component: str = "resid",
+        direction: str = "denoising",
+        min_gap: float = MIN_GAP,
+    ) -> PairRuns:
         """Run both sequences of a pair, after checking that this is possible and worth it."""
         check_pair(model, pair)
         if component not in COMPONENTS:

@@ -11,6 +11,7 @@ from r2a_utils import packing, patching
 from r2a_utils import replay as replay_module
 from r2a_utils.branches import COMPONENTS, HEAD_COMPONENTS, Branch, Edit
 from r2a_utils.controls import control_metrics
+from r2a_utils.pair_runs import PairRuns
 from r2a_utils.pairs import ContrastPair, answer_span, probed
 from r2a_utils.patching import patch_grid, patch_metrics, screen_pairs
 from r2a_utils.replay import record, replay
@@ -601,6 +602,18 @@ def test_matched_noise_is_as_long_as_the_difference_and_repeats(llama, monkeypat
     again = control_metrics(llama, pair, "matched_noise", seed=4)
     other = control_metrics(llama, pair, "matched_noise", seed=5)
     assert grid.equals(again) and not grid.effect.equals(other.effect)
+
+
+@pytest.mark.parametrize("direction", ["denoising", "noising"])
+def test_controls_on_runs_that_were_made_before_are_the_same(llama, direction, monkeypatch):
+    pair = make_pair(llama)
+    runs = PairRuns.of(llama, pair, direction=direction)
+    for control in ("same_prompt", "wrong_position", "matched_noise"):
+        expected = control_metrics(llama, pair, control, direction=direction)
+        with monkeypatch.context() as nothing_runs_again:
+            nothing_runs_again.setattr(PairRuns, "of", None)
+            grid = control_metrics(llama, pair, control, runs=runs)
+        assert grid.identical(expected)
 
 
 def test_a_wrong_position_is_calm_and_gets_the_right_vector(llama, monkeypatch):
