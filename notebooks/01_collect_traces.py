@@ -140,6 +140,7 @@ run.write_record(
     "collection",
     {
         "n": len(problems),
+        "dataset": dataset,
         "given": source == "written",
         "limit": max_new_tokens,
         "finished": (shares["finished"] / shares["asked"]).to_dict(),

@@ -270,6 +270,13 @@ run.write_record("segment_attention_of_distills", {"lift_reasoning": lifts})
 # reasoning is far longer than the bundled model's and fills nearly all that a uniform head would
 # see; it takes a specialised head to hold most of its attention there.
 #
+# {% set theirs = segment_attention_of_distills.lift_reasoning.get(collection.dataset) %}{% if
+# collection.given and theirs %}The texts of this run are traces of {{ collection.dataset }}, and
+# `{{ model.name }}`, which only reads them, gives their reasoning {{
+# segment_attention.lift_reasoning | number }} times a uniform head's share, against {{ theirs |
+# number }}. {% if (segment_attention.lift_reasoning - theirs) | abs < 0.1 %}So the mean lift does
+# not tell a model that writes such texts from one that was not trained to.{% endif %}{% endif %}
+#
 # The masses come from sampled traces of one benchmark, on raw prompts without a chat template.
 # {% endif %}
 #

@@ -342,13 +342,14 @@ if restated:
 run.write_record("corrected_values", corrected)
 
 # %% [markdown]
-# {% set v = corrected_values %}{% if v.n %}In {{ v.n }} restated steps, the head that reads the
-# corrected digit most, {{ v.head }}, gives it {{ v.mass | percent }} of all its attention. Of what
-# it gives to either value, {{ v.share | percent(1) }} goes to the corrected one ({{ v.low |
-# percent(1) }} to {{ v.high | percent(1) }}), and {{ v.share_against_later | percent(1) }} where
-# the wrong one stands later. The mean share of the Reasoning-Focus Heads is {{ v.rfhs_share |
-# percent }}, of all heads {{ v.all_share | percent }}; weighted by how much is read at all it is
-# {{ v.all_weighted | percent }}.{% endif %}
+# {% set v = corrected_values %}{% if 0 < v.n < 5 %}Too few corrected steps are stated again in this
+# run's answers to say anything of them: {{ v.n }}.{% elif v.n %}In {{ v.n }} restated steps, the
+# head that reads the corrected digit most, {{ v.head }}, gives it {{ v.mass | percent }} of all its
+# attention. Of what it gives to either value, {{ v.share | percent(1) }} goes to the corrected one
+# ({{ v.low | percent(1) }} to {{ v.high | percent(1) }}), and {{ v.share_against_later | percent(1)
+# }} where the wrong one stands later. The mean share of the Reasoning-Focus Heads is {{
+# v.rfhs_share | percent }}, of all heads {{ v.all_share | percent }}; weighted by how much is read
+# at all it is {{ v.all_weighted | percent }}.{% endif %}
 #
 # Shares of heads that give neither digit any attention to speak of are ratios of small numbers:
 # read them with the masses beside them. And a head that reads the right value need not be the
@@ -560,8 +561,8 @@ run.write_record("cue_lift", shown_lift)
 # is {{ r.questions_spearman | number }} and {{ r.questions_shared }}. Whatever of it is above
 # chance belongs to the place of the reasoning and not to what it says.
 #
-# A model of a closed world meets plain prose as noise, so that the first row bounds the question
-# from one side only.
+# To a model of a closed world, like the bundled one, plain prose is noise, so that there the first
+# row bounds the question from one side only.
 #
 # ## What the ranking comes to
 #
