@@ -63,7 +63,7 @@ from r2a_utils.artifacts import Run
 from r2a_utils.comparison import funnel
 from r2a_utils.completions import read_traces
 from r2a_utils.generation import Sampling, collect_completions
-from r2a_utils.grading import grade_completions
+from r2a_utils.grading import find_answers
 from r2a_utils.models import load_model
 from r2a_utils.problems import load_problems, problems_table
 from r2a_utils.sources import backend_of, writer_of
@@ -107,9 +107,7 @@ completions = {
 # box. The paper leaves such traces out; how many there are belongs beside every figure that does.
 
 # %%
-answers = pd.concat(
-    [grade_completions(completions[c], problems) for c in CONDITIONS]
-)
+answers = pd.concat(find_answers(completions[c], problems) for c in CONDITIONS)
 counts = funnel(answers)
 plots.funnel(counts)
 
@@ -200,7 +198,7 @@ def bare_prompt(tokenizer, question):
 # `tokenizer.bos_token_id`.
 # ```
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution"]
 PREFILLED = "Okay, I think I have finished thinking.\n"
 
 

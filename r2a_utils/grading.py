@@ -134,25 +134,43 @@ def _answer_row(completion: Completion) -> dict:
     }
 
 
-def grade_completions(completions: Iterable[Completion], problems: list[Problem]) -> pd.DataFrame:
-    """Grade completions: the *answers* frame that `comparison.py` describes, a row each, in order.
+def find_answers(completions: Iterable[Completion], problems: list[Problem]) -> pd.DataFrame:
+    """`answer_texts` with answer, a row each, in order, and nothing graded.
 
-    `answer_texts` with answer (the boxed one, missing where there is none), correct, and what the
-    problems' `meta` say in single values (family, steps, subject, level, …). Raises ValueError for
-    a completion of a problem that is not given or that has no known answer.
+    The answer is the boxed one, missing where there is none; of an open question the whole text.
+    Raises ValueError for a completion of a problem that is not given.
     """
     known = {problem.id: problem for problem in problems}
     rows = []
     for row in map(_answer_row, completions):
-        problem = known.get(row["problem_id"])
-        if problem is None or problem.answer is None:
-            lack = "is not among the problems given" if problem is None else "has no known answer"
-            raise ValueError(f"problem {row['problem_id']!r} {lack}: it cannot be graded")
-        text = row["answer_text"]
-        answer = None if text is None else extract_answer(text)
-        correct = answer is not None and grade_math(text, problem.answer)
+        if row["problem_id"] not in known:
+            raise ValueError(f"problem {row['problem_id']!r} is not among the problems given")
+        answer = row["answer_text"]
+        if answer is not None and known[row["problem_id"]].answer is not None:
+            answer = extract_answer(answer)
+        rows.append(row | {"answer": answer})
+    return pd.DataFrame(rows)
+
+
+def grade_completions(completions: Iterable[Completion], problems: list[Problem]) -> pd.DataFrame:
+    """Grade completions: the *answers* frame that `comparison.py` describes, a row each, in order.
+
+    `find_answers` with correct, and what the problems' `meta` say in single values (family, steps,
+    subject, level, …). Raises ValueError, besides, for a problem that has no known answer.
+    """
+    known = {problem.id: problem for problem in problems}
+    rows = []
+    for row in find_answers(completions, problems).to_dict("records"):
+        problem = known[row["problem_id"]]
+        if problem.answer is None:
+            raise ValueError(
+                f"problem {problem.id!r} has no known answer: it cannot be graded; open questions "
+                "are for a judge, in stage 02 as `open_dataset`"
+            )
+        found = isinstance(row["answer"], str)  # a frame knows None as NaN
+        correct = found and grade_math(row["answer_text"], problem.answer)
         slices = {k: v for k, v in problem.meta.items() if isinstance(v, str | int | float)}
-        rows.append(slices | row | {"answer": answer, "correct": correct})
+        rows.append(slices | row | {"correct": correct})
     return pd.DataFrame(rows)
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import pytest
 
 from r2a_utils import grading
-from r2a_utils.comparison import COLUMNS
+from r2a_utils.comparison import COLUMNS, funnel
 from r2a_utils.grading import (
     answer_part,
     extract_answer,
     final_answer,
+    find_answers,
     grade_completions,
     grade_math,
 )
@@ -239,3 +240,17 @@ def test_what_cannot_be_graded_is_refused():
         grade_completions([Written("a", "without_reasoning", "4")], [])
     with pytest.raises(ValueError, match="'a' has no known answer"):
         grade_completions([Written("a", "without_reasoning", "4")], [Problem("a", "Write.")])
+
+
+def test_an_open_question_s_answer_is_its_whole_text_and_has_no_grade():
+    problems = [Problem("a", "Write a poem."), Problem("b", "2 + 2?", "4")]
+    written = [
+        Written("a", "with_reasoning", "Roses.</think>Red, \\boxed{blue}."),
+        Written("b", "with_reasoning", "Easy.</think>\\boxed{4}, of course."),
+        Written("a", "without_reasoning", "</think>no"),
+    ]
+    frame = find_answers(written, problems)
+    assert frame["answer"].tolist()[:2] == ["Red, \\boxed{blue}.", "4"]
+    assert frame["answer"].isna().tolist() == [False, False, True]
+    assert "correct" not in frame
+    assert funnel(frame)["count"].tolist() == [2, 2, 2, 2, 1, 1, 0, 0]

@@ -1,12 +1,16 @@
 """The stage notebooks run through, on small parameters, by the same code as the book's."""
 
 import ast
+import json
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
+from local_server import serve
 
+from r2a_utils.artifacts import Run
 from r2a_utils.publish import declared_runs
 from r2a_utils.runs import read_manifest, read_parameters, run_stages
 from r2a_utils.stages import load_stages, needed_stages
@@ -73,3 +77,36 @@ def test_every_stage_after_the_first_two_reads_an_earlier_one():
     for index, name in enumerate(names[2:], start=2):
         earlier = [STAGES[other] for other in names[:index]]
         assert needed_stages(STAGES[name], earlier), f"{name} depends on no stage"
+
+
+def test_a_judge_scores_open_questions_where_a_run_names_one(small_runs, pages, tmp_path):
+    run = shutil.copytree(small_runs / MAIN_RUN, tmp_path / "judged")
+    questions = [{"id": f"q{i}", "question": f"Which box is heavy, {i}?"} for i in range(6)]
+    file = tmp_path / "open.jsonl"
+    file.write_text("".join(json.dumps(question) + "\n" for question in questions))
+    asked = []
+
+    def judge(path, body, headers):
+        asked.append(body["messages"][0]["content"])
+        verdict = {"strengths": "short", "weaknesses": "wrong", "score": 3 + len(asked) % 4}
+        rubbish = "heavy, 0?" in asked[-1]
+        content = "five" if rubbish else json.dumps(verdict)
+        return {"choices": [{"message": {"content": content}}]}
+
+    with serve(judge) as url:
+        given = read_parameters(run / "parameters.yml")
+        given |= {"judge_url": url, "judge_model": "a-judge"}
+        given |= {"open_dataset": str(file), "n_open": 6}
+        run_stages(run, ["02_answer_quality"], given=given, progress=False)
+
+    scores = Run.open(run).read_table("judge_scores")
+    assert len(scores) == 12
+    assert asked
+    assert set(scores.loc[scores.problem_id == "q0", "verdict"]) <= {"rubbish", "unanswered"}
+    scored = scores[scores.verdict == "scored"]
+    assert scored.score.between(3, 6).all()
+    assert scored.judge.str.startswith("judge a-judge (temperature 0.0").all()
+    page = nbformat.read(run / "notebooks" / "02_answer_quality.ipynb", as_version=4)
+    assert "This run names no judge" not in str(page)
+    assert any("judge a-judge" in str(output) for cell in page.cells for output in
+               cell.get("outputs", []))  # fmt: skip
