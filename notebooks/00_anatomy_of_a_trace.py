@@ -210,7 +210,7 @@ def segment_borders(token_ids, think, end_think):
 # ```
 
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution"]
 def segment_borders(token_ids, think, end_think):
     """A slice for each segment. think and end_think are lists of token ids."""
 
@@ -287,7 +287,7 @@ def cue_positions(tokens, words):
 # behind it.
 # ```
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution"]
 import re
 from itertools import accumulate
 

@@ -594,7 +594,7 @@ def mcnemar_p(with_reasoning, without_reasoning):
 # ```
 
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution"]
 def mcnemar_p(with_reasoning, without_reasoning):
     """Exact two-sided p of McNemar's test; two arrays of booleans [problem]."""
     only_with = int((with_reasoning & ~without_reasoning).sum())
@@ -650,7 +650,7 @@ def difference_interval(with_reasoning, without_reasoning, rng):
 # ```
 
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution"]
 def difference_interval(with_reasoning, without_reasoning, rng):
     """Low and high end of the 95 % interval of the mean paired difference."""
     pair = np.asarray([with_reasoning, without_reasoning], float)
@@ -707,7 +707,7 @@ def early_prompt(token_ids, spans, kept, closing):
 # ```
 
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution"]
 def early_prompt(token_ids, spans, kept, closing):
     """Ids up to the end of the kept-th sentence, then the closing ids."""
     stop = spans[kept - 1].stop if kept else spans[0].start

@@ -363,7 +363,7 @@ def mass_of_head(weights, source, target):
 # ```
 
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution"]
 def mass_of_head(weights, source, target):
     """m(source → target) of one head from its attention weights [token, token]."""
     return weights[source, target].sum(axis=1).mean()
@@ -424,7 +424,7 @@ def mass_from_q_k(q, k, scale, source, target):
 # ```
 
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution"]
 def mass_from_q_k(q, k, scale, source, target):
     """m(source → target) of one head from its queries and keys [token, width]."""
     positions = np.arange(len(k))
@@ -494,7 +494,7 @@ def uniform_null(source, target):
 # ```
 
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution"]
 def uniform_null(source, target):
     """m(source → target) of a head that looks at all tokens up to its own alike."""
     position = np.arange(source.start, source.stop)

@@ -940,7 +940,7 @@ def tracking_of_head(rows, reasoning):
 # ```
 
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution"]
 def tracking_of_head(rows, reasoning):
     """Spearman correlation of token and place read; rows [answer token, token]."""
     inside = rows[:, reasoning]
@@ -1012,7 +1012,7 @@ def contribution_of_head(weights, values, into, direction):
 # ```
 
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution"]
 def contribution_of_head(weights, values, into, direction):
     """What each token read gives, through this head, to the logit: [token]."""
     return weights * (values @ (into @ direction))

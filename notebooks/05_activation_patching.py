@@ -709,7 +709,7 @@ def effect_of_patch(patched, clean, corrupted, clean_answer, corrupted_answer):
 # ```
 
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution"]
 def effect_of_patch(patched, clean, corrupted, clean_answer, corrupted_answer):
     """The normalised logit difference of three runs, from logits [vocabulary]."""
 
@@ -771,7 +771,7 @@ def patched_logits(model, donor_ids, receiver_ids, layer, position):
 # ```
 
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution"]
 def patched_logits(model, donor_ids, receiver_ids, layer, position):
     """The receiver's last logits, with the donor's state at (layer, position)."""
     block = architecture(model).layers[layer]

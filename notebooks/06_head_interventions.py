@@ -513,7 +513,7 @@ def knockout_mask(n_tokens, queries, keys):
 # ```
 
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution"]
 def knockout_mask(n_tokens, queries, keys):
     """Who may look at whom [token, token]: causal, without queries → keys."""
     mask = np.tril(np.ones((n_tokens, n_tokens), dtype=bool))
@@ -593,7 +593,7 @@ def mean_ablated_logits(model, token_ids, layer, head, positions, mean):
 # ```
 
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution"]
 def mean_ablated_logits(model, token_ids, layer, head, positions, mean):
     """The last token's logits, with one head's z replaced at `positions`."""
     columns = slice(head * model.head_dim, (head + 1) * model.head_dim)

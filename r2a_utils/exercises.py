@@ -79,6 +79,15 @@ def stage_exercises(stage: Stage) -> Iterator[Exercise]:
         yield _read(stage, range(start, stop))
 
 
+def fold_solutions(page: NotebookNode) -> None:
+    """Fold the solutions of a page of the book, in place, under their name."""
+    for cell in page.cells:
+        if has_tag(cell, "solution"):
+            cell.metadata["tags"] = [*cell.metadata["tags"], "hide-cell"]
+            prompts = {"code_prompt_show": "Show the solution", "code_prompt_hide": "Hide it"}
+            cell.metadata["mystnb"] = prompts
+
+
 def has_tag(cell: NotebookNode, tag: str) -> bool:
     """Whether a cell carries a tag."""
     return tag in cell.metadata.get("tags", [])

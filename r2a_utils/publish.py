@@ -28,7 +28,7 @@ import yaml
 from r2a_utils import needs
 from r2a_utils.artifacts import Run
 from r2a_utils.captions import number_captions
-from r2a_utils.exercises import load_exercises
+from r2a_utils.exercises import fold_solutions, load_exercises
 from r2a_utils.overview import compare
 from r2a_utils.plans import plans_table, read_plans
 from r2a_utils.prose import render
@@ -239,6 +239,7 @@ def _stage_page(
     """A stage's executed notebook with the numbers in its prose and captions, its origin below."""
     page = nbformat.read(declared.run / "notebooks" / f"{stage}.ipynb", as_version=4)
     number_captions(page, stage)
+    fold_solutions(page)
     for cell in page.cells:
         if cell.cell_type == "markdown":
             cell.source = render(cell.source, f"notebooks/{stage}.py", summary, summaries)

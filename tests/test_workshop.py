@@ -11,7 +11,13 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from r2a_utils import workshop
-from r2a_utils.exercises import ExerciseError, has_tag, load_exercises, stage_exercises
+from r2a_utils.exercises import (
+    ExerciseError,
+    fold_solutions,
+    has_tag,
+    load_exercises,
+    stage_exercises,
+)
 from r2a_utils.stages import ROOT, load_stage, load_stages
 
 STAGES = load_stages()
@@ -96,17 +102,13 @@ def test_the_solution_passes_its_check_and_needs_only_what_the_page_imports(exer
 
 
 @each_exercise
-def test_a_solution_is_folded_on_the_page_and_a_stub_is_not(exercise):
-    folded = {
-        tag: any(
-            mark in cell.metadata["tags"]
-            for cell in cells_of(exercise)
-            if has_tag(cell, tag)
-            for mark in ("hide-cell", "hide-input", "remove-cell")
-        )
-        for tag in ("stub", "solution", "check")
-    }
-    assert folded == {"stub": False, "solution": True, "check": False}
+def test_on_a_page_of_the_book_the_solution_is_folded_and_nothing_else(exercise):
+    page = nbformat.from_dict(STAGES[exercise.stage].notebook)
+    fold_solutions(page)
+    cells = [page.cells[i] for i in exercise.cells]
+    folded = [cell for cell in cells if has_tag(cell, "hide-cell")]
+    assert folded == [cell for cell in cells if has_tag(cell, "solution")]
+    assert folded[0].metadata["mystnb"]["code_prompt_show"] == "Show the solution"
 
 
 @pytest.mark.parametrize("stage", [name for name in STAGES if name < "07"])
