@@ -303,10 +303,10 @@ compared.round(4)
 # %%
 looking = to_reasoning.to_series().nlargest(3).index.tolist()
 asked = {"max_new_tokens": max_new_tokens, "prompt_style": prompt_style}
-absent = "The traces of this run were written for the model: it is not asked here."
+absent = "The model did not write the traces of this run: it is not asked here."
 ask_explorer(
     model, looking, problems[0].question, **asked
-) if source != "written" else Markdown(absent)
+) if source == "model" else Markdown(absent)
 
 # %% [markdown]
 # **Figure.** To explore: one problem put to `{{ model.name }}` with and without reasoning. Bars:
