@@ -74,6 +74,7 @@ from r2a_utils.sentence_importance import (
 from r2a_utils.statistics import (
     bootstrap_interval,
     bootstrap_mean_intervals,
+    holm,
     wilson_interval,
 )
 from r2a_utils.traces import sentences
@@ -294,7 +295,7 @@ run.write_record(
         "resample": changes["resample"][0],
         "resample_random": changes["resample"][1:].mean(),
         "resample_p": effects_of_sets.p["resample"],
-        "smallest_p": effects_of_sets.p.min(),
+        "smallest_p": holm(effects_of_sets.p).min(),
         "flip_n": len(boxed),
         "flip_rfh": flips.rate[0] if boxed else None,
         "flip_random": flips.rate[1] if boxed else None,
@@ -318,8 +319,8 @@ run.write_record(
 # head_interventions.knockout_random | number }} ({{ head_interventions.knockout_p | p_value }});
 # resampled by {{ head_interventions.resample | number }} against {{
 # head_interventions.resample_random | number }} ({{ head_interventions.resample_p | p_value }}).
-# {% if head_interventions.smallest_p > 0.05 %}None of the four ways tells these heads from random
-# ones of their layers: a null result.{% endif %} {% if head_interventions.flip_n %}Freely
+# {% if head_interventions.smallest_p > 0.05 %}By Holm's correction for four ways, none of them tells
+# these heads from random ones of their layers: a null result.{% endif %} {% if head_interventions.flip_n %}Freely
 # rewritten, {{ head_interventions.flip_rfh | percent }} of {{ head_interventions.flip_n }} answers
 # change or are lost with the Reasoning-Focus Heads resampled, {{ head_interventions.flip_random |
 # percent }} with random heads.{% else %}Left to itself the model writes no answer in a box after
