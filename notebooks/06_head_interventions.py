@@ -319,12 +319,12 @@ run.write_record(
 # head_interventions.knockout_random | number }} ({{ head_interventions.knockout_p | p_value }});
 # resampled by {{ head_interventions.resample | number }} against {{
 # head_interventions.resample_random | number }} ({{ head_interventions.resample_p | p_value }}).
-# {% if head_interventions.smallest_p > 0.05 %}By Holm's correction for four ways, none of them tells
-# these heads from random ones of their layers: a null result.{% endif %} {% if head_interventions.flip_n %}Freely
-# rewritten, {{ head_interventions.flip_rfh | percent }} of {{ head_interventions.flip_n }} answers
-# change or are lost with the Reasoning-Focus Heads resampled, {{ head_interventions.flip_random |
-# percent }} with random heads.{% else %}Left to itself the model writes no answer in a box after
-# these traces, so that there is none to change.{% endif %}
+# {% if head_interventions.smallest_p > 0.05 %}With Holm's correction for four ways, none of them
+# tells these heads from random ones of their layers: a null result.{% endif %} {% if
+# head_interventions.flip_n %}Freely rewritten, {{ head_interventions.flip_rfh | percent }} of {{
+# head_interventions.flip_n }} answers change or are lost with the Reasoning-Focus Heads resampled,
+# {{ head_interventions.flip_random | percent }} with random heads.{% else %}Left to itself the model
+# writes no answer in a box after these traces, so that there is none to change.{% endif %}
 #
 # ## More than copying?
 #
