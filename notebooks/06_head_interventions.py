@@ -323,8 +323,8 @@ run.write_record(
 # tells these heads from random ones of their layers: a null result.{% endif %} {% if
 # head_interventions.flip_n %}Freely rewritten, {{ head_interventions.flip_rfh | percent }} of {{
 # head_interventions.flip_n }} answers change or are lost with the Reasoning-Focus Heads resampled,
-# {{ head_interventions.flip_random | percent }} with random heads.{% else %}Left to itself the model
-# writes no answer in a box after these traces, so that there is none to change.{% endif %}
+# {{ head_interventions.flip_random | percent }} with random heads.{% else %}Left to itself the
+# model writes no answer in a box after these traces, so that there is none to change.{% endif %}
 #
 # ## More than copying?
 #
