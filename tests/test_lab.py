@@ -77,3 +77,15 @@ def test_an_edited_copy_is_set_aside_and_the_source_stays(place):
     assert read(place, "01_one.mine-1").cells[1].source == "run_dir = 'mine'"
     assert read(place).cells[0].source == "# Two"
     assert (place / "notebooks" / "01_one.py").read_text() == source
+
+
+def test_a_copy_has_the_numbers_of_the_main_run_and_plain_markdown(place):
+    source = SOURCE.replace(
+        "# # One\n",
+        "# There are {{ count.n }} of {term}`trace`.\n\n# %% [markdown]\n# Not {{ yet.known }}.\n",
+    )
+    (place / "notebooks" / "01_one.py").write_text(source)
+    Run.open(place / "runs" / "default").write_record("count", {"n": 3})
+    update(place)
+    texts = [cell.source for cell in read(place).cells if cell.cell_type == "markdown"]
+    assert texts == ["There are 3 of trace.", "Not {{ yet.known }}."]
