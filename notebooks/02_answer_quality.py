@@ -448,8 +448,13 @@ run.write_record(
     },
 )
 alike = ["problem_id", "known_answer", "who_is_right", "because"]
-cases = disagreements.groupby(alike, sort=False).size()
-cases.rename("traces").reset_index().style.hide()
+lines = [
+    f"- `{problem}`, known answer `{known}`, traces: {n}. {who} is right. {because}"
+    for (problem, known, who, because), n in disagreements.value_counts(
+        alike
+    ).items()
+]
+Markdown("\n".join(lines))
 
 # %% [markdown]
 # The graders agree on {{ regrading.agreement | percent(1) }} of {{ regrading.traces }} traces. In
