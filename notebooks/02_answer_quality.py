@@ -448,11 +448,10 @@ run.write_record(
     },
 )
 alike = ["problem_id", "known_answer", "who_is_right", "because"]
+cases = disagreements.value_counts(alike).items()
 lines = [
     f"- `{problem}`, known answer `{known}`, traces: {n}. {who} is right. {because}"
-    for (problem, known, who, because), n in disagreements.value_counts(
-        alike
-    ).items()
+    for (problem, known, who, because), n in cases
 ]
 Markdown("\n".join(lines))
 
