@@ -84,7 +84,10 @@ def fold_solutions(page: NotebookNode) -> None:
     for cell in page.cells:
         if has_tag(cell, "solution"):
             cell.metadata["tags"] = [*cell.metadata["tags"], "hide-cell"]
-            prompts = {"code_prompt_show": "Show the solution", "code_prompt_hide": "Hide it"}
+            prompts = {
+                "code_prompt_show": "Show the solution",
+                "code_prompt_hide": "Hide the solution",
+            }
             cell.metadata["mystnb"] = prompts
 
 
