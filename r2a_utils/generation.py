@@ -2,9 +2,10 @@
 
 A back end turns prompts into token ids. The one here decodes on the model's own device, in batches
 of like length; finished rows leave the batch, and each row draws from its own random stream, so
-that neither the padding nor the neighbours of a row change what it writes. `server_backend` has the
-other, for OpenAI-compatible servers. `collect_completions` keeps each completion in a file as soon
-as it ends, and goes on from there after a kill.
+that in float32 neither the padding nor the neighbours of a row change what it writes; in bfloat16
+rounding may, since a batch of another size adds in another order. `server_backend` has the other,
+for OpenAI-compatible servers. `collect_completions` keeps each completion in a file as soon as it
+ends, and goes on from there after a kill.
 
 This file knows how text is generated and kept. It knows nothing of right answers.
 """

@@ -65,19 +65,6 @@ def wilcoxon_p(first: Sequence[float], second: Sequence[float]) -> float:
     return float(stats.wilcoxon(differences, zero_method="wilcox").pvalue)
 
 
-def sign_flip_p(differences: Sequence[float], seed: int = 0, resamples: int = RESAMPLES) -> float:
-    """Two-sided permutation p of a mean paired difference, its signs flipped at random.
-
-    Every sign pattern is tried when there are no more than `resamples` of them: then p is exact.
-    """
-    differences = _one_dimensional(differences)
-    result = stats.permutation_test(
-        (differences,), np.mean, permutation_type="samples", vectorized=True,
-        n_resamples=resamples, batch=BATCH, rng=np.random.default_rng(seed),
-    )  # fmt: skip
-    return float(result.pvalue)
-
-
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """Holm's step-down adjusted p-values, in the order given (Holm 1979).
 

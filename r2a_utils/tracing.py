@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import nnsight
@@ -71,17 +70,6 @@ def architecture(model: ReasoningModel) -> Architecture:
     if model.hf not in _ARCHITECTURES:
         _ARCHITECTURES[model.hf] = _find_places(model)
     return _ARCHITECTURES[model.hf]
-
-
-def hidden_state(output: Any, model: ReasoningModel) -> torch.Tensor:
-    """The residual stream [batch, token, hidden] in a layer's output, tensor or tuple."""
-    tensor = output if isinstance(output, torch.Tensor) else output[0]
-    if tensor.ndim != 3 or tensor.shape[-1] != model.hidden_size:
-        raise ValueError(
-            f"a layer of {model.name} returned the shape {tuple(tensor.shape)}, not [batch, token, "
-            f"{model.hidden_size}]; this version of transformers is not supported."
-        )
-    return tensor
 
 
 def most_marks(model: ReasoningModel) -> int:

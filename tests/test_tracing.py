@@ -8,7 +8,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from r2a_utils.models import ReasoningModel
-from r2a_utils.tracing import architecture, hidden_state, read_attention, read_marks
+from r2a_utils.tracing import architecture, read_attention, read_marks
 
 IDS = torch.tensor([[5, 9, 7, 200, 31, 9, 77, 5, 9, 7, 200, 30]])
 
@@ -96,12 +96,3 @@ def test_a_decoder_of_another_build_is_refused(tokenizer):
         ValueError, match=r"gpt2 .* reads decoders built like Llama, Qwen2 and Qwen3"
     ):
         architecture(model)
-
-
-def test_a_layers_output_may_be_a_tensor_or_a_tuple_but_not_of_another_width(make_random_model):
-    model = make_random_model("llama")
-    stream = torch.zeros(2, 3, model.hidden_size)
-    assert hidden_state(stream, model) is stream
-    assert hidden_state((stream, None), model) is stream
-    with pytest.raises(ValueError, match="this version of transformers is not supported"):
-        hidden_state(stream[0], model)
