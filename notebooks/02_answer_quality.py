@@ -15,7 +15,7 @@
 #
 # **Question.** On the same problems, is the model right more often when it reasons first?
 #
-# **What you will see.** Accuracy with and without reasoning by how many steps a problem needs, a
+# **What you will see.** Accuracy with and without reasoning by how much a problem asks, a
 # paired comparison under two accounting rules, what a right answer costs in {term}`tokens <token>`,
 # what is left of it when the reasoning is cut short or may not turn on itself, and the paper's
 # figures for the real models beside them.
@@ -30,6 +30,8 @@
 # - `n_traces` are cut short below; `n_no_cue` problems are asked once more without {term}`cues
 #   <cue>`, in the way that {doc}`01_collect_traces` asked them, so `source` and what follows must
 #   be what it was there.
+# - `slice_by`: what a problem says of itself, by which it is counted apart: its `steps` in the
+#   bundled world, `level` or `subject` in MATH-500.
 # - `judge_url` names an OpenAI-compatible server and `judge_model` a model on it, which then
 #   scores answers to `n_open` open questions of `open_dataset` ("wildbench", or a file of your
 #   own). A key, if the server wants one, stands in the environment variable `R2A_API_KEY`.
@@ -115,7 +117,7 @@ plots.funnel(comparison.funnel(answers))
 # ## By how much a problem asks
 #
 # If reasoning only changed the style of an answer, the two lines would run together. If it does
-# work, they should part as problems need more steps. Intervals are Wilson's
+# work, they should part as problems ask for more. Intervals are Wilson's
 # {cite:p}`wilson1927interval`.
 
 # %%
@@ -124,7 +126,8 @@ by_slice = comparison.accuracies(
 )
 by_slice = by_slice.rename(columns={slice_by: "steps"})
 run.write_table("accuracy_by_steps", by_slice)
-plots.accuracy_by_steps(by_slice)
+asked_for = "Steps that the problem needs" if slice_by == "steps" else slice_by
+plots.accuracy_by_steps(by_slice, xlabel=asked_for.capitalize())
 
 # %% [markdown]
 # **Figure.** Share of right answers of `{{ model.name }}` with and without reasoning, by the kind
@@ -200,9 +203,11 @@ run.write_record(
         "mcnemar_p": overall.mcnemar_p,
         "only_with": int(overall.only_with),
         "only_without": int(overall.only_without),
-        "most_steps": str(hard[slice_by]),
-        "most_steps_with": hard.accuracy_with,
-        "most_steps_without": hard.accuracy_without,
+        "slice_by": slice_by,
+        "asked_for": asked_for.capitalize(),
+        "last_slice": str(hard[slice_by]),
+        "last_slice_with": hard.accuracy_with,
+        "last_slice_without": hard.accuracy_without,
     },
 )
 run.write_table("paired_comparison", rules)
@@ -214,9 +219,9 @@ run.write_table("paired_comparison", rules)
 # answer_quality.ci_low) | number(1) }} to {{ (100 * answer_quality.ci_high) | number(1) }},
 # McNemar's exact test {{ answer_quality.mcnemar_p | p_value }}, n = {{ answer_quality.n }}). {{
 # answer_quality.only_with }} problems were solved only with reasoning, {{
-# answer_quality.only_without }} only without. At {{ answer_quality.most_steps }} steps it is {{
-# answer_quality.most_steps_with | percent }} against {{ answer_quality.most_steps_without |
-# percent }}.
+# answer_quality.only_without }} only without. Where `{{ answer_quality.slice_by }}` is {{
+# answer_quality.last_slice }}, it is {{ answer_quality.last_slice_with | percent }} against {{
+# answer_quality.last_slice_without | percent }}.
 #
 # ## What a right answer costs
 #
@@ -768,7 +773,7 @@ forced_tokens | {"the trace itself": longest.answer_text[-16:]}
 #   or write one because it was made to. And a ban takes the word, not what the word stands for.
 # - **That finished pairs are a fair sample.** In the paper's own runs
 #   {{ paper_funnel.most_unfinished | percent(1) }} of one model's traces with reasoning did not
-#   finish. They are the hard ones.
+#   finish, and are left out with their partners.
 #
 # ## What is missing
 #

@@ -89,7 +89,9 @@ rfhs = (
     run.read_table("reasoning_focus_heads")[["layer", "head"]].to_numpy().tolist()
 )
 home = {
-    "answers": plots.home_answers(run.read_table("accuracy_by_steps")),
+    "answers": plots.home_answers(
+        run.read_table("accuracy_by_steps"), quality["asked_for"]
+    ),
     "heads": plots.home_heads(to_reasoning.values, rfhs),
     "patching": plots.home_patching(run.read_table("patching_curves")),
 }

@@ -31,8 +31,8 @@ _NAMED = {"labelcolor": "linecolor", "handlelength": 0.8, "fontsize": 8}  # a le
 
 
 @styled
-def home_answers(frame: pd.DataFrame) -> BookFigure:
-    """Stage 1 in small: right answers by the steps that a problem needs, in both conditions.
+def home_answers(frame: pd.DataFrame, xlabel: str = "Steps that the problem needs") -> BookFigure:
+    """Stage 1 in small: right answers by what a problem asks (`xlabel`), in both conditions.
 
     frame: columns steps (numbers or names), condition, accuracy. Notebook 07.
     """
@@ -50,12 +50,13 @@ def home_answers(frame: pd.DataFrame) -> BookFigure:
         said.append(f"{CONDITION_LABELS[condition]} from {first:.0%} to {last:.0%}")
     numbers = pd.api.types.is_numeric_dtype(frame["steps"])
     axes.set_xticks(range(len(kinds)), kinds, rotation=0 if numbers else 60)
-    axes.set_xlabel("Steps that the problem needs" if numbers else "")
+    axes.set_xlabel(xlabel if numbers else "")
     axes.legend(loc="best", **_NAMED)
     axes.grid(axis="y")
     percent_axis(axes.yaxis)
     axes.set_title("Right answers")
-    figure.alt_text = f"Right answers from {kinds[0]} to {kinds[-1]} steps: {'; '.join(said)}."
+    by = xlabel[0].lower() + xlabel[1:]
+    figure.alt_text = f"Right answers by {by}, {kinds[0]} to {kinds[-1]}: {'; '.join(said)}."
     return figure
 
 
