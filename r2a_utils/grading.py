@@ -100,6 +100,16 @@ def grade_math(answer_text: str, gold: str) -> bool:
     return _equal(gold, answer)
 
 
+def same_answer(first: str | None, second: str | None) -> bool:
+    """Whether two bare answers are equal, by `grade_math` with either as the known one.
+
+    None, no answer, is the same as nothing, not even as another None.
+    """
+    if first is None or second is None:
+        return False
+    return grade_math(first, second) or grade_math(second, first)
+
+
 def answer_part(text: str, condition: str) -> str | None:
     """The answer in a completion's text, or None where the text is not well formed.
 

@@ -6,12 +6,13 @@ the input of o_proj, where heads are not mixed yet. `measure` scores the trace's
 forced; `regenerate` lets the model write the answer again from the shared prefix. Only the answer's
 tokens change, so only they are recomputed.
 
-Sources: knockout in layer windows, Geva et al. 2023 (arXiv:2304.14767); zero, mean and resample
-ablation against random heads, Zhang & Nanda 2023 (arXiv:2309.16042).
+Sources: knockout in layer windows, Geva et al. 2023 (arXiv:2304.14767); mean ablation of heads,
+Wang et al. 2022 (arXiv:2211.00593); resample ablation, Chan et al. 2022 (causal scrubbing).
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ import xarray as xr
 
 from r2a_utils.baselines import Head
 from r2a_utils.branches import Branch, Cut, Edit
-from r2a_utils.grading import final_answer
+from r2a_utils.grading import final_answer, same_answer
 from r2a_utils.models import ReasoningModel
 from r2a_utils.pairs import answer_span
 from r2a_utils.replay import continue_greedily, record, replay
@@ -55,12 +56,14 @@ class Knockout:
 class Ablation:
     """z of `heads` replaced at `queries`: by zero, by a mean, or by resampled vectors.
 
-    "mean" and "resample" take theirs from a pool of other traces' answers (see `answer_z`).
+    "mean" and "resample" take theirs from a pool of other traces' answers (see `answer_z`). `draw`
+    counts the random draws of resampling: one alone says little, so average over several.
     """
 
     heads: tuple[Head, ...]
     method: str = "zero"
     queries: Place = "answer"
+    draw: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -87,16 +90,15 @@ def measure(
     `scored` are the tokens that count as the answer (default: the content of its last box).
     Columns: `before` and `after`, the answer's log-probability in nats; `change`, their difference;
     `rank`, 0 where greedy decoding still writes every token of it; `flip`, where it did before and
-    no longer does.
+    no longer does. What is resampled depends on `seed`, the trace's problem and sample, and the
+    ablation's `draw`; not on its place in the list, so that head sets are compared under one draw.
     """
     scored = scored or answer_span(trace)
     recording = record(
         model, trace.token_ids[: scored.stop - 1], read=range(scored.start - 1, scored.stop - 1)
     )
     n, answer = scored.stop - 1, (tuple(trace.token_ids[scored]),)
-    branches = [
-        _branch(model, trace, change, n, pool, [seed, i]) for i, change in enumerate(interventions)
-    ]
+    branches = [_branch(model, trace, change, n, pool, seed) for change in interventions]
     before = answer_scores(recording.logits[None], answer)[0, 0]
     after = replay(
         model,
@@ -124,21 +126,24 @@ def regenerate(
     """The answer written anew, greedily, after the trace's `</think>`; one row an intervention.
 
     Columns: `text`, `answer` (the last box, or None), `unaltered` (the answer without
-    intervention), `flip` (another answer), `lost` (none, where there was one). The first token of
-    the answer comes from `</think>`, which interventions on the answer leave alone.
+    intervention), `flip` (another answer, by the grader's equality), `lost` (none); neither where
+    the unaltered text has no box. The first token of the answer comes from `</think>`, which
+    interventions on the answer leave alone. Resampling draws as in `measure`.
     """
     start = trace.segments["answer"].start
     recording = record(model, trace.token_ids[:start])
     n = start + max_new_tokens
-    branches = [
-        _branch(model, trace, change, n, pool, [seed, i]) for i, change in enumerate(interventions)
-    ]
+    branches = [_branch(model, trace, change, n, pool, seed) for change in interventions]
     written = continue_greedily(model, recording, [None, *branches], max_new_tokens)
     texts = ["".join(token_texts(ids, model.tokenizer)) for ids in written]
     answers = [final_answer(text) for text in texts]
     frame = pd.DataFrame({"text": texts[1:], "answer": answers[1:], "unaltered": answers[0]})
-    frame["lost"] = frame["answer"].isna() & (answers[0] is not None)
-    frame["flip"] = frame["answer"].notna() & (frame["answer"] != answers[0])
+    there = answers[0] is not None
+    frame["lost"] = [there and answer is None for answer in answers[1:]]
+    frame["flip"] = [
+        there and answer is not None and not same_answer(answer, answers[0])
+        for answer in answers[1:]
+    ]
     return frame
 
 
@@ -236,7 +241,8 @@ def _branch(model, trace: Trace, change: Intervention, n: int, pool, seed) -> Br
             for layer, head in _checked(model, change.heads):
                 by_layer[layer] = (*by_layer.get(layer, ()), head)
         return Branch(cuts=tuple(Cut(layer, queries, keys, h) for layer, h in by_layer.items()))
-    values = _ablated(model, change, len(queries), pool, seed)
+    drawn = [seed, zlib.crc32(trace.problem_id.encode()), trace.sample, change.draw]
+    values = _ablated(model, change, len(queries), pool, drawn)
     return Branch(
         edits=tuple(
             Edit("z", layer, queries.start, value, head)
@@ -245,7 +251,7 @@ def _branch(model, trace: Trace, change: Intervention, n: int, pool, seed) -> Br
     )
 
 
-def _ablated(model, ablation: Ablation, n: int, pool, seed) -> list[torch.Tensor]:
+def _ablated(model, ablation: Ablation, n: int, pool, seed: list[int]) -> list[torch.Tensor]:
     """What stands in place of each head's z, [n, head_dim]."""
     heads, width = _checked(model, ablation.heads), model.head_dim
     if ablation.method == "zero":

@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerBase
 from r2a_utils.arms import STEM, forced_ids
 from r2a_utils.baselines import random_spans
 from r2a_utils.generation import Prompt, Sampling, decode
-from r2a_utils.grading import final_answer
+from r2a_utils.grading import final_answer, same_answer
 from r2a_utils.interventions import Knockout, measure
 from r2a_utils.models import ReasoningModel
 from r2a_utils.pairs import answer_span
@@ -103,15 +103,19 @@ def resampled_answers(
 ) -> pd.DataFrame:
     """Continuations sampled after no sentence, after the first, …: how many end in the same answer.
 
-    Columns: `sentences`, `position`, `n`, `same` (those that box the trace's answer), `share`,
-    `ci_low` and `ci_high` (Wilson, 95 %), `unfinished`, and `importance`, what the last of those
-    sentences adds to the share (none for the first row). `sampling` needs a temperature.
+    Columns: `sentences`, `position`, `n`, `same` (those that box the trace's answer, by the
+    grader's equality), `share`, `ci_low` and `ci_high` (Wilson, 95 %), `unfinished` (cut off before
+    their end: not the same, so that they lower the share), and `importance`, what the last of those
+    sentences adds to the share (none for the first row). `sampling` needs a temperature, and the
+    trace a box.
     """
     if sampling.temperature == 0:
         raise ValueError(
             "resampling needs a temperature above 0: greedy continuations are all alike"
         )
     own, borders = final_answer(trace.answer_text), [_first_word(trace), *_borders(trace)[1:]]
+    if own is None:
+        raise ValueError(f"trace {trace.problem_id!r} boxes no answer to compare others with")
     prompts = [
         Prompt(tuple(trace.token_ids[:position]), Problem(f"{trace.problem_id} {count}", ""), "", i)
         for count, position in enumerate(borders)
@@ -120,7 +124,7 @@ def resampled_answers(
     same, unfinished = np.zeros(len(prompts), dtype=bool), np.zeros(len(prompts), dtype=bool)
     for index, ids, finished in decode(model, prompts, sampling, batch_size):
         text = "".join(token_texts(ids, model.tokenizer)).rpartition(END_THINK)[2]
-        same[index] = finished and final_answer(text) == own
+        same[index] = finished and same_answer(final_answer(text), own)
         unfinished[index] = not finished
     counts = same.reshape(len(borders), samples).sum(1)
     intervals = np.array([wilson_interval(int(count), samples) for count in counts])

@@ -16,6 +16,7 @@ from r2a_utils.grading import (
     find_answers,
     grade_completions,
     grade_math,
+    same_answer,
 )
 from r2a_utils.problems import Problem
 
@@ -126,6 +127,12 @@ def test_equal_answers_are_right(gold, answer):
 def test_other_answers_are_wrong(gold, answer):
     assert grade_math(answer, gold) is False
     assert grade_math(rf"We get \boxed{{{answer}}}.", gold) is False
+
+
+def test_answers_are_the_same_both_ways_and_none_is_the_same_as_nothing():
+    assert same_answer("1/2", "0.5") and same_answer("0.5", r"\frac12")
+    assert not same_answer("5", "6")
+    assert not any(same_answer(*pair) for pair in ((None, None), (None, "5"), ("5", None)))
 
 
 def test_the_last_box_counts_and_not_what_stands_before_it():

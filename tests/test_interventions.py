@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
+from r2a_utils import interventions
 from r2a_utils.baselines import random_head_sets, random_spans
 from r2a_utils.interventions import (
     Ablation,
@@ -224,6 +226,21 @@ def test_resampled_vectors_are_whole_tokens_of_the_pool(llama, trace):
     assert again[0].equals(again[1]) and not again[0].equals(again[2])
 
 
+def test_each_trace_draws_anew_and_sets_of_heads_share_a_draw(llama, trace):
+    pool = answer_z(llama, [trace])
+
+    def after(trace, *changes):
+        return measure(llama, trace, changes, pool=pool)["after"].tolist()
+
+    resampled = Ablation(((1, 0),), "resample")
+    other = replace(resampled, draw=1)
+    first, second, elsewhere = after(trace, resampled, other, resampled)
+    assert first == pytest.approx(elsewhere, abs=1e-5) and first != pytest.approx(second, abs=1e-5)
+    assert after(trace, other)[0] == pytest.approx(second, abs=1e-5)
+    for name in ({"problem_id": "b"}, {"sample": 1}):
+        assert after(replace(trace, **name), resampled)[0] != pytest.approx(first, abs=1e-5)
+
+
 def test_flips_are_ranks_that_leave_the_top(llama, trace):
     ids = list(trace.token_ids)
     scored = answer_span(trace)
@@ -245,8 +262,8 @@ def test_flips_are_ranks_that_leave_the_top(llama, trace):
 def test_regenerated_answers_equal_a_loop_of_full_forwards(model, trace):
     start, steps = trace.segments["answer"].start, 6
     keys = trace.segments["reasoning"]
-    interventions = [Ablation(((0, 1), (2, 3))), Knockout(), Knockout(heads=((1, 0), (2, 2)))]
-    frame = regenerate(model, trace, interventions, max_new_tokens=steps)
+    changes = [Ablation(((0, 1), (2, 3))), Knockout(), Knockout(heads=((1, 0), (2, 2)))]
+    frame = regenerate(model, trace, changes, max_new_tokens=steps)
     behind = slice(start, None)
     plain = [
         {"ablated": [(i, h, behind, torch.zeros(model.head_dim)) for i, h in ((0, 1), (2, 3))]},
@@ -290,6 +307,19 @@ def test_what_is_regenerated_is_read_to_the_end_token(make_random_model, tokeniz
     assert not frame["flip"].any() and not frame["lost"].any()
     cut_off = regenerate(model, trace, [Knockout()], max_new_tokens=2)
     assert cut_off["answer"].isna().all() and not cut_off["lost"].any()
+
+
+def test_answers_turn_over_by_the_grader_s_equality(monkeypatch, llama, trace):
+    def flips(*texts):
+        written = [encode(llama.tokenizer, text) for text in texts]
+        monkeypatch.setattr(interventions, "continue_greedily", lambda *_: written)
+        changes = [Knockout()] * (len(texts) - 1)
+        frame = regenerate(llama, trace, changes, max_new_tokens=9)
+        return frame["flip"].tolist(), frame["lost"].tolist()
+
+    boxed = ("\\boxed{0.5}", "\\boxed{\\frac12}", "\\boxed{1/2}", "\\boxed{5}", "five")
+    assert flips(*boxed) == ([False, False, True, False], [False, False, False, True])
+    assert flips("five", "\\boxed{5}", "six") == ([False, False], [False, False])
 
 
 def test_small_batches_give_the_same_effects(model, trace):

@@ -168,6 +168,19 @@ def test_what_is_cut_off_is_not_the_same_answer(coin, trace):
         resampled_answers(coin, trace, sampling=Sampling(max_new_tokens=3))
 
 
+def test_equal_answers_are_the_same_however_they_are_written(coin, tokenizer):
+    def shares(answer):
+        text = f"{tokenizer.bos_token}3?<think>\nSo.\n</think>{answer}"
+        trace = Trace.from_text(text, tokenizer)
+        sampling = Sampling(max_new_tokens=30, temperature=1.0, seed=0)
+        return resampled_answers(coin, trace, sampling=sampling, samples=20)["same"].tolist()
+
+    assert shares("\\boxed{14/2}") == shares("\\boxed{7}")
+    assert min(shares("\\boxed{7}")) > 0
+    with pytest.raises(ValueError, match="boxes no answer"):
+        shares("seven")
+
+
 def test_each_sentence_is_knocked_out_beside_spans_of_its_length(model, trace):
     frame = sentence_knockouts(model, trace, spans=8, seed=1)
     parts = sentences(trace)
