@@ -110,6 +110,7 @@ def paired_scores(
     require_columns(frame, "label", "condition", "score", "ci_low", "ci_high")
     figure = _dumbbells(frame, "score", difference=lambda d: f"{d:+.2f}")
     figure.axes[0].set_xlabel(xlabel)
+    figure.alt_text = f"{xlabel}. {figure.alt_text}".replace("\n", ", ")  # names the judge
     return figure
 
 
