@@ -1,16 +1,18 @@
 """What an intervention is compared with: random heads and random spans of the same size.
 
-A set of heads that was chosen for a reason has to do more than equally many heads of the same
-layers, and a span of the reasoning more than an equally long span elsewhere. Plain draws, no model.
+A set of heads that was chosen for a reason has to do more than equally many heads drawn from the
+same layers, and a span of the reasoning more than an equally long span elsewhere. No model here.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from math import comb, prod
 
 import numpy as np
 
+from r2a_utils.statistics import empirical_p
 from r2a_utils.traces import Trace
 
 Head = tuple[int, int]
@@ -18,28 +20,47 @@ Head = tuple[int, int]
 
 
 def random_head_sets(
-    heads: Sequence[Head], n_heads: int, n_sets: int = 50, seed: int = 0
+    heads: Sequence[Head], n_heads: int, n_sets: int = 100, seed: int = 0
 ) -> list[tuple[Head, ...]]:
-    """Sets with as many heads in each layer as `heads`, drawn from the layer's other heads.
+    """Sets with as many heads in each layer as `heads`, drawn from all heads of these layers.
 
-    A layer that has too few others gives all of them, and the rest from `heads`; a set that equals
-    `heads` is drawn again. `n_heads` is the number of heads in a layer.
+    `heads` themselves may be drawn: if their choice said nothing, their set would be one more of
+    these, and its rank among them gives an exact p (see `against_random`). A set may come twice;
+    `n_possible_sets` says of how many it is drawn. `n_heads` is the number of heads in a layer.
     """
-    chosen, rng = set(heads), np.random.default_rng(seed)
-    counts = Counter(layer for layer, _ in sorted(chosen))
-    if all(count == n_heads for count in counts.values()):
+    if n_possible_sets(heads, n_heads) == 1:
         raise ValueError("the heads are whole layers: no other set is matched by layer")
-    sets: list[tuple[Head, ...]] = []
-    while len(sets) < n_sets:
-        drawn: list[Head] = []
-        for layer, count in counts.items():
-            order = rng.permutation(n_heads)
-            # A stable sort: the others first, each kind in its random order.
-            order = sorted(order, key=lambda head, layer=layer: (layer, head) in chosen)
-            drawn += [(layer, int(head)) for head in sorted(order[:count])]
-        if set(drawn) != chosen:
-            sets.append(tuple(drawn))
-    return sets
+    counts, rng = _by_layer(heads), np.random.default_rng(seed)
+    return [
+        tuple(
+            (layer, int(head))
+            for layer, count in counts.items()
+            for head in sorted(rng.choice(n_heads, count, replace=False))
+        )
+        for _ in range(n_sets)
+    ]
+
+
+def n_possible_sets(heads: Sequence[Head], n_heads: int) -> int:
+    """How many sets have as many heads in each layer as `heads`, themselves included."""
+    return prod(comb(n_heads, count) for count in _by_layer(heads).values())
+
+
+def against_random(values: Sequence[float], alternative: str = "less") -> dict[str, float]:
+    """The first value, of the set in question, beside the others, of random sets.
+
+    Named numbers: `rfh`, the first; `median`, `low` and `high` (the extremes) of the others; `p`,
+    that of `empirical_p`. Differences below 1e-6, rounding in float32, count as ties. Median and
+    range, since one head that matters makes a mean of whatever sets happen to hold it.
+    """
+    own, *others = np.round(np.asarray(values, dtype=float), 6)
+    return {
+        "rfh": float(own),
+        "median": float(np.median(others)),
+        "low": float(min(others)),
+        "high": float(max(others)),
+        "p": empirical_p(own, others, alternative),
+    }
 
 
 def random_spans(
@@ -61,3 +82,7 @@ def random_spans(
         raise ValueError(f"no span of {length} tokens before the answer that avoids {avoid}")
     drawn = np.random.default_rng(seed).choice(starts, n)
     return [slice(int(start), int(start) + length) for start in drawn]
+
+
+def _by_layer(heads: Sequence[Head]) -> Counter:
+    return Counter(layer for layer, _ in sorted(set(heads)))

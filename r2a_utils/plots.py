@@ -6,6 +6,7 @@ all that a notebook needs. Nothing here knows a model.
 
 from r2a_utils.plots_arms import early_answering, no_cue
 from r2a_utils.plots_attention import AttentionPanel, attention_maps, segment_shares, six_boxes
+from r2a_utils.plots_head_sets import head_sets
 from r2a_utils.plots_heads import (
     HEAD_MARKS,
     cue_lift,
@@ -64,6 +65,7 @@ __all__ = [
     "head_maps",
     "head_name",
     "head_ranking",
+    "head_sets",
     "home_answers",
     "home_heads",
     "home_patching",

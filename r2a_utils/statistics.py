@@ -149,6 +149,22 @@ class Reliability:
     full_length: float
 
 
+def partial_spearman(
+    first: Sequence[float], second: Sequence[float], given: Sequence[float]
+) -> float:
+    """Spearman correlation of two lists when what a third explains of both is taken away.
+
+    Pearson's partial correlation of the ranks. NaN where it is not defined: fewer than four cases,
+    a list of equal values, or one that the third determines.
+    """
+    ranks = np.array([stats.rankdata(_one_dimensional(v)) for v in (first, second, given)])
+    if ranks.shape[1] < 4 or (np.ptp(ranks, axis=1) == 0).any():
+        return float("nan")
+    (_, r, r_first), (_, _, r_second), _ = np.corrcoef(ranks)
+    left = (1 - r_first**2) * (1 - r_second**2)
+    return float((r - r_first * r_second) / np.sqrt(left)) if left > 1e-12 else float("nan")
+
+
 def split_half_reliability(values: np.ndarray, seed: int = 0, splits: int = 200) -> Reliability:
     """Spearman correlation of the unit means of two random halves of the cases; [case, …unit].
 

@@ -11,7 +11,12 @@ import pytest
 import torch
 
 from r2a_utils import interventions
-from r2a_utils.baselines import random_head_sets, random_spans
+from r2a_utils.baselines import (
+    against_random,
+    n_possible_sets,
+    random_head_sets,
+    random_spans,
+)
 from r2a_utils.interventions import (
     Ablation,
     Knockout,
@@ -351,19 +356,38 @@ def test_what_cannot_be_is_refused(llama, trace):
         regenerate(llama, trace, [Knockout("end_think")], max_new_tokens=3)
 
 
-def test_random_heads_are_matched_by_layer_and_are_others_where_there_are_others():
+def test_random_heads_are_matched_by_layer_and_drawn_from_all_heads():
     heads = [(0, 1), (0, 2), (3, 0)]
-    sets = random_head_sets(heads, n_heads=4, n_sets=60, seed=1)
-    assert len(sets) == 60
-    for drawn in sets:
-        assert Counter(layer for layer, _ in drawn) == {0: 2, 3: 1}
-        assert not set(drawn) & set(heads)
-    assert len({tuple(sorted(drawn)) for drawn in sets}) == 3  # (0, 0) and (0, 3); one of three
-    assert sets == random_head_sets(heads, n_heads=4, n_sets=60, seed=1)
-    crowded = random_head_sets([(0, 0), (0, 1), (0, 2)], n_heads=4, n_sets=20)
-    assert all((0, 3) in drawn and len(set(drawn)) == 3 for drawn in crowded)
+    sets = random_head_sets(heads, n_heads=4, n_sets=600, seed=1)
+    drawn = Counter(frozenset(found) for found in sets)
+    assert len(drawn) == n_possible_sets(heads, n_heads=4) == 6 * 4
+    assert frozenset(heads) in drawn
+    for found in sets:
+        assert Counter(layer for layer, _ in found) == {0: 2, 3: 1} and len(set(found)) == 3
+    # All alike: 25 each, give or take five standard errors.
+    assert max(abs(count - 25) for count in drawn.values()) < 25
+    assert sets == random_head_sets(heads, n_heads=4, n_sets=600, seed=1)
     with pytest.raises(ValueError, match="whole layers"):
         random_head_sets([(0, 0), (0, 1)], n_heads=2)
+
+
+def test_a_set_chosen_at_random_is_seldom_called_special():
+    # One head carries everything, as in the bundled model: the case that broke a null of others.
+    cost, chosen = np.zeros((4, 8)), np.random.default_rng(0)
+    cost[0, 1], cost[1:] = 3, chosen.normal(0, 0.01, (3, 8))
+    p = []
+    for seed in range(400):
+        heads = [(layer, int(h)) for layer in range(4) for h in chosen.permutation(8)[:2]]
+        sets = [heads, *random_head_sets(heads, 8, 100, seed)]
+        p.append(against_random([-sum(cost[head] for head in s) for s in sets])["p"])
+    # Exact: 5 of 101 places; three standard errors of 400 draws.
+    assert abs(np.mean(np.array(p) <= 0.05) - 5 / 101) < 0.033
+
+
+def test_the_rank_among_random_sets_takes_rounding_for_a_tie():
+    found = against_random([-2.0, -2.0 + 1e-8, -3.0, 0.0, 0.0])
+    assert found == {"rfh": -2, "median": -1, "low": -3, "high": 0, "p": 3 / 5}
+    assert against_random([0.5, 0.25, 0.25], "greater")["p"] == pytest.approx(1 / 3)
 
 
 def test_random_spans_are_as_long_and_avoid_the_span(trace):

@@ -175,6 +175,9 @@ FIGURES = {
     "layer_curves": lambda: plots.layer_curves(curves()),
     "flips": lambda: plots.flips(intervals(label=["early layers", "control"], rate=[0.3, 0.6])),
     "knockout_profile": lambda: plots.knockout_profile(effects()),
+    "head_sets": lambda: plots.head_sets(
+        {"knockout": [0.6, 0.1, 1.0], "zero": [0.0, 0.2, 0.3]}, "Answers turned over", share=True
+    ),
     "approximate_against_exact": lambda: plots.approximate_against_exact(
         np.arange(6.0).reshape(2, 3), np.arange(6.0).reshape(2, 3) ** 2, {2: 1.0}
     ),
@@ -436,3 +439,11 @@ def test_show_token_makes_blanks_visible():
     assert plots.show_token("<｜end▁of▁sentence｜>") == "<EOS>"
     assert plots.show_token("<｜User｜>") == "<User>"
     assert len(plots.show_token("x" * 99)) == 14
+
+
+def test_head_sets_shows_every_random_set_and_quotes_the_median():
+    figure = plots.head_sets({"zero": [-2.0, 0.0, -0.5, -3.0]}, "Change (nats)")
+    others, own = figure.axes[0].collections[0], figure.axes[0].collections[-1]
+    np.testing.assert_array_equal(others.get_offsets()[:, 0], [0.0, -0.5, -3.0])
+    np.testing.assert_array_equal(own.get_offsets(), [[-2.0, 0.0]])
+    assert "zero -2.00, random sets -0.50 in the median, from -3.00 to 0.00" in figure.alt_text

@@ -18,6 +18,7 @@ from r2a_utils.statistics import (
     mcnemar_exact,
     overlap_p,
     paired_t,
+    partial_spearman,
     split_half_reliability,
     wilcoxon_p,
     wilson_interval,
@@ -180,3 +181,17 @@ def test_an_empirical_p_counts_the_observed_value_too():
     assert empirical_p(50, null, "two-sided") == 1.0
     with pytest.raises(ValueError, match="choose one of greater, less, two-sided"):
         empirical_p(1, null, "upper")
+
+
+def test_partial_spearman_is_the_correlation_of_rank_residuals():
+    random = np.random.default_rng(0)
+    given = random.normal(size=40)
+    first, second = given + random.normal(size=40), given + random.normal(size=40)
+    x, y, z = (stats.rankdata(values) for values in (first, second, given))
+    left = [v - np.polyval(np.polyfit(z, v, 1), z) for v in (x, y)]
+    expected = stats.pearsonr(*left).statistic
+    assert partial_spearman(first, second, given) == pytest.approx(expected)
+    assert abs(expected) < stats.spearmanr(first, second).statistic - 0.1
+    for undefined in ((first, given, given), (first[:3], second[:3], given[:3])):
+        assert np.isnan(partial_spearman(*undefined))
+    assert np.isnan(partial_spearman(np.ones(40), second, given))
