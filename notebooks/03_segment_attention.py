@@ -159,8 +159,8 @@ plots.segment_shares({name: table[name].values for name in table.columns[:3]})
 # hidden it.
 #
 # The null knows lengths and order only. A head that always looks a fixed way back differs from it
-# without knowing what a reasoning is; {doc}`the next page <04_reasoning_focus_heads>` turns the
-# segment borders around for that.
+# without knowing what a reasoning is; {doc}`the next page <04_reasoning_focus_heads>` compares the
+# heads with such that know nothing but distance.
 #
 # ## Layer by layer, head by head
 
@@ -182,6 +182,7 @@ plots.head_maps(
 # %% tags=["hide-input"]
 to_reasoning = from_answer.sel(to_segment="reasoning")
 by_layer = to_reasoning.mean("head").to_series()
+head_lifts = to_reasoning / table["uniform null"]["reasoning"]
 run.write_record(
     "segment_attention",
     {
@@ -196,6 +197,8 @@ run.write_record(
         "top_layer": int(by_layer.idxmax()),
         "n_layers": model.n_layers,
         "largest_head": float(to_reasoning.max()),
+        "n_heads": int(to_reasoning.size),
+        "heads_above_uniform": int((head_lifts > 1).sum()),
     },
 )
 
@@ -205,9 +208,10 @@ run.write_record(
 # ({{ segment_attention.uniform_reasoning | percent(1) }}); of what does not rest on BOS it is {{
 # segment_attention.sink_free_reasoning | percent(1) }}. On the prefilled thought they spend {{
 # segment_attention.prefilled | percent(1) }}. The single head that reads the reasoning most gives
-# it {{ segment_attention.largest_head | percent }}; the layer that reads it most, on average over
-# its heads, is layer {{ segment_attention.top_layer }} of 0 to {{ segment_attention.n_layers - 1
-# }}.
+# it {{ segment_attention.largest_head | percent }}; {{ segment_attention.heads_above_uniform }} of
+# {{ segment_attention.n_heads }} heads give it more than a uniform head would. The layer that reads
+# it most, on average over its heads, is layer {{ segment_attention.top_layer }} of 0 to {{
+# segment_attention.n_layers - 1 }}.
 #
 # A mean lift below 1 does not say that the reasoning is shunned: the mean runs over all heads, and
 # heads that look at their own neighbourhood, which here is the answer, pull it down. A layer whose
@@ -261,14 +265,29 @@ plots.segment_shares(shares) if shares else Markdown(absent)
 
 # %% tags=["hide-input"]
 lifts = {who: control["lift"]["reasoning"] for who, control in controlled.items()}
-run.write_record("segment_attention_of_distills", {"lift_reasoning": lifts})
+their_heads = {
+    who: m.sel(from_segment="answer", to_segment="reasoning").mean("trace")
+    / controlled[who]["uniform null"]["reasoning"]
+    for (who, name), m in theirs.items()
+    if name == "with_reasoning"
+}
+run.write_record(
+    "segment_attention_of_distills",
+    {
+        "lift_reasoning": lifts,
+        "heads": {w: found.size for w, found in their_heads.items()},
+        "above": {w: int((found > 1).sum()) for w, found in their_heads.items()},
+    },
+)
 
 # %% [markdown]
 # {% if segment_attention_of_distills.lift_reasoning %}
 # {% for name, lift in segment_attention_of_distills.lift_reasoning.items() %} In {{ name }} the
-# answer gives the reasoning {{ lift | number }} times what a uniform head would.{% endfor %} Their
-# reasoning is far longer than the bundled model's and fills nearly all that a uniform head would
-# see; it takes a specialised head to hold most of its attention there.
+# answer gives the reasoning {{ lift | number }} times what a uniform head would; {{
+# segment_attention_of_distills.above[name] }} of its {{ segment_attention_of_distills.heads[name]
+# }} heads give it more.{% endfor %} Their reasoning is far longer than the bundled model's and
+# fills nearly all that a uniform head would see; it takes a specialised head to hold most of its
+# attention there.
 #
 # {% set theirs = segment_attention_of_distills.lift_reasoning.get(collection.dataset) %}{% if
 # collection.given and theirs %}The texts of this run are traces of {{ collection.dataset }}, and

@@ -27,13 +27,17 @@
 # %% [markdown]
 # ## Parameters
 #
-# `source` is what {doc}`stage 1 <01_collect_traces>` had: only a model that wrote its {term}`traces
-# <trace>` itself is asked again where too few of them failed.
+# `source`, `prompt_style`, `temperature` and `max_new_tokens` are what {doc}`stage 1
+# <01_collect_traces>` had: where too few {term}`traces <trace>` failed, a model that wrote its
+# traces itself is asked again in the same way, at `sampling_temperature`.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
 source = "model"
+prompt_style = "chat"
+temperature = 0.0
+max_new_tokens = 512
 k = 10
 n_maps = 3
 n_shuffles = 100
@@ -69,6 +73,8 @@ from r2a_utils.grading import grade_completions
 from r2a_utils.models import load_model
 from r2a_utils.pairs import answer_span
 from r2a_utils.problems import problems_from_table
+from r2a_utils.recency import distance_test
+from r2a_utils.statistics import bootstrap_mean_intervals
 from r2a_utils.tiny import review
 from r2a_utils.traces import cues, sentences
 
@@ -118,8 +124,10 @@ heads.ranking_across_lengths(mass, k=k).round(3)
 
 # %% [markdown]
 # The permutation null turns the borders of the reasoning along the text before the answer and
-# keeps its length. A head that merely reads far back has as much mass there. `p_familywise` pays
-# for having picked the best of many heads; `length_matched` compares the reasoning with the
+# keeps its length. It excludes a head that reads all of that text alike, whatever the reasoning's
+# length, and it does not exclude recency: the reasoning stands right before the answer, and a head
+# that always looks twenty tokens back passes. `p_familywise` pays for having picked the best of
+# many heads; `length_matched` compares the reasoning with the
 # prompt at equal length (log2; above 0 the reasoning is preferred), and `sink_free` leaves the
 # {term}`attention sink` out.
 
@@ -142,6 +150,19 @@ null[:k].merge(scores, on=["layer", "head"]).round(3)
 # The null turns the reasoning into the prompt and back, so that it still overlaps much of it: a
 # mass of the null near that of the head is no sign that the prompt is read as much.
 #
+# For recency there is another control. A head's mean attention by distance from the query, laid on
+# each trace, gives what it would read of the reasoning if it looked by distance only
+# (`by_distance`; BOS is left out of both). What it reads beyond that follows the reasoning's
+# borders. The profile is taken from the same answers, so that a head which follows the borders
+# shows only a part of it as `excess`.
+
+# %%
+watched = measured[:n_long]
+rows_of = [attention_rows(model, trace, rfhs).values for trace in watched]
+recency = distance_test(rows_of, [trace.segments for trace in watched], seed=seed)
+pd.concat([ranking[["layer", "head"]], recency], axis=1).round(3)
+
+# %% [markdown]
 # ## Where in the model?
 #
 # The paper finds its heads in the middle layers. Below, the top heads of this model against an
@@ -302,14 +323,19 @@ restated = [
 ]
 
 
-def which_value(restated):
-    """Each head's share on the corrected value against either wrong one."""
+def digit_mass(restated):
+    """What each restated digit's query reads of the three digits, by trace."""
     sets = [
         {n: [getattr(r, n)] for n in ("corrected", "wrong", "denied")}
         for r in restated
     ]
     trace_of, queries = [r.trace for r in restated], [[r.query] for r in restated]
     found = token_set_mass(model, trace_of, sets, queries=queries)
+    return found.assign_coords(trace=[trace.problem_id for trace in trace_of])
+
+
+def which_value(found):
+    """Each head's share on the corrected value against either wrong one."""
     table = reading.preference(found, "corrected", "wrong", seed=seed)
     later = reading.preference(found, "corrected", "denied", seed=seed)
     means = found.mean("trace").to_series().unstack("token_set").reset_index()
@@ -318,15 +344,24 @@ def which_value(restated):
     return both.merge(means, on=["layer", "head"])
 
 
-values = which_value(restated) if restated else None
+digits = digit_mass(restated) if restated else None
+values = which_value(digits) if restated else None
 ranks = ranking[["layer", "head"]]
 absent = "No corrected step is stated again in this run's answers."
 ranks.merge(values, how="left").round(3) if restated else Markdown(absent)
 
 # %% tags=["hide-input"]
-corrected = {"n": len(restated)}
-if restated:
-    top = values.sort_values("corrected", ascending=False).iloc[0]
+corrected = {
+    "n": len(restated),
+    "traces": len({r.trace.problem_id for r in restated}),
+}
+if corrected["traces"] >= 8:
+    # the head is picked on one half of the traces and reported on the other
+    own_half = np.isin(digits["trace"], np.unique(digits["trace"])[::2])
+    picked = which_value(digits[own_half]).sort_values("corrected").iloc[-1]
+    other = which_value(digits[~own_half])
+    same = (other["layer"] == picked["layer"]) & (other["head"] == picked["head"])
+    top = other[same].iloc[0]
     weighted = values[["corrected", "wrong", "denied"]].sum()
     corrected |= {
         "head": plots.head_name(int(top.layer), int(top["head"])),
@@ -334,6 +369,7 @@ if restated:
         "share": top.share,
         "low": top.ci_low,
         "high": top.ci_high,
+        "reported_on": int(top.n),
         "share_against_later": top.share_against_later,
         "rfhs_share": ranks.merge(values)["share"].mean(),
         "all_share": values["share"].mean(),
@@ -342,12 +378,14 @@ if restated:
 run.write_record("corrected_values", corrected)
 
 # %% [markdown]
-# {% set v = corrected_values %}{% if 0 < v.n < 5 %}Too few corrected steps are stated again in this
-# run's answers to say anything of them: {{ v.n }}.{% elif v.n %}In {{ v.n }} restated steps, the
-# head that reads the corrected digit most, {{ v.head }}, gives it {{ v.mass | percent }} of all its
-# attention. Of what it gives to either value, {{ v.share | percent(1) }} goes to the corrected one
-# ({{ v.low | percent(1) }} to {{ v.high | percent(1) }}), and {{ v.share_against_later | percent(1)
-# }} where the wrong one stands later. The mean share of the Reasoning-Focus Heads is {{
+# {% set v = corrected_values %}{% if 0 < v.traces < 8 %}Too few corrected steps are stated again in
+# this run's answers to say anything of them: {{ v.n }} in {{ v.traces }} traces.{% elif v.n %}{{
+# v.n }} steps are restated, in {{ v.traces }} traces. The head that reads the corrected digit most
+# in one half of these traces is {{ v.head }}; in the other half ({{ v.reported_on }} traces) it
+# gives it {{ v.mass | percent }} of all its attention. Of what it gives there to either value, {{
+# v.share | percent(1) }} goes to the corrected one ({{ v.low | percent(1) }} to {{ v.high |
+# percent(1) }}, over traces), and {{ v.share_against_later | percent(1) }} where the wrong one
+# stands later. Over all traces, the mean share of the Reasoning-Focus Heads is {{
 # v.rfhs_share | percent }}, of all heads {{ v.all_share | percent }}; weighted by how much is read
 # at all it is {{ v.all_weighted | percent }}.{% endif %}
 #
@@ -459,7 +497,7 @@ begin. """
 def ranking_on(text):
     """The borders of some traces on a text that starts elsewhere for each of them."""
     pieces, found = text.split(". "), []
-    for i, trace in enumerate(traces[:n_generic]):
+    for i, trace in enumerate(measured[:n_generic]):
         turned = ". ".join(np.roll(pieces, -i)) + ". "
         # no tokenizer averages 16 characters a token
         enough = (turned * 40)[: 16 * len(trace)]
@@ -467,16 +505,33 @@ def ranking_on(text):
     return segment_mass(model, found)
 
 
+def paired_excess(generic):
+    """How much more the RFHs read on each trace than under its borders: [trace]."""
+    both = [
+        masses[: generic.sizes["trace"]]
+        .sel(from_segment="answer", to_segment="reasoning")
+        .values
+        for masses in (mass, generic)
+    ]
+    layers, places = np.transpose(rfhs)
+    return (both[0] - both[1])[:, layers, places].mean(axis=1)
+
+
 def compared(generic):
     """A ranking on other texts beside that on the traces."""
     other = generic.sel(from_segment="answer", to_segment="reasoning").mean("trace")
     again = heads.rank_heads(generic, k=k, seed=seed)[["layer", "head"]]
+    fewer = paired_excess(generic)
+    low, high = bootstrap_mean_intervals(fewer, seed=seed)
     return {
         "spearman": to_reasoning.to_series().corr(
             other.to_series(), method="spearman"
         ),
         "top heads shared": len(ranks.merge(again)),
         "mean mass of the RFHs": np.mean([other[head] for head in rfhs]),
+        "more on traces": fewer.mean(),
+        "low": float(low),
+        "high": float(high),
         "largest mass": float(other.max()),
     }
 
@@ -488,12 +543,12 @@ texts = {
 generic = pd.DataFrame(
     {name: compared(ranking_on(text)) for name, text in texts.items()}
 ).T
-generic.loc["the run's traces"] = [
-    1,
-    k,
-    ranking["mass"].mean(),
-    ranking["mass"].max(),
-]
+generic.loc["the run's traces"] = {
+    "spearman": 1,
+    "top heads shared": k,
+    "mean mass of the RFHs": ranking["mass"].mean(),
+    "largest mass": ranking["mass"].max(),
+}
 generic.round(3)
 
 # %% tags=["hide-input"]
@@ -509,15 +564,26 @@ run.write_record(
         "reliability": reliability.spearman,
         "reliability_low": reliability.low,
         "above_null": int((null[:k]["p_familywise"] <= 0.05).sum()),
+        "beyond_distance": int((recency["ci_low"] > 0).sum()),
+        "distance_n": len(watched),
+        "distance_share": recency["share"].mean(),
+        "by_distance": recency["by_distance"].mean(),
         "mean_depth": depth.mean_depth,
         "in_middle": depth.in_middle,
         "expected_in_middle": depth.expected_in_middle,
         "p_central": depth.p_central,
         "prose_spearman": on_prose["spearman"],
         "prose_shared": int(on_prose["top heads shared"]),
+        "prose_excess": on_prose["more on traces"],
+        "prose_low": on_prose["low"],
+        "prose_high": on_prose["high"],
+        "generic_n": min(n_generic, len(measured)),
         "expected_shared": k * k / len(every_head),
         "questions_spearman": generic.loc["questions", "spearman"],
         "questions_shared": int(generic.loc["questions", "top heads shared"]),
+        "questions_excess": generic.loc["questions", "more on traces"],
+        "questions_low": generic.loc["questions", "low"],
+        "questions_high": generic.loc["questions", "high"],
     },
 )
 run.write_record(
@@ -559,7 +625,13 @@ run.write_record("cue_lift", shown_lift)
 # r.prose_spearman | number }} to their ranking on the traces, and {{ r.prose_shared }} of the top
 # {{ r.k }} are the same ({{ r.expected_shared | number(1) }} would be by chance); on questions it
 # is {{ r.questions_spearman | number }} and {{ r.questions_shared }}. Whatever of it is above
-# chance belongs to the place of the reasoning and not to what it says.
+# chance belongs to the place of the reasoning and not to what it says. Under the same borders the
+# Reasoning-Focus Heads give the reasoning of a trace {{ (100 * r.prose_excess) | number(1) }}
+# points more than that stretch of prose ({{ (100 * r.prose_low) | number(1) }} to {{ (100 *
+# r.prose_high) | number(1) }}), and {{ (100 * r.questions_excess) | number(1) }} more than that
+# stretch of questions ({{ (100 * r.questions_low) | number(1) }} to {{ (100 * r.questions_high) |
+# number(1) }}; {{ r.generic_n }} traces, intervals over traces). That the heads were picked on the
+# traces favours these a little.
 #
 # To a model of a closed world, like the bundled one, plain prose is noise, so that there the first
 # row bounds the question from one side only.
@@ -570,15 +642,19 @@ run.write_record("cue_lift", shown_lift)
 # reasoning, {{ r.top_lift | number }} times what a uniform head would. Two random halves of the
 # traces rank all heads with a correlation of {{ r.reliability | number }}. {{ r.above_null }} of
 # the top {{ r.k }} of {{ r.n_heads }} heads read the reasoning more than equally long spans
-# elsewhere. {{ r.in_middle }} sit in the middle third of the layers, where {{ r.expected_in_middle
-# | number(1) }} would by chance; nearness to the middle against an even spread: {{ r.p_central |
-# p_value }}.
+# elsewhere, which a taste for recent text is enough for. By their distance profiles alone the top
+# {{ r.k }} would give the reasoning {{ r.by_distance | percent }} of what they do not leave on BOS;
+# they give it {{ r.distance_share | percent }} (means over {{ r.distance_n }} traces); {{
+# r.beyond_distance }} of them exceed their own profile, each by its own 95 % interval. {{
+# r.in_middle }} sit in the middle third of the layers, where {{ r.expected_in_middle | number(1) }}
+# would by chance; nearness to the middle against an even spread: {{ r.p_central | p_value }}.
 #
 # ## Debugging a failed trace
 #
 # A wrong answer with right-looking steps before it: what was read when it was written? Failed
 # traces are those with a boxed answer that is wrong. If the run has fewer than `fewest_failed`,
-# the model is asked again, drawing its tokens at `sampling_temperature`.
+# and what is wrong in them can be known (in the bundled world), the model is asked again, drawing
+# its tokens at `sampling_temperature`.
 
 
 # %%
@@ -595,14 +671,18 @@ def graded(completions):
 
 
 by_grade = graded(read_completions(written))
-asked_again = len(by_grade[False]) < fewest_failed and source == "model"
+failed_at_first = len(by_grade[False])
+reviewed = all(review.reviewable(trace) for trace in traces)
+asked_again = failed_at_first < fewest_failed and source == "model" and reviewed
 if asked_again:
+    sampling = Sampling(max_new_tokens, sampling_temperature, seed=seed)
     by_grade = graded(
         collect_completions(
             model,
             problems[:n_asked_again],
-            path=run.completions_path("asked_again"),
-            sampling=Sampling(temperature=sampling_temperature, seed=seed),
+            path=run.completions_path("sampled_again"),
+            sampling=sampling,
+            prompt_style=prompt_style,
         )
     )
 failed, right = by_grade[False], by_grade[True]
@@ -752,7 +832,10 @@ def top_sentence(trace, read):
 
 
 debugged = {"n": len(known), "asked_again": asked_again, "failed": len(failed)}
+debugged |= {"failed_at_first": failed_at_first, "first_temperature": temperature}
 if known:
+    kinds = pd.Series([trace.meta["family"] for trace in known]).value_counts()
+    debugged |= {"kind": kinds.index[0], "of_kind": kinds.iloc[0] / len(known)}
     tops = [
         top_sentence(t, r)
         for t, r in zip(known, readers["RFHs, attention"], strict=True)
@@ -770,8 +853,10 @@ if known:
 run.write_record("failed_traces", debugged | {"temperature": sampling_temperature})
 
 # %% [markdown]
-# {% set d = failed_traces %}{% if d.asked_again %}Greedy decoding left too few wrong answers, so
-# these were drawn at temperature {{ d.temperature }}: {{ d.failed }} wrong ones. {% endif %}{% if
+# {% set d = failed_traces %}{% if d.asked_again %}{% if d.first_temperature == 0 %}Greedy decoding
+# {% else %}Sampling at temperature {{ d.first_temperature }} {% endif %}left too few wrong answers
+# ({{ d.failed_at_first }}), so these were drawn at temperature {{ d.temperature }}: {{ d.failed }}
+# wrong ones. {% endif %}{% if
 # d.n %}In {{ d.rfh_hits | int }} of {{ d.n }} failed traces ({{ d.rfh_rate | percent }}, interval
 # {{ d.rfh_ci_low | percent }} to {{ d.rfh_ci_high | percent }}) the sentence that the
 # Reasoning-Focus Heads read most holds the first error; a blind choice would hit {{ d.rfh_chance |
@@ -780,12 +865,15 @@ run.write_record("failed_traces", debugged | {"temperature": sampling_temperatur
 # sentence read most is one of the last two of the reasoning; in {{ d.top_wrong | percent }} it is
 # itself wrong, where {{ d.wrong_by_chance | percent }} of all sentences are.
 #
-# {% if d.rfh_p > 0.05 %}So reading back from a wrong answer leads to the sentence that states it
-# and not to where the reasoning went wrong. To find that, sentences must be changed and the answer
-# watched: {doc}`stage 3 <05_activation_patching>`.{% else %}So the sentence read most points at
-# the first error more often than chance would.{% endif %} The failed traces are few, most of them
-# of one kind of problem, and drawn at a temperature at which the model does not answer otherwise.
-# {% endif %}
+# {% if d.rfh_p <= 0.05 %}So the sentence read most points at the first error more often than chance
+# would.{% elif d.n >= 20 and d.at_end > 0.5 %}So reading back from a wrong answer leads mostly to
+# the end of the reasoning; that it leads to the first error more often than chance is not shown,
+# and the interval says how often it may. To find where the reasoning went wrong, sentences must be
+# changed and the answer watched: {doc}`stage 3 <05_activation_patching>`.{% else %}That the
+# sentence read most holds the first error more often than chance is not shown by {{ d.n }}
+# traces.{% endif %} {{ d.of_kind | percent }} of the traces counted are of one kind of problem ({{
+# d.kind }}){% if d.asked_again %}, and all were drawn at a temperature at which the run's other
+# answers were not written{% endif %}.{% endif %}
 #
 # ## On the authors' masses
 #

@@ -170,8 +170,11 @@ def shuffled_borders(segments: dict[str, slice], draws: int, seed: int = 0) -> n
 
     What lies between BOS and the answer is taken as a ring, and the reasoning's borders are turned
     along it by a random number of tokens, never by none. The mass on these token sets is the null
-    of `border_test`: a head that merely reads far back shows it everywhere on the ring. Where the
-    reasoning fills nearly all of the ring the spans overlap it and the test can find little.
+    of `border_test`. It keeps the reasoning's length, and so excludes a head that reads any span
+    before the answer alike. It does not exclude recency: the reasoning is the one span of the ring
+    that reaches up to the answer, so that a head which looks ten or sixty tokens back, knowing
+    nothing of borders, passes (`recency.distance_test` is for that). Where the reasoning fills
+    nearly all of the ring the spans overlap it and the test can find little.
     """
     first, last = segments["bos"].stop, segments["answer"].start
     inside = np.zeros(last - first, dtype=bool)
@@ -186,6 +189,8 @@ def shuffled_borders(segments: dict[str, slice], draws: int, seed: int = 0) -> n
 
 def border_test(mass: xr.DataArray, shuffled: xr.DataArray) -> pd.DataFrame:
     """Does a head read the reasoning more than equally long spans elsewhere? A row a head.
+
+    A head with a taste for recent text does as well: see `shuffled_borders`.
 
     shuffled: the answer's mass on `shuffled_borders`, dims (trace, layer, head, token_set).
     Columns layer, head, mass, null (mean), p, p_familywise. p compares the head with its own null;

@@ -179,15 +179,20 @@ def preference(
     """Which of two token sets a head reads more: the corrected value or the wrong one, say.
 
     mass: `token_set_mass`, dims (trace, layer, head, token_set), with sets of equal size (the mass
-    of a larger set is larger by itself). Columns layer, head, share (mean over traces of
-    first / (first + second); ½ is no preference), ci_low, ci_high (95% bootstrap over traces), n,
-    sorted by share. A trace in which a head reads neither counts as ½.
+    of a larger set is larger by itself). Cases that share a `trace` coordinate are of one trace:
+    they are averaged first. Columns layer, head, share (mean over traces of
+    first / (first + second); ½ is no preference), ci_low, ci_high (95% bootstrap over traces), n
+    (traces), sorted by share. A case in which a head reads neither counts as ½.
     """
     a, b = (
         mass.sel(token_set=s).transpose("trace", "layer", "head").values.astype(float)
         for s in (first, second)
     )
     share = np.divide(a, a + b, out=np.full_like(a, 0.5), where=a + b > 0)
+    if "trace" in mass.coords:
+        of_trace = xr.DataArray(share, dims=("trace", "layer", "head"))
+        of_trace = of_trace.assign_coords(trace=mass.coords["trace"].values)
+        share = of_trace.groupby("trace").mean().values
     low, high = bootstrap_mean_intervals(share, seed=seed, resamples=resamples)
     layer, head = np.indices(share.shape[1:])
     table = pd.DataFrame(

@@ -163,6 +163,19 @@ def test_preference_is_one_half_without_any():
     assert table.loc[(0, 1), "share"] == 0.5
 
 
+def test_a_preference_counts_traces_and_not_their_cases():
+    # One trace with nine cases for the first set, nine traces with one case each against it.
+    values = np.zeros((18, 1, 1, 2))
+    values[:9, ..., 0], values[9:, ..., 1] = 0.5, 0.5
+    mass = xr.DataArray(
+        values,
+        dims=("trace", "layer", "head", "token_set"),
+        coords={"trace": ["a"] * 9 + list("bcdefghij"), "token_set": ["first", "second"]},
+    )
+    found = preference(mass, "first", "second").iloc[0]
+    assert (found["share"], found["n"]) == (pytest.approx(0.1), 10)
+
+
 def test_generic_text_keeps_the_borders_and_nothing_else(tokenizer, random_trace):
     trace = random_trace(reasoning=30)
     passage = "A long walk along the river leads to the old mill and back again. " * 10
