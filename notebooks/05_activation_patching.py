@@ -357,7 +357,9 @@ plots.layer_curves(pd.concat([curves, *compared]))
 #
 # The same two positions with something else in the donor's place:
 #
-# - **same_prompt**: the receiver's own state from a second run. It must change nothing at all.
+# - **same_prompt**: the receiver's own state from a second run. Where it is the same bit for bit no
+#   patch is run, so that its 0 is one by construction: it says that the run repeats itself. What a
+#   patch that changes nothing does when it is run stands below the table, as the noise floor.
 # - **wrong_position**: the clean token's state at a wrong place of the corrupted trace. It still
 #   carries the clean name to whoever looks for a name.
 # - **random_donor**: another pair's trace that concludes neither name, aligned from its end.
@@ -444,6 +446,14 @@ controls = pd.DataFrame(table, index=columns).T.astype({"n": int, columns[1]: in
 controls.rename_axis(["control", "position"]).round(3)
 
 # %% [markdown]
+# The noise floor: with every grid one patch is run that writes the receiver's own state into it.
+# The largest effect of such a patch over the pairs, under this run's protocol:
+
+# %%
+noise_floor = max(float(cells.attrs["noise_floor"]) for cells in metrics)
+f"{noise_floor:.1e} in {str(model.dtype).removeprefix('torch.')}"
+
+# %% [markdown]
 # Over the layers, at the token that states the conclusion:
 
 # %%
@@ -460,6 +470,11 @@ plots.layer_curves(pd.concat([curves[curves.curve == names[0]], *at_conclusion])
 # place (grey), by layer, mean over pairs with 95 % intervals.
 
 # %% tags=["hide-input"]
+third = slice(0, -(-model.n_layers // 3))
+early = {
+    name: again[name][:, third, 0].mean() if name in again else None
+    for name in ("probe", "boxed_probe")
+}
 flipping, last = effects[..., 0].mean(0), effects[..., 1].mean(0)
 crossing = int(np.argmax(last > flipping)) if (last > flipping).any() else None
 run.write_record(
@@ -487,7 +502,12 @@ run.write_record(
         "flip_rate": flip_table.rate[0],
         "flip_low": flip_table.ci_low[0],
         "flip_high": flip_table.ci_high[0],
-        "same_prompt": controls.loc["same_prompt", columns[3]].max(),
+        "early_probe": early["probe"],
+        "early_probe_n": len(kept["probe"]),
+        "early_boxed_probe": early["boxed_probe"],
+        "early_boxed_probe_n": len(kept["boxed_probe"]),
+        "noise_floor": noise_floor,
+        "dtype": str(model.dtype).removeprefix("torch."),
         "largest_control": controls[columns[2]].abs().max(),
         "same_answer_n": len(nulls["same_answer"]),
         "same_answer": np.abs(nulls["same_answer"].mean(0)).max()
@@ -513,8 +533,9 @@ run.write_record(
 # layer 0. {% endfor %}{% else %}Under no other protocol is a pair kept, so that copying cannot be
 # told apart here.{% endif %}
 #
-# The largest mean effect of a control is {{ activation_patching.largest_control | number }}. The
-# receiver's own state changes exactly {{ activation_patching.same_prompt | number(1) }}{% if
+# The largest mean effect of a control is {{ activation_patching.largest_control | number }}. A
+# patch that changes nothing moves the answer by up to {{ "%.1e" |
+# format(activation_patching.noise_floor) }} in {{ activation_patching.dtype }}{% if
 # activation_patching.same_answer_n %}, and a state that concludes the receiver's own name moves
 # the answer by at most {{ activation_patching.same_answer | number }} on average over {{
 # activation_patching.same_answer_n }} pairs{% else %}; no pair has a donor that concludes its
@@ -590,15 +611,11 @@ run.write_record(
 # %%
 published = paper.published()
 theirs = published["stage3_patching"]["mean_early_layer_effect"]
-early = pd.DataFrame(
+both = pd.DataFrame(
     {m: theirs[m] for m in published["models"]}, index=theirs["columns"]
 ).T
-third = slice(0, -(-model.n_layers // 3))
-early.loc[f"{model.name} (this run)"] = [
-    again[name][:, third, 0].mean() if name in again else np.nan
-    for name in ("probe", "boxed_probe")
-]
-early.round(2)
+both.loc[f"{model.name} (this run)"] = list(early.values())
+both.astype(float).round(2)
 
 # %% [markdown]
 # And the authors' own grid of their case 24, from their data.

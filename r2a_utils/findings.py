@@ -55,6 +55,16 @@ def _number(record: str, *path: str) -> Callable[[Records], Cell]:
     return read
 
 
+def _probed(name: str) -> Callable[[Records], Cell]:
+    def read(records: Records) -> Cell:
+        value = records["activation_patching"][f"early_{name}"]
+        if value is None:
+            return Cell(missing="no pair is kept under this probe")
+        return Cell(number(value), value)
+
+    return read
+
+
 def _layer(record: str, name: str, nothing: str = "") -> Callable[[Records], Cell]:
     def read(records: Records) -> Cell:
         layer = records[record][name]
@@ -71,6 +81,12 @@ def _difference(records: Records) -> Cell:
     low, high = (f"{end:+.0f}".replace("-", "−") for end in interval)
     value = quality["difference"]
     return Cell(f"{points(value)} ({low} to {high})", value)
+
+
+def _effect(records: Records) -> Cell:
+    patching = records["activation_patching"]
+    value = patching["flipping_first"]
+    return Cell(f"{number(value)} ({patching['protocol']})", value)
 
 
 def _strongest(records: Records) -> Cell:
@@ -164,11 +180,26 @@ FINDINGS = (
         _middle,
     ),
     Finding(
-        "effect",
-        "effect of one token",
+        "early_probe",
+        "early effect, “Final answer is A.”",
         "interventions",
         "activation_patching",
-        _number("activation_patching", "flipping_first"),
+        _probed("probe"),
+    ),
+    Finding(
+        "early_boxed_probe",
+        "early effect, “Final answer is \\boxed{A}.”",
+        "interventions",
+        "activation_patching",
+        _probed("boxed_probe"),
+    ),
+    Finding(
+        "effect",
+        "effect before layer 0 (protocol)",
+        "interventions",
+        "activation_patching",
+        _effect,
+        "the paper prints the effect in the early layers under its probes only",
     ),
     Finding(
         "flips",

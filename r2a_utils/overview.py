@@ -73,7 +73,7 @@ class Comparison:
 
     def figure(self) -> str:
         """The dot plot of a few findings, as HTML."""
-        keys = ("with_reasoning", "without_reasoning", "mass", "effect")
+        keys = ("with_reasoning", "without_reasoning", "mass", "early_probe", "early_boxed_probe")
         frame = pd.DataFrame(
             [{key: row.cells[key].value for key in keys} for row in self.rows],
             index=[row.model for row in self.rows],
@@ -154,11 +154,14 @@ def _paper_rows(lifts: Mapping[str, float]) -> list[Row]:
         cells["problems"] = Cell(str(entry["n"]))
         cells["difference"] = Cell(points(difference), difference)
         if model in paper["models"]:
-            mass, effect = masses[model][reasoning], effects[model][0]
+            mass = masses[model][reasoning]
             n_layers = shape_of(paper["models"][model])["num_hidden_layers"]
             cells["mass"] = Cell(percent(mass, 1), mass)
             cells["middle"] = middle_third(heads[model], n_layers)
-            cells["effect"] = Cell(number(effect), effect)
+            for key, effect in zip(
+                ("early_probe", "early_boxed_probe"), effects[model], strict=True
+            ):
+                cells[key] = Cell(number(effect), effect)
             cells["crossing"] = Cell(f"about {PAPER_CROSSING[model]}")
             if model in lifts:
                 cells["lift"] = Cell(number(lifts[model]), lifts[model])

@@ -18,17 +18,20 @@ from r2a_utils.plots_style import (
 )
 
 MARKERS = {"with_reasoning": "o", "without_reasoning": "s"}
+# The paper's two probes, by finding: how each is written in the legend, and its marker.
+PROBES = {"early_probe": ("“Final answer is A.”", "o"), "early_boxed_probe": ("with a box", "s")}
 
 
 @styled
 def dots_by_model(frame: pd.DataFrame) -> BookFigure:
-    """Right answers in both conditions, mass answer → reasoning, and the effect of a patch.
+    """Right answers in both conditions, mass answer → reasoning, and effects under two probes.
 
     frame: indexed by model, from top to bottom; columns with_reasoning, without_reasoning, mass
-    (shares), effect (normalised logit difference), NaN where there is none, and own, which says
-    whether a row is a run (filled) or published (hollow). A model without any number is left out.
+    (shares), early_probe, early_boxed_probe (normalised logit difference in the early layers), NaN
+    where there is none, and own, which says whether a row is a run (filled) or published (hollow).
+    A model without any number is left out.
     """
-    findings = ["with_reasoning", "without_reasoning", "mass", "effect"]
+    findings = ["with_reasoning", "without_reasoning", "mass", *PROBES]
     require_columns(frame, *findings, "own")
     frame = frame[frame[findings].notna().any(axis=1)].iloc[::-1]
     figure = BookFigure(1.3 + 0.32 * len(frame))
@@ -41,10 +44,12 @@ def dots_by_model(frame: pd.DataFrame) -> BookFigure:
         answers.plot([], [], marker, color=CONDITION_COLOURS[condition],
                      label=CONDITION_LABELS[condition])  # fmt: skip
     _dots(attention, frame, "mass", SEGMENT_COLOURS["reasoning"], "D")
-    _dots(patching, frame, "effect", INK, "o")
+    for probe, (label, marker) in PROBES.items():
+        _dots(patching, frame, probe, INK, marker)
+        patching.plot([], [], marker, color=INK, label=label)
     percent_axis(answers.xaxis)
     percent_axis(attention.xaxis)
-    patching.set_xlim(-0.02, max(1.02, 1.04 * frame["effect"].max()))
+    patching.set_xlim(-0.02, max(1.02, 1.04 * frame[list(PROBES)].max().max()))
     answers.set(title="Right answers", xlabel="share of problems", yticks=rows)
     answers.set_yticklabels(frame.index)
     answers.set_ylim(-0.6, len(frame) - 0.4)
@@ -52,7 +57,7 @@ def dots_by_model(frame: pd.DataFrame) -> BookFigure:
     patching.set(title="Effect of one token", xlabel="logit difference restored")
     for axes in (answers, attention, patching):
         axes.grid(axis="y")
-    figure.legend(loc="outside lower left", ncols=2)
+    figure.legend(loc="outside lower left", ncols=4)
     figure.alt_text = _said(frame)
     return figure
 
@@ -81,7 +86,8 @@ def _said(frame: pd.DataFrame) -> str:
             parts.append(f"{row.without_reasoning:.0%} without")
         if pd.notna(row.mass):
             parts.append(f"{row.mass:.0%} of attention on the reasoning")
-        if pd.notna(row.effect):
-            parts.append(f"effect {row.effect:.2f}")
+        for probe, (label, _) in PROBES.items():
+            if pd.notna(row[probe]):
+                parts.append(f"effect {row[probe]:.2f} ({label})")
         said.append(f"{model}{'' if row.own else ' (published)'}: {', '.join(parts)}")
     return "Dots by model in three panels. " + "; ".join(said) + "."

@@ -38,11 +38,11 @@ def render(
     try:
         template = _environment().from_string(text)
         return template.render({**run["records"], "run": run, "runs": runs, **(others or {})})
-    except jinja2.TemplateError as error:
+    except (jinja2.TemplateError, TypeError) as error:  # a filter given None is a TypeError
         line = getattr(error, "lineno", None)
         where = f"{page}, line {line}" if line else page
         raise ProseError(
-            f"{where}: {error.message}; run {run['id']!r} has the records "
+            f"{where}: {error}; run {run['id']!r} has the records "
             f"{', '.join(sorted(run['records'])) or '(none)'}"
         ) from error
 

@@ -34,7 +34,14 @@ RECORDS = {
         "k": 10,
         "expected_in_middle": 10 / 3,
     },
-    "activation_patching": {"flipping_first": 1.0037, "flip_rate": 1.0, "crossing": None},
+    "activation_patching": {
+        "protocol": "own",
+        "flipping_first": 1.0037,
+        "early_probe": None,
+        "early_boxed_probe": 0.0018,
+        "flip_rate": 1.0,
+        "crossing": None,
+    },
     "head_interventions": {"strongest_layer": 3, "smallest_p": 0.157},
 }
 MAIN = BookRun("default", "Ours", {})
@@ -68,7 +75,9 @@ def test_a_run_says_what_its_records_hold():
         "strongest": "L3.H1, 68 %",
         "depth": "0.60",
         "middle": "6 of 10 (3.3)",
-        "effect": "1.00",
+        "early_probe": "(no pair is kept under this probe)",
+        "early_boxed_probe": "0.00",
+        "effect": "1.00 (own)",
         "flips": "100 %",
         "crossing": "(the two curves do not cross)",
         "knockout": "3 of 6",
@@ -117,7 +126,8 @@ def test_the_papers_rows_are_what_it_prints():
         "84 %",
     )
     assert qwen["difference"] == "+10.3"
-    assert (qwen["mass"], qwen["effect"]) == ("29.4 %", "0.42")
+    assert (qwen["mass"], qwen["early_probe"]) == ("29.4 %", "0.42")
+    assert qwen["early_boxed_probe"] == "0.47" and qwen["effect"].startswith("(the paper prints")
     assert qwen["flips"] == "(not in the paper)"
     assert "R2A_PAPER_DATA" in qwen["lift"]
     assert cells_of("R1-Full", comparison)["with_reasoning"] == "96 %"
@@ -164,10 +174,16 @@ def test_a_table_has_a_row_a_model_and_a_column_a_finding(part):
 def test_the_figure_draws_every_number_own_runs_filled_and_published_hollow():
     columns = {"with_reasoning": [0.9, 0.8], "without_reasoning": [0.5, np.nan]}
     frame = pd.DataFrame(
-        {**columns, "mass": [0.3, 0.2], "effect": [1.2, np.nan], "own": [True, False]},
+        {
+            **columns,
+            "mass": [0.3, 0.2],
+            "early_probe": [1.2, np.nan],
+            "early_boxed_probe": [0.1, 0.4],
+            "own": [True, False],
+        },
         index=["ours", "theirs"],
     )
-    frame.loc["nobody"] = [np.nan] * 4 + [True]
+    frame.loc["nobody"] = [np.nan] * 5 + [True]
     figure = dots_by_model(frame)
     answers, attention, patching = figure.axes
     assert [label.get_text() for label in answers.get_yticklabels()] == ["theirs", "ours"]
@@ -177,5 +193,8 @@ def test_the_figure_draws_every_number_own_runs_filled_and_published_hollow():
     assert matplotlib.colors.to_hex(hollow) == "#ffffff"
     assert matplotlib.colors.to_hex(filled) != "#ffffff"
     assert patching.get_xlim()[1] > 1.2
+    places = [dots.get_offsets().tolist() for dots in patching.collections]
+    assert places[1] == [[0.4, 0], [0.1, 1]]
+    assert "effect 1.20 (“Final answer is A.”), effect 0.10 (with a box)" in figure.alt_text
     assert "ours: 90% right with reasoning, 50% without, 30% of attention" in figure.alt_text
     assert "theirs (published): 80% right with reasoning, 20% of" in figure.alt_text

@@ -239,7 +239,10 @@ def test_numbers_are_put_into_prose(text, told):
     assert render(text, "page.md", SUMMARY, {"default": SUMMARY}) == told
 
 
-@pytest.mark.parametrize("text", ["{{ qualty.share }}", "{{ quality.shar }}", "{{ quality"])
+BROKEN = ["{{ qualty.share }}", "{{ quality.shar }}", "{{ quality", "{{ none | percent }}"]
+
+
+@pytest.mark.parametrize("text", BROKEN)
 def test_a_quotation_of_nothing_names_its_page(text):
     with pytest.raises(ProseError, match=r"page.md.*has the records quality"):
         render(text, "page.md", SUMMARY, {})
