@@ -29,6 +29,7 @@
 run_dir = "runs/default"
 
 # %%
+import numpy as np
 import pandas as pd
 
 from r2a_utils import plots
@@ -47,8 +48,12 @@ paper = published()
 # ## One table
 #
 # Each row is a finding; the columns are this run and the paper's three distilled models
-# {cite:p}`zhang2025reasoning`. The columns differ in model, problems and protocol. They may be
-# compared in kind, not in size.
+# {cite:p}`zhang2025reasoning`. The columns differ in model and problems; the effect of one token
+# is compared under the paper's own two probes, which end the reasoning with the line that the row
+# names, and over the early layers; before layer 0 under the protocol that this run's pairs were
+# scored with ("own": the answer as it stands in the trace) it is another quantity. The columns may
+# be compared in kind, not in size. A dash: the paper has no such number, or no pair of this run is
+# kept under that probe.
 
 # %%
 distills = list(paper["models"])
@@ -64,17 +69,34 @@ findings = pd.DataFrame(
         + [stage1[m]["without_reasoning"] for m in distills],
         "attention answer → reasoning": [attention["answer"]["reasoning"]]
         + [masses[m][reasoning] for m in distills],
-        "effect of the answer-flipping token, early layers": [
+        **{
+            f"early effect, “{sentence}”": [patching[f"early_{probe}"]]
+            + [effects[m][i] for m in distills]
+            for i, (probe, sentence) in enumerate(
+                zip(("probe", "boxed_probe"), effects["columns"], strict=True)
+            )
+        },
+        f"effect before layer 0, “{patching['protocol']}”": [
             patching["flipping_first"]
         ]
-        + [effects[m][0] for m in distills],
+        + [None] * len(distills),
     },
     index=["this run", *distills],
-)
+).astype(float)
 run.write_table("findings", findings)
-every = [effect for m in distills for effect in effects[m]]
-run.write_record("paper_effects", {"lowest": min(every), "highest": max(every)})
-findings.T.round(3)
+plain, boxed = np.transpose([effects[m] for m in distills])
+run.write_record(
+    "paper_effects",
+    {
+        "plain_lowest": plain.min(),
+        "plain_highest": plain.max(),
+        "boxed_lowest": boxed.min(),
+        "boxed_highest": boxed.max(),
+        "lowest": min(plain.min(), boxed.min()),
+        "highest": max(plain.max(), boxed.max()),
+    },
+)
+findings.T.round(3).astype(object).where(findings.T.notna(), "–")
 
 # %% [markdown]
 # ## One picture a stage
@@ -104,46 +126,87 @@ run.write_record(
 # %% [markdown]
 # ## What the stages say, one after the other
 #
-# 1. **Answers are better after reasoning.** {{ answer_quality.with_reasoning | percent }} against
-#    {{ answer_quality.without_reasoning | percent }} on the same {{ answer_quality.n }} problems.
-#    This is about outcomes: it would also hold if reasoning merely bought time.
-# 2. **The answer looks at the reasoning.** {{ segment_attention.answer.reasoning | percent }} of
-#    its attention, {{ segment_attention.lift_reasoning | number }} times the share of a uniform
-#    {term}`head`; the strongest head, {{ reasoning_focus_heads.top }}, gives it {{
-#    reasoning_focus_heads.top_mass | percent }}. Looking is not using.
-# 3. **The answer depends on it.** Exchanging the state of one reasoning {term}`token` restores {{
-#    activation_patching.flipping_first | number }} of the difference between two answers and
-#    turns {{ activation_patching.flip_rate | percent }} of {{ activation_patching.n }} of them
-#    over; a state from the receiver itself changes nothing. An answer that cannot look at the
-#    reasoning in layer {{ head_interventions.strongest_layer }} loses {{
-#    -head_interventions.strongest_change | number }} nats{% if activation_patching.crossing is not
-#    none %}; the curves of {term}`patching <patch>` cross before layer
-#    {{ activation_patching.crossing }}{% endif %}.
-# 4. **Whether just these heads carry it is another question.** With the {term}`Reasoning-Focus
-#    Heads <RFH>` resampled {{ head_interventions.flip_rfh | percent }} of the answers change or are
-#    lost, with random heads of the same layers {{ head_interventions.flip_random | percent }}; {%
-#    if head_interventions.smallest_p > 0.05 %}by the answer's log-probability none of four ways to
-#    cut or {term}`ablate <ablation>` tells the two apart{% else %}by the answer's log-probability
-#    at least one of four ways tells the two apart{% endif %}.
-# 5. **Where in the reasoning it lies.** A forced answer needs {{ sentence_importance.needed |
-#    percent }} of the reasoning; in {{ sentence_importance.last_strongest | percent }} of the
-#    {term}`traces <trace>` the answer depends most on the last sentence.
+# 1. **{% if answer_quality.ci_low > 0 %}More answers are right after reasoning.{% elif
+#    answer_quality.ci_high < 0 %}Fewer answers are right after reasoning.{% else %}That reasoning
+#    changes how many answers are right is not shown.{% endif %}** {{ answer_quality.with_reasoning
+#    | percent }} against {{ answer_quality.without_reasoning | percent }} on the same {{
+#    answer_quality.n }} problems (difference {{ (100 * answer_quality.difference) | number(1) }}
+#    points, {{ (100 * answer_quality.ci_low) | number(1) }} to {{ (100 * answer_quality.ci_high) |
+#    number(1) }}). This is about outcomes: a gain would also come if reasoning merely bought time.
+# 2. **{% if segment_attention.lift_reasoning > 1 %}The answer looks at the reasoning more than its
+#    length explains.{% elif segment_attention.heads_above_uniform %}Some heads look at the
+#    reasoning more than its length explains, the mean of all heads does not.{% else %}No head
+#    looks at the reasoning more than its length explains.{% endif %}** It gets {{
+#    segment_attention.answer.reasoning | percent }} of the answer's attention, {{
+#    segment_attention.lift_reasoning | number }} times the share of a uniform {term}`head`; {{
+#    segment_attention.heads_above_uniform }} of {{ segment_attention.n_heads }} heads give it more
+#    than that share. The strongest head, {{ reasoning_focus_heads.top }}, gives it {{
+#    reasoning_focus_heads.top_mass | percent }}, and {{ reasoning_focus_heads.beyond_distance }}
+#    of the top {{ reasoning_focus_heads.k }} give it more than their distance profiles would.
+#    Looking is not using.
+# 3. **{% if activation_patching.flip_low > 0.5 %}In most pairs the answer follows one token of the
+#    reasoning.{% elif activation_patching.flip_rate > 0 %}In some pairs the answer follows one
+#    token of the reasoning.{% else %}In no pair does the answer follow one token of the
+#    reasoning.{% endif %}** Exchanging the state of the {term}`token` that states the conclusion
+#    turns {{ activation_patching.flip_rate | percent }} of {{ activation_patching.n }} answers
+#    over (interval {{ activation_patching.flip_low | percent }} to {{
+#    activation_patching.flip_high | percent }}; protocol "{{ activation_patching.protocol }}") and
+#    before layer 0 restores {{ activation_patching.flipping_first | number }} of the difference
+#    between the two; a patch that changes nothing moves it by up to {{ "%.1e" |
+#    format(activation_patching.noise_floor) }}. {% if activation_patching.early_boxed_probe is not
+#    none %}With the paper's probe "Final answer is \boxed{A}." the token in the probe restores {{
+#    activation_patching.early_boxed_probe | number }} in the early layers ({{
+#    activation_patching.early_boxed_probe_n }} pairs), in the paper's models {{
+#    paper_effects.boxed_lowest }} to {{ paper_effects.boxed_highest }}. {% endif %}{% if
+#    activation_patching.early_probe is not none %}With "Final answer is A." it is {{
+#    activation_patching.early_probe | number }} ({{ activation_patching.early_probe_n }} pairs),
+#    there {{ paper_effects.plain_lowest }} to {{ paper_effects.plain_highest }}. {% endif %}With
+#    the way from the answer to the reasoning cut in layer {{ head_interventions.strongest_layer
+#    }}, the right answer's log-probability changes by {{ head_interventions.strongest_change |
+#    number }} nats{% if activation_patching.crossing is not none %}; the curves of {term}`patching
+#    <patch>` cross before layer {{ activation_patching.crossing }}{% endif %}.
+# 4. **Whether just these heads carry it is another question.** {% if head_interventions.flip_n
+#    %}Answers that change or are lost with the {term}`Reasoning-Focus Heads <RFH>`, and with
+#    random heads of the same layers in the median (range): {% for way, f in
+#    head_interventions.flips.items() %}{{ way }} {{ f.rfh | percent }}, {{ f.median | percent }}
+#    ({{ f.low | percent }} to {{ f.high | percent }}){% if not loop.last %}; {% endif %}{% endfor
+#    %}. {% else %}The model boxes no answer of its own that could be seen to change. {% endif %}{%
+#    if head_interventions.smallest_p > 0.05 %}By the answer's log-probability none of four ways to
+#    cut or {term}`ablate <ablation>` tells the two apart{% else %}By the answer's log-probability
+#    at least one of four ways to cut or {term}`ablate <ablation>` tells the two apart{% endif %}
+#    ({{ head_interventions.smallest_p | p_value }}).
+# 5. **Where in the reasoning it lies.** {% if sentence_importance.needed_n %}A forced answer needs
+#    {{ sentence_importance.needed | percent }} of the reasoning ({{ sentence_importance.needed_n
+#    }} of {{ sentence_importance.n }} {term}`traces <trace>`).{% else %}After none of the
+#    {term}`traces <trace>` does the model write the forced answer.{% endif %} In {{
+#    sentence_importance.dear_n }} of {{ sentence_importance.n }} some sentence alone costs the
+#    answer more than {{ sentence_importance.noise | number(1) }} nats{% if
+#    sentence_importance.dear_n %}; in {{ sentence_importance.last_strongest | percent }} of those
+#    it is the last one{% endif %}.
 #
 # ## What may be concluded
 #
-# In this model and on these problems, the answer causally depends on what the reasoning says: the
-# way from one token of the conclusion to the answer can be found, followed through the layers and
-# cut.
+# {% if activation_patching.flip_low > 0.5 %}In this model and on these pairs of problems, the
+# answer depends causally on what one token of the reasoning says{% if activation_patching.crossing
+# is not none %}, and the layer can be named before which the answer has read it{% endif %}.{% elif
+# activation_patching.flip_rate > 0 %}In this model the answer depends causally on what one token
+# of the reasoning says in {{ activation_patching.flip_rate | percent }} of the pairs; for the
+# others this run shows no such dependence.{% else %}That the answer depends on what the reasoning
+# says is not shown by this run.{% endif %} {% if answer_quality.ci_low > 0 %}More answers are
+# right after reasoning, and how much of that gain comes by this way no stage has measured.{% endif
+# %}
 #
 # ## What this does not show
 #
-# - **That the reasoning is faithful.** That the answer takes its conclusion from the reasoning
-#   does not say that the conclusion was reached by the steps before it.
-# - **That this holds for any model.** `r2a-tiny` is a {term}`model organism`: it was made to need
-#   its reasoning. What it shows is that the methods find a dependence that is known to be there.
-# - **That an effect of 1 on a short, clean pair means an effect of 1 on a real trace.** The paper's
-#   early-layer effects for real distills lie between {{ paper_effects.lowest }} and
-#   {{ paper_effects.highest }}.
+# - **That the reasoning is faithful.** An answer that takes its conclusion from the reasoning does
+#   not say that the conclusion was reached by the steps before it.
+# - **That this holds for any model.** {% if model.name == "r2a-tiny" %}`r2a-tiny` is a
+#   {term}`model organism`: it was made to need its reasoning. What it can show is whether the
+#   methods find a dependence that is known to be there.{% else %}It is one model, `{{ model.name
+#   }}`, on one kind of pairs.{% endif %}
+# - **That an effect on short, clean pairs is the effect on a real trace.** The paper's early-layer
+#   effects for real distills, under its probes, lie between {{ paper_effects.lowest }} and {{
+#   paper_effects.highest }}.
 #
 # ## What is missing
 #
