@@ -33,7 +33,9 @@ run_dir = "runs/default"
 model_name = "r2a-tiny"
 n_traces = 24
 n_spans = 4
-n_random_sets = 50
+n_random_sets = 100
+n_draws = 8
+n_flip_sets = 20
 n_resampled = 30
 resampled_tokens = 256
 seed = 0
@@ -48,7 +50,12 @@ from r2a_utils import plots
 from r2a_utils.arms import area_over_curve
 from r2a_utils.artifacts import Run
 from r2a_utils.attention import attention_rows
-from r2a_utils.baselines import random_head_sets, random_spans
+from r2a_utils.baselines import (
+    against_random,
+    n_possible_sets,
+    random_head_sets,
+    random_spans,
+)
 from r2a_utils.completions import read_completions, read_traces
 from r2a_utils.explorers import trace_explorer
 from r2a_utils.generation import Sampling
@@ -75,6 +82,7 @@ from r2a_utils.statistics import (
     bootstrap_interval,
     bootstrap_mean_intervals,
     holm,
+    partial_spearman,
     wilson_interval,
 )
 from r2a_utils.traces import sentences
@@ -88,23 +96,27 @@ rfhs = tuple(rfhs.itertuples(index=False, name=None))
 crossing = run.read_record("activation_patching")["crossing"]
 
 # %% [markdown]
-# We take traces with a right answer; others serve as the pool from which an ablated head's state
-# is resampled. An answer that restates the solution carries the result in its own words and need
-# not look back. So the answers are cut down to "The answer is" and the boxed result; these few
-# words are ours, whoever wrote the reasoning.
+# We take traces with a right answer, one a problem, and first those that had no part in ranking the
+# heads: what is tested on the traces that chose it looks better than it is. As many more serve as
+# the pool from which an ablated head's state is resampled. An answer that restates the solution
+# carries the result in its own words and need not look back. So the answers are cut down to "The
+# answer is" and the boxed result; these few words are ours, whoever wrote the reasoning.
 
 # %%
 path = run.completions_path("with_reasoning")
 answers = grade_completions(read_completions(path), problems)
-right = set(answers.problem_id[answers.correct])
-written = [
-    trace
-    for trace in read_traces(path, model.tokenizer, problems)
-    if trace.problem_id in right
-]
+right = answers.loc[answers.correct, ["problem_id", "sample"]]
+right = set(right.itertuples(index=False, name=None))
+ranked = set(run.read_array("segment_mass_with_reasoning").trace.values)
+written = {}
+for trace in read_traces(path, model.tokenizer, problems):
+    if (trace.problem_id, trace.sample) in right:
+        written.setdefault(trace.problem_id, trace)
+written = sorted(written.values(), key=lambda trace: trace.problem_id in ranked)
 short = [shortened(trace, model.tokenizer) for trace in written[: 2 * n_traces]]
 traces, others = short[:n_traces], short[n_traces:]
-len(traces)
+n_fresh = sum(trace.problem_id not in ranked for trace in traces)
+print(f"{len(traces)} traces, {n_fresh} of which ranked no head")
 
 # %% [markdown]
 # ## Cutting the way, layer by layer
@@ -156,11 +168,14 @@ plots.knockout_profile(single, crossing=crossing)
 
 # %% [markdown]
 # A random span as long as the reasoning overlaps it wherever the reasoning fills most of the trace,
-# so that this control is a hard one. Windows of three layers, which leave less room for a detour:
+# so that this control is a hard one. What single layers cost need not add up; windows of three
+# layers, and all layers at once:
 
 # %%
 wide = profiles(3)
 run.write_table("knockout_profile", pd.concat([single, wide], ignore_index=True))
+all_layers = np.array([measure(model, t, [Knockout()]).change[0] for t in traces])
+print(f"in all layers at once: {all_layers.mean():.2f} nats")
 plots.knockout_profile(wide, crossing=crossing)
 
 # %% [markdown]
@@ -192,118 +207,135 @@ plots.head_maps(
 #
 # All Reasoning-Focus Heads at once: their edges to the reasoning cut, or their output before the
 # output projection set to zero, to its mean over other traces' answers, or to that of a random
-# other answer token. Each stands against sets of random heads that sit in the same layers.
+# other answer token. That token is drawn anew for each trace, several times, and the same draws
+# go to every set. Each way stands against random sets with as many heads of the same layers. They
+# are drawn from all heads there, so that if the choice of heads said nothing, theirs would be one
+# more of these sets, and its rank gives an exact p.
 
 # %%
 pool = answer_z(model, others)
 sets = [rfhs, *random_head_sets(rfhs, model.n_heads, n_random_sets, seed)]
-ways = {"knockout": [Knockout(heads=s) for s in sets]}
-ways |= {m: [Ablation(s, m) for s in sets] for m in ("zero", "mean", "resample")}
-every = [
-    intervention
-    for interventions in ways.values()
-    for intervention in interventions
+ways = {"knockout": [[Knockout(heads=s) for s in sets]]}
+ways |= {m: [[Ablation(s, m) for s in sets]] for m in ("zero", "mean")}
+ways["resample"] = [
+    [Ablation(s, "resample", draw=d) for s in sets] for d in range(n_draws)
 ]
-measured = [measure(model, t, every, pool=pool, seed=seed).change for t in traces]
-# way → [set], the RFHs first
-changes = dict(
-    zip(ways, np.mean(measured, axis=0).reshape(len(ways), -1), strict=True)
-)
-effects_of_sets = pd.DataFrame(
-    {
-        "reasoning-focus heads": {w: c[0] for w, c in changes.items()},
-        "random sets, mean": {w: c[1:].mean() for w, c in changes.items()},
-        "random sets, 5 %": {
-            w: np.quantile(c[1:], 0.05) for w, c in changes.items()
-        },
-        "random sets, 95 %": {
-            w: np.quantile(c[1:], 0.95) for w, c in changes.items()
-        },
-        "p": {w: (1 + (c[1:] <= c[0]).sum()) / len(c) for w, c in changes.items()},
-    }
-).rename_axis("change of log-probability (nats)")
+
+
+def set_changes(draws):
+    """Mean over traces of the change of the answer's log-probability [draw, set]."""
+    every = [change for draw in draws for change in draw]
+    measured = [
+        measure(model, t, every, pool=pool, seed=seed).change for t in traces
+    ]
+    return np.mean(measured, axis=0).reshape(len(draws), len(sets))
+
+
+by_draw = {way: set_changes(draws) for way, draws in ways.items()}
+changes = {way: change.mean(0) for way, change in by_draw.items()}
+against = {way: against_random(change) for way, change in changes.items()}
+effects_of_sets = pd.DataFrame(against).T.rename_axis("change (nats)")
+effects_of_sets["p, Holm"] = holm(effects_of_sets.p)
 run.write_table("head_sets", effects_of_sets.reset_index())
 effects_of_sets.round(3)
+
+# %%
+plots.head_sets(changes, "Change of the answer's log-probability (nats)")
+
+# %% [markdown]
+# **Figure.** Change of the right answer's log-probability in `{{ model.name }}` when all
+# Reasoning-Focus Heads (diamond) are cut off from the reasoning or ablated, and when random sets of
+# as many heads of the same layers are (points; line: their median). Mean over traces.
 
 # %% [markdown]
 # ## Another answer?
 #
 # A log-probability can move and the answer stay. Here the model writes its answer again, freely,
-# from behind `</think>`, with the heads resampled. Counted are the traces to which it writes an
-# answer in a box when nothing is resampled.
+# from behind `</think>`, under each of the four ways (of resampling one draw a trace), with fewer
+# random sets, since writing takes longer than scoring. Counted are the traces to which it writes
+# an answer in a box when nothing is changed. Each trace is its own control: whether it turns over
+# with the Reasoning-Focus Heads, against the share of random sets that turn it over.
+
 
 # %%
-compared = sets[1:6]
-rewritten = [
-    regenerate(
-        model,
-        trace,
-        [Ablation(s, "resample") for s in (rfhs, *compared)],
-        max_new_tokens=96,
-        pool=pool,
-        seed=seed,
-    )
-    for trace in traces
-]
-boxed = [frame for frame in rewritten if frame.unaltered.notna().all()]
-turned = np.array([frame.flip | frame.lost for frame in boxed])  # [trace, set]
-turned = turned.reshape(len(boxed), 1 + len(compared))
-labels = [
-    f"top {len(rfhs)} reasoning-focus heads",
-    f"{len(compared)} random sets of the same layers",
-]
-hits = [
-    (int(turned[:, 0].sum()), len(turned)),
-    (int(turned[:, 1:].sum()), turned[:, 1:].size),
-]
-flips = pd.DataFrame(
-    [
-        (label, k / n, *wilson_interval(k, n), n)
-        for label, (k, n) in zip(labels, hits, strict=True)
-        if n
-    ],
-    columns=["label", "rate", "ci_low", "ci_high", "n"],
-)
+def turned_over(trace):
+    """Whether the answer changes or is lost [way, set]; None where the model boxes none."""
+    turned = []
+    for draws in ways.values():
+        tried = draws[0][: 1 + n_flip_sets]
+        frame = regenerate(
+            model, trace, tried, max_new_tokens=96, pool=pool, seed=seed
+        )
+        if frame.unaltered.isna().any():
+            return None
+        turned.append(frame.flip | frame.lost)
+    return np.array(turned)
+
+
+turned = [found for trace in traces if (found := turned_over(trace)) is not None]
+shares, flips = {}, {}
+for i, way in enumerate(ways if turned else ()):
+    of_way = np.array(turned)[:, i].astype(float)  # [trace, set]
+    differences = of_way[:, 0] - of_way[:, 1:].mean(1)
+    low, high = bootstrap_interval(differences, seed=seed)
+    shares[way] = of_way.mean(0)
+    flips[way] = against_random(shares[way], "greater")
+    flips[way] |= {"difference": differences.mean(), "ci_low": low, "ci_high": high}
 absent = (
     "The model boxes no answer of its own: here would stand how often it changes."
 )
-plots.flips(flips) if boxed else Markdown(absent)
+pd.DataFrame(flips).T.round(2) if turned else Markdown(absent)
+
+# %%
+plots.head_sets(shares, "Answers turned over", share=True) if turned else None
 
 # %% [markdown]
 # **Figure.** Share of answers that change or are lost when `{{ model.name }}` writes them again
-# with the Reasoning-Focus Heads' outputs resampled, and with those of random heads of the same
-# layers, with Wilson's 95 % intervals.
+# with the Reasoning-Focus Heads cut or ablated (diamond), and with each random set of as many heads
+# of the same layers (points; line: their median).
 
 # %% tags=["hide-input"]
 reasoning_cut = single[single.edges == "answer → reasoning"]
 strongest = reasoning_cut.loc[reasoning_cut.effect.idxmin()]
+top = tuple(map(int, np.unravel_index(lost.argmax(), lost.shape)))
+holds_top = np.array([top in s for s in sets[1:]])
+cut_sets = np.round(changes["knockout"][1:], 6)
+with_top, without_top = cut_sets[holds_top], cut_sets[~holds_top]
+apart = len(with_top) and len(without_top) and with_top.max() < without_top.min()
 run.write_record(
     "head_interventions",
     {
         "n": len(traces),
+        "n_fresh": n_fresh,
         "strongest_layer": int(strongest.layer),
         "strongest_change": strongest.effect,
         "strongest_random": single.effect[
             single.edges.str.contains("random")
         ].min(),
-        "knockout": changes["knockout"][0],
-        "knockout_random": changes["knockout"][1:].mean(),
-        "knockout_p": effects_of_sets.p["knockout"],
-        "zero": changes["zero"][0],
-        "zero_random": changes["zero"][1:].mean(),
-        "zero_p": effects_of_sets.p["zero"],
-        "resample": changes["resample"][0],
-        "resample_random": changes["resample"][1:].mean(),
-        "resample_p": effects_of_sets.p["resample"],
+        "all_layers": all_layers.mean(),
+        "sets": against,
         "smallest_p": holm(effects_of_sets.p).min(),
-        "flip_n": len(boxed),
-        "flip_rfh": flips.rate[0] if boxed else None,
-        "flip_random": flips.rate[1] if boxed else None,
+        "smallest_possible_p": len(ways) / (1 + n_random_sets),
         "n_random_sets": n_random_sets,
+        "n_possible_sets": n_possible_sets(rfhs, model.n_heads),
+        "n_heads": len(rfhs),
+        "shared": np.mean([len({*s} & {*rfhs}) for s in sets[1:]]),
+        "n_draws": n_draws,
+        "resample_low": by_draw["resample"][:, 0].min(),
+        "resample_high": by_draw["resample"][:, 0].max(),
+        "flip_n": len(turned),
+        "n_flip_sets": n_flip_sets,
+        "flips": flips,
         "top_head_lost": float(lost.max()),
-        "top_head": plots.head_name(*np.unravel_index(lost.argmax(), lost.shape)),
-        "top_is_rfh": tuple(map(int, np.unravel_index(lost.argmax(), lost.shape)))
-        in rfhs,
+        "top_head": plots.head_name(*top),
+        "top_is_rfh": top in rfhs,
+        # random sets with the top head, where all of them cost more than all others
+        "dominated": int(holds_top.sum()) if apart else 0,
+        "dominated_low": with_top.min() if apart else None,
+        "dominated_high": with_top.max() if apart else None,
+        "others_low": without_top.min() if apart else None,
+        "others_beyond": int((without_top <= against["knockout"]["rfh"]).sum()),
+        "others": len(without_top),
     },
 )
 
@@ -311,20 +343,51 @@ run.write_record(
 # Cutting the way to the reasoning in one layer hurts most in layer {{
 # head_interventions.strongest_layer }}: the right answer's log-probability changes by {{
 # head_interventions.strongest_change | number }} nats (random spans at most {{
-# head_interventions.strongest_random | number }}). Of single heads {{ head_interventions.top_head
-# }} costs most, {{ head_interventions.top_head_lost | number }} nats; it is {% if not
-# head_interventions.top_is_rfh %}not {% endif %}a Reasoning-Focus Head. All Reasoning-Focus Heads
-# cut change it by {{ head_interventions.knockout | number }} nats, {{
-# head_interventions.n_random_sets }} random sets of the same layers on average by {{
-# head_interventions.knockout_random | number }} ({{ head_interventions.knockout_p | p_value }});
-# resampled by {{ head_interventions.resample | number }} against {{
-# head_interventions.resample_random | number }} ({{ head_interventions.resample_p | p_value }}).
-# {% if head_interventions.smallest_p > 0.05 %}With Holm's correction for four ways, none of them
-# tells these heads from random ones of their layers: a null result.{% endif %} {% if
-# head_interventions.flip_n %}Freely rewritten, {{ head_interventions.flip_rfh | percent }} of {{
-# head_interventions.flip_n }} answers change or are lost with the Reasoning-Focus Heads resampled,
-# {{ head_interventions.flip_random | percent }} with random heads.{% else %}Left to itself the
-# model writes no answer in a box after these traces, so that there is none to change.{% endif %}
+# head_interventions.strongest_random | number }}). Cut in all layers at once it changes by {{
+# head_interventions.all_layers | number }}{% if head_interventions.all_layers >
+# head_interventions.strongest_change %}, less than in that layer alone: what a layer costs is not
+# its share of a whole{% endif %}. Of single heads {{ head_interventions.top_head }} costs most, {{
+# head_interventions.top_head_lost | number }} nats; it is {% if not head_interventions.top_is_rfh
+# %}not {% endif %}a Reasoning-Focus Head. {{ head_interventions.n_fresh }} of the {{
+# head_interventions.n }} traces had no part in ranking the heads.
+#
+# The {{ head_interventions.n_heads }} Reasoning-Focus Heads together, and {{
+# head_interventions.n_random_sets }} random sets of the same layers in the median and from the
+# strongest to the weakest change, in nats: {% for way, s in head_interventions.sets.items() %}{{
+# way }} {{ s.rfh | number(3) }}, random sets {{ s.median | number(3) }} ({{ s.low | number(3) }} to
+# {{ s.high | number(3) }}), {{ s.p | p_value }}{% if not loop.last %}; {% endif %}{% endfor %}.
+# Single draws of resampling give {{ head_interventions.resample_low | number }} to {{
+# head_interventions.resample_high | number }} for the Reasoning-Focus Heads. {% if
+# head_interventions.smallest_p > 0.05 %}With Holm's correction for four ways, none of them tells
+# these heads from random ones of their layers: a null result{% else %}With Holm's correction for
+# four ways, at least one of them tells these heads from random ones of their layers{% endif %}
+# (smallest {{ head_interventions.smallest_p | p_value }}; {{ head_interventions.n_random_sets }}
+# sets could give {{ head_interventions.smallest_possible_p | number(3) }}{% if
+# head_interventions.smallest_possible_p > 0.05 %}, too few for any other outcome{% endif %}). A
+# random set shares {{ head_interventions.shared | number(1) }} of the {{
+# head_interventions.n_heads }} heads with them on average{% if head_interventions.n_possible_sets <
+# head_interventions.n_random_sets %}; there are only {{ head_interventions.n_possible_sets }}
+# different sets{% endif %}. {% if head_interventions.dominated and not
+# head_interventions.top_is_rfh %}One head makes the strongest sets: the {{
+# head_interventions.dominated }} that hold {{ head_interventions.top_head }} change the answer by
+# {{ head_interventions.dominated_low | number }} to {{ head_interventions.dominated_high | number
+# }} nats when cut, more than any other set. As long as that share of the sets does, the
+# Reasoning-Focus Heads, without it, cannot stand out. Of the {{ head_interventions.others }} sets
+# without it {{ head_interventions.others_beyond }} cost as much as they do or more (strongest {{
+# head_interventions.others_low | number(3) }}); this was looked at afterwards and is no test.{%
+# endif %}
+#
+# {% if head_interventions.flip_n %}Freely rewritten, so many of {{ head_interventions.flip_n }}
+# answers change or are lost with the Reasoning-Focus Heads, and with {{
+# head_interventions.n_flip_sets }} random sets in the median (range): {% for way, f in
+# head_interventions.flips.items() %}{{ way }} {{ f.rfh | percent }}, random {{ f.median | percent
+# }} ({{ f.low | percent }} to {{ f.high | percent }}), by trace {{ (100 * f.difference) | number(0)
+# }} points ({{ (100 * f.ci_low) | number(0) }} to {{ (100 * f.ci_high) | number(0) }}){% if not
+# loop.last %}; {% endif %}{% endfor %}. The intervals are over traces, for these sets, and say
+# nothing about other random sets. The p of the table, a rank among the sets, does; with so few
+# sets it cannot fall below {{ (1 / (1 + head_interventions.n_flip_sets)) | number }}.{% else
+# %}Left to itself the model writes no answer in a box after these traces, so that there is none to
+# change.{% endif %}
 #
 # ## More than copying?
 #
@@ -345,8 +408,8 @@ run.write_record(
 
 
 # %%
-def read_by_sentence(trace):
-    rows = attention_rows(model, trace, rfhs).mean(("head", "query")).values
+def read_by_sentence(trace, heads=rfhs):
+    rows = attention_rows(model, trace, heads).mean(("head", "query")).values
     return [float(rows[span].sum()) for span in sentences(trace)]
 
 
@@ -390,7 +453,11 @@ trace_explorer(model, [example, *(t for t in traces if t is not example)], rfhs)
 # %% [markdown]
 # One trace is an anecdote. Over all traces: how much of the reasoning a forced answer needs (0: it
 # comes at once, 1: only at the end) where the whole of it leads to the answer, and whether the
-# sentences that are read more are those whose knockout costs more.
+# sentences that are read more are those whose knockout costs more. The second is asked only of
+# traces in which some sentence costs more than `noise` nats: where none does, the order of the
+# costs is rounding. What is read by the Reasoning-Focus Heads stands beside what is read by all
+# heads and beside the sentence's mere place (rank correlations, `~`); the last of these rows takes
+# the place away from both.
 
 
 # %%
@@ -406,32 +473,58 @@ def needed_share(trace):
 
 needed = np.array([needed_share(trace) for trace in traces])
 needed = needed[np.isfinite(needed)]
-agreement, last_strongest = [], []
-for trace in traces:
-    cost = -sentence_knockouts(model, trace, spans=1, seed=seed)["change"]
-    agreement.append(spearmanr(read_by_sentence(trace), cost)[0])
-    last_strongest.append(cost.argmax() == len(cost) - 1)
-agreement = np.array(agreement)[np.isfinite(agreement)]
-low, high = bootstrap_interval(agreement, seed=seed)
-needed_low, needed_high = (
-    bootstrap_interval(needed, seed=seed) if len(needed) else (np.nan, np.nan)
-)
-hits = int(sum(last_strongest))
-summary = pd.DataFrame(
-    {
-        "share of the reasoning that a forced answer needs": (
-            needed.mean() if len(needed) else np.nan,
-            needed_low,
-            needed_high,
-        ),
-        "rank correlation of read and knocked out": (agreement.mean(), low, high),
-        "traces in which the last sentence costs most": (
-            hits / len(traces),
-            *wilson_interval(hits, len(traces)),
-        ),
-    },
-    index=["mean", "95 % from", "to"],
-).T
+noise = 0.1  # nats
+all_heads = [
+    (layer, head)
+    for layer in range(model.n_layers)
+    for head in range(model.n_heads)
+]
+
+
+CORRELATED = {
+    "read": "read by these heads",
+    "all_heads": "read by all heads",
+    "place": "the sentence's place",
+    "place_taken_away": "read by these heads, place taken away",
+}
+
+
+def agreement(trace, cost):
+    """Rank correlations with what a sentence's knockout costs."""
+    read, place = read_by_sentence(trace), range(len(cost))
+    return {
+        "read": spearmanr(read, cost)[0],
+        "all_heads": spearmanr(read_by_sentence(trace, all_heads), cost)[0],
+        "place": spearmanr(place, cost)[0],
+        "place_taken_away": partial_spearman(read, cost, place),
+    }
+
+
+costs = [
+    -sentence_knockouts(model, t, spans=1, seed=seed)["change"].to_numpy()
+    for t in traces
+]
+dear = [(t, c) for t, c in zip(traces, costs, strict=True) if c.max() > noise]
+last = sum(int(cost.argmax() == len(cost) - 1) for _, cost in dear)
+# at least four sentences, the fewest of which a place can be taken away
+agreements = pd.DataFrame([agreement(t, c) for t, c in dear if len(c) > 3]).dropna()
+
+
+def summarised(values):
+    """Mean with its interval over traces; NaN for none."""
+    if not len(values):
+        return (np.nan, np.nan, np.nan, 0)
+    return (np.mean(values), *bootstrap_interval(values, seed=seed), len(values))
+
+
+summary = {"share of the reasoning that a forced answer needs": summarised(needed)}
+for name in agreements:
+    summary[f"cost ~ {CORRELATED[name]}"] = summarised(agreements[name])
+if dear:
+    interval = wilson_interval(last, len(dear))
+    share = (last / len(dear), *interval, len(dear))
+    summary["dear traces in which the last sentence costs most"] = share
+summary = pd.DataFrame(summary, index=["mean", "95 % from", "to", "traces"]).T
 summary.round(2)
 
 # %% tags=["hide-input"]
@@ -441,13 +534,25 @@ run.write_record(
         "n": len(traces),
         "needed_n": len(needed),
         "needed": needed.mean() if len(needed) else None,
-        "agreement": agreement.mean(),
-        "agreement_low": low,
-        "agreement_high": high,
-        "last_strongest": hits / len(traces),
+        "noise": noise,
+        "dear_n": len(dear),
+        "last_strongest": last / len(dear) if dear else None,
+        "agreement_n": len(agreements),
+        "agreement": {
+            name: dict(
+                zip(
+                    ("mean", "low", "high", "n"),
+                    summarised(agreements[name]),
+                    strict=True,
+                )
+            )
+            for name in agreements
+        },
         "first_share": resampled["share"].iloc[0],
         "last_share": resampled["share"].iloc[-1],
         "samples": n_resampled,
+        "unfinished": resampled["unfinished"].sum() / resampled["n"].sum(),
+        "resampled_tokens": resampled_tokens,
     },
 )
 
@@ -459,13 +564,25 @@ run.write_record(
 # early{% endif %}.{% else %}After none of the traces does the model write the forced answer, though
 # it has read all of the reasoning.{% endif %} In the trace above {{
 # sentence_importance.first_share | percent }} of the continuations end in its answer before any
-# sentence and {{ sentence_importance.last_share | percent }} after all. In {{
-# sentence_importance.last_strongest | percent }} of the traces the answer depends most on the last
-# sentence: to the answer itself, {% if sentence_importance.last_strongest > 0.5 %}copying from the
-# end is the larger part{% else %}the end is not all that counts{% endif %}. What is read and what
-# is needed correlate at {{ sentence_importance.agreement | number }} (interval {{
-# sentence_importance.agreement_low | number }} to {{ sentence_importance.agreement_high | number
-# }}){% if sentence_importance.agreement_low < 0 %}, which may be nothing{% endif %}.
+# sentence and {{ sentence_importance.last_share | percent }} after all{% if
+# sentence_importance.unfinished %}; {{ sentence_importance.unfinished | percent }} of all
+# continuations were cut off after {{ sentence_importance.resampled_tokens }} tokens and count as
+# another answer, so that the shares are lower bounds{% else %}; none was cut off{% endif %}.
+#
+# In {{ sentence_importance.dear_n }} of {{ sentence_importance.n }} traces some sentence costs the
+# answer more than {{ sentence_importance.noise | number(1) }} nats; in the others none does, and
+# they say nothing about which one it depends on. {% if sentence_importance.dear_n %}Among those {{
+# sentence_importance.dear_n }} it is the last sentence in {{ sentence_importance.last_strongest |
+# percent }}: {% if sentence_importance.last_strongest > 0.5 %}copying from the end is the larger
+# part{% else %}the end is not all that counts{% endif %}.{% endif %} {% if
+# sentence_importance.agreement_n > 1 %}{% set a = sentence_importance.agreement %}What the
+# Reasoning-Focus Heads read and what is needed correlate at {{ a.read.mean | number }} (interval
+# {{ a.read.low | number }} to {{ a.read.high | number }}; {{ sentence_importance.agreement_n }}
+# traces of four sentences or more), what all heads read at {{ a.all_heads.mean | number }}, the
+# sentence's mere place at {{ a.place.mean | number }}. With the place taken away {{
+# a.place_taken_away.mean | number }} is left ({{ a.place_taken_away.low | number }} to {{
+# a.place_taken_away.high | number }}){% if a.place_taken_away.low <= 0 <= a.place_taken_away.high
+# %}, which may be nothing{% endif %}.{% endif %}
 
 # %% [markdown]
 # ## Exercises
@@ -553,15 +670,32 @@ pd.DataFrame({"yours": yours, "the page's engine": by_engine}).round(4)
 # **What you should see.** Two equal columns, in nats. Cut off from the reasoning, the right token
 # becomes much less likely; cut off from the prompt, hardly.
 #
-# **Comprehension.** The answer survives when one layer is cut and fails when all are. What does
-# that say?
+# The engine can also cut the reasoning off in one layer alone; your mask goes to all of them.
+
+# %%
+one_by_one = {
+    f"layer {layer}": knockout(
+        toy_model, toy_trace, layers=[layer], scored=one_token
+    ).change
+    for layer in range(toy_model.n_layers)
+}
+pd.Series(
+    one_by_one | {"all layers": by_engine["reasoning"]}, name="change (nats)"
+).round(4)
+
+# %% [markdown]
+# **Comprehension.** In two layers the cut costs more than the cut in all layers does. How can
+# cutting less cost more, and what does a cut in one layer not say?
 #
 # ```{admonition} Answer
 # :class: dropdown
 #
-# That there are several ways: what cannot be read in one layer is read in another. A knockout in
-# one layer that changes nothing is therefore no proof that nothing passes there, and the page uses
-# windows of layers for that reason.
+# Layers work on what earlier layers leave behind. With one layer cut, the others still read, and
+# what they make of half a message may lead further astray than no message does; with all layers
+# cut, the answer comes from the rest of the text. That is one explanation, which this table does
+# not test. What it does show is that costs of layers do not add up: a layer's cost is not its
+# share of the whole. Nor does a layer that costs nothing alone have to be without a part: what
+# cannot be read there may be read in another.
 # ```
 
 # %% [markdown]
@@ -610,30 +744,44 @@ workshop.check_mean_ablated_logits(mean_ablated_logits)
 
 # %%
 toy_pool = answer_z(toy_model, [workshop.example_trace(i) for i in range(1, 7)])
+
+
+def lost_without(one_layer, one_head, value):
+    """Log-probability lost when the head's z is `value` at the answer's tokens (nats)."""
+    ablated_logits = mean_ablated_logits(
+        toy_model, toy_ids, one_layer, one_head, answer_part, value
+    )
+    return uncut - float(
+        ablated_logits.log_softmax(-1)[toy_trace.token_ids[boxed_at]]
+    )
+
+
 own_costs = {}
 for one_layer in range(toy_model.n_layers):
-    for one_head in range(toy_model.n_heads):
-        by_head = toy_pool[one_layer].mean(0).reshape(toy_model.n_heads, -1)
-        ablated_logits = mean_ablated_logits(
-            toy_model, toy_ids, one_layer, one_head, answer_part, by_head[one_head]
-        )
-        after = float(ablated_logits.log_softmax(-1)[toy_trace.token_ids[boxed_at]])
-        own_costs[plots.head_name(one_layer, one_head)] = uncut - after
-pd.Series(own_costs, name="log-probability lost (nats)").nlargest(5).round(4)
+    means = toy_pool[one_layer].mean(0).reshape(toy_model.n_heads, -1)
+    for one_head, mean in enumerate(means):
+        own_costs[plots.head_name(one_layer, one_head)] = {
+            "set to its mean": lost_without(one_layer, one_head, mean),
+            "set to zero": lost_without(one_layer, one_head, 0 * mean),
+        }
+own_costs = pd.DataFrame(own_costs).T.rename_axis("log-probability lost (nats)")
+own_costs.nlargest(5, "set to its mean").round(4)
 
 # %% [markdown]
-# **What you should see.** Five heads with what their ablation costs on one trace. Most heads cost
-# next to nothing: what one head gives, others give as well, or the answer did not need it.
+# **What you should see.** The five heads whose mean ablation costs most on one trace. One stands
+# far ahead. The others, and all that are not shown, cost next to nothing: what one head gives,
+# others give as well, or the answer did not need it.
 #
-# **Comprehension.** Setting a head to zero costs much more than setting it to its mean. Which of
-# the two says what the head knows?
+# **Comprehension.** The first head of the table costs more when it is set to zero than when it is
+# set to its mean. Which of the two numbers is nearer to what the head says about this text?
 #
 # ```{admonition} Answer
 # :class: dropdown
 #
-# The mean. A head's output has a constant part that later layers count on, whatever the text; zero
-# takes that away too and brings the model into a state that it has never seen. What is lost on top
-# of the mean is what the head says about *this* text.
+# The one for the mean. A head's output has a part that is the same whatever the text, and later
+# layers may count on it; zero takes that away too, and may bring the model into a state that it has
+# never seen. The mean leaves that part and takes what differs from text to text. That zero costs
+# more is no law: for a head that hardly matters either number may be the larger.
 # ```
 
 # %% [markdown]
@@ -642,8 +790,8 @@ pd.Series(own_costs, name="log-probability lost (nats)").nlargest(5).round(4)
 # - **That heads are the right unit.** A head set is a blunt cut, and other heads can step in.
 # - **That random spans are a null for everything.** They say what cutting as much text does, not
 #   what cutting as much *meaning* does.
-# - **An independent sample.** The heads were ranked on traces of the same run; the ranking's
-#   split-half reliability says how little that matters for the list, not for the effect.
+# - **Heads alone or in other company.** Sets of other sizes may come out otherwise, and a random
+#   set may hold a head that matters for a reason of its own.
 # - **What a sentence causes.** A knocked-out sentence may live on in later ones, and a forced
 #   answer is one that the model had not begun.
 #

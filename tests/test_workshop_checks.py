@@ -18,6 +18,14 @@ from r2a_utils import (
 )
 from r2a_utils.arms import STEM, forced_ids
 from r2a_utils.heads import uniform_mass
+from r2a_utils.interventions import (
+    Ablation,
+    answer_z,
+    knockout,
+    knockout_profile,
+    measure,
+)
+from r2a_utils.pairs import answer_span
 from r2a_utils.statistics import bootstrap_interval
 from r2a_utils.traces import END_THINK, INSTRUCTION, THINK, cues, encode, sentences
 from r2a_utils.tracing import architecture
@@ -812,3 +820,24 @@ def test_the_checks_own_cases_agree_with_the_package(tiny):
     values = np.random.default_rng(0).random(300)
     ends = workshop_answers._interval(values)
     assert np.allclose(ends, bootstrap_interval(values), atol=0.1 * np.ptp(ends))
+
+
+def test_what_stage_6_asks_about_is_so_on_its_own_trace():
+    model, trace = workshop_patching.example_model(), workshop_patching.example_trace()
+    at = answer_span(trace).start
+    scored = slice(at, at + 1)
+    one_layer = knockout_profile(model, trace, scored=scored)["change"]
+    all_layers = knockout(model, trace, scored=scored)["change"]
+    prompt = knockout(model, trace, ("answer", "prompt"), scored=scored)["change"]
+    assert (one_layer < all_layers).sum() == 2
+    assert all_layers < -1 and abs(prompt) < abs(all_layers) / 10
+
+    pool = answer_z(model, [workshop_patching.example_trace(i) for i in range(1, 7)])
+    heads = [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
+    ablations = [Ablation((head,), method) for method in ("mean", "zero") for head in heads]
+    change = measure(model, trace, ablations, scored=scored, pool=pool)["change"].to_numpy()
+    mean, zero = -change.reshape(2, len(heads))
+    first, *others = np.argsort(-mean)
+    assert zero[first] > mean[first] + 0.1
+    assert max(mean[others].max(), zero[others].max()) < mean[first] / 50
+    assert (zero[others] < mean[others]).any()
