@@ -520,9 +520,9 @@ def summarised(values):
 summary = {"share of the reasoning that a forced answer needs": summarised(needed)}
 for name in agreements:
     summary[f"cost ~ {CORRELATED[name]}"] = summarised(agreements[name])
+last_low, last_high = wilson_interval(last, len(dear)) if dear else (None, None)
 if dear:
-    interval = wilson_interval(last, len(dear))
-    share = (last / len(dear), *interval, len(dear))
+    share = (last / len(dear), last_low, last_high, len(dear))
     summary["dear traces in which the last sentence costs most"] = share
 summary = pd.DataFrame(summary, index=["mean", "95 % from", "to", "traces"]).T
 summary.round(2)
@@ -537,6 +537,8 @@ run.write_record(
         "noise": noise,
         "dear_n": len(dear),
         "last_strongest": last / len(dear) if dear else None,
+        "last_low": last_low,
+        "last_high": last_high,
         "agreement_n": len(agreements),
         "agreement": {
             name: dict(
@@ -573,8 +575,11 @@ run.write_record(
 # answer more than {{ sentence_importance.noise | number(1) }} nats; in the others none does, and
 # they say nothing about which one it depends on. {% if sentence_importance.dear_n %}Among those {{
 # sentence_importance.dear_n }} it is the last sentence in {{ sentence_importance.last_strongest |
-# percent }}: {% if sentence_importance.last_strongest > 0.5 %}copying from the end is the larger
-# part{% else %}the end is not all that counts{% endif %}.{% endif %} {% if
+# percent }} (interval {{ sentence_importance.last_low | percent }} to {{
+# sentence_importance.last_high | percent }}): {% if sentence_importance.last_low > 0.5 %}copying
+# from the end is the larger part{% elif sentence_importance.last_high < 0.5 %}copying from the end
+# is the smaller part{% else %}whether copying from the end is the larger part stays open{% endif
+# %}.{% endif %} {% if
 # sentence_importance.agreement_n > 1 %}{% set a = sentence_importance.agreement %}What the
 # Reasoning-Focus Heads read and what is needed correlate at {{ a.read.mean | number }} (interval
 # {{ a.read.low | number }} to {{ a.read.high | number }}; {{ sentence_importance.agreement_n }}
