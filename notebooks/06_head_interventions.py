@@ -371,8 +371,10 @@ run.write_record(
 # head_interventions.top_is_rfh %}One head makes the strongest sets: the {{
 # head_interventions.dominated }} that hold {{ head_interventions.top_head }} change the answer by
 # {{ head_interventions.dominated_low | number }} to {{ head_interventions.dominated_high | number
-# }} nats when cut, more than any other set. As long as that share of the sets does, the
-# Reasoning-Focus Heads, without it, cannot stand out. Of the {{ head_interventions.others }} sets
+# }} nats when cut, more than any other set{% if head_interventions.sets.knockout.rfh >
+# head_interventions.dominated_high %}; beside them the p of cutting the Reasoning-Focus Heads
+# cannot fall below {{ ((1 + head_interventions.dominated) / (1 + head_interventions.n_random_sets))
+# | number }}{% endif %}. Of the {{ head_interventions.others }} sets
 # without it {{ head_interventions.others_beyond }} cost as much as they do or more (strongest {{
 # head_interventions.others_low | number(3) }}); this was looked at afterwards and is no test.{%
 # endif %}
