@@ -31,7 +31,7 @@ runs: setup  ## make every run of book/runs.yml, then the book (some need a GPU,
 test: setup  ## run all tests, on every core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
-tiny: setup  ## train the bundled model anew (two hours on two cores)
+tiny: setup  ## train the bundled model anew (an hour or two on two cores)
 	$(BIN)/python -m r2a_utils.tiny.recipe
 	$(BIN)/python -m r2a_utils.tiny.card
 

@@ -26,12 +26,14 @@
 # %% [markdown]
 # ## Parameters
 #
-# These are the values of this {term}`run`. `r2a run --set name=value` changes them.
+# These are the values of this {term}`run`. `r2a run --set name=value` changes them. `dataset` and
+# `columns` are those of {doc}`01_collect_traces`.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
 dataset = "tiny"
+columns: list[str] | None = None
 seed = 0
 prompt_style = "chat"
 without = "finished"
@@ -51,7 +53,7 @@ from r2a_utils import plots
 from r2a_utils.artifacts import Run
 from r2a_utils.generation import Sampling, collect_completions
 from r2a_utils.models import load_model
-from r2a_utils.problems import load_problems
+from r2a_utils.problems import column_names, load_problems
 from r2a_utils.traces import SEGMENTS, cues, sentences
 
 run = Run.open(run_dir)
@@ -60,7 +62,7 @@ run.record_model(model)
 sampling = Sampling(max_new_tokens=max_new_tokens)
 problems = [
     p
-    for p in load_problems(dataset, n=40, seed=seed)
+    for p in load_problems(dataset, seed=seed, columns=column_names(columns))[:40]
     if p.meta.get("steps", 4) >= 4
 ]
 options = {"sampling": sampling, "prompt_style": prompt_style, "without": without}

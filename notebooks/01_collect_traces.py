@@ -65,14 +65,14 @@ from r2a_utils.completions import read_traces
 from r2a_utils.generation import Sampling, collect_completions
 from r2a_utils.grading import find_answers
 from r2a_utils.models import load_model
-from r2a_utils.problems import load_problems, problems_table
+from r2a_utils.problems import column_names, load_problems, problems_table
 from r2a_utils.sources import backend_of, writer_of
 from r2a_utils.traces import CONDITIONS, CUES, cues
 
 run = Run.open(run_dir)
 model = load_model(model_name)
 run.record_model(model)
-names = dict(name.split("=", 1) for name in columns) if columns else None
+names = column_names(columns)
 problems = load_problems(dataset, n=n_problems, seed=seed, columns=names)
 run.write_table("problems", problems_table(problems))
 

@@ -31,7 +31,8 @@
 #   <cue>`, in the way that {doc}`01_collect_traces` asked them, so `source` and what follows must
 #   be what it was there.
 # - `slice_by`: what a problem says of itself, by which it is counted apart: its `steps` in the
-#   bundled world, `level` or `subject` in MATH-500.
+#   bundled world, `level` or `subject` in MATH-500, any column of a file of your own. Where the
+#   problems say nothing of it, all are one slice.
 # - `judge_url` names an OpenAI-compatible server and `judge_model` a model on it, which then
 #   scores answers to `n_open` open questions of `open_dataset` ("wildbench", or a file of your
 #   own). A key, if the server wants one, stands in the environment variable `R2A_API_KEY`.
@@ -95,6 +96,8 @@ completions = [
     c for name in CONDITIONS for c in read_completions(run.completions_path(name))
 ]
 answers = grade_completions(completions, problems)
+if slice_by not in answers:
+    answers[slice_by] = "all"
 run.write_table("answers", answers)
 columns = ["finished", "well_formed", "correct", "n_tokens"]
 answers.groupby("condition")[columns].mean().round(3)

@@ -54,7 +54,11 @@ def _run(options: argparse.Namespace) -> int:
     except (ParameterError, PublishError) as error:
         return _complain(error, 2)
     except StageFailed as error:
-        return _complain(error, 1)
+        kept = run_folder(run_id) / "parameters.yml"
+        told = f"\nThe run keeps what --set gave it ({kept}); --set it anew." if settings else ""
+        return _complain(f"{error}{told}", 1)
+    except KeyboardInterrupt:
+        return _complain("stopped; the same command goes on where it was", 130)
     return 0
 
 
@@ -89,8 +93,9 @@ def _doctor(options: argparse.Namespace) -> int:
 
     healthy = True
     for check in examine():
-        print(f"{'ok ' if check.ok else 'BAD'}  {check.name:12} {check.found}")
-        if not check.ok:
+        mark = {True: "ok", False: "BAD", None: "-"}[check.ok]
+        print(f"{mark:3}  {check.name:12} {check.found}")
+        if check.ok is False:
             healthy = False
             print(f"     {'':12} {check.advice}")
     return 0 if healthy else 1
@@ -170,7 +175,11 @@ def _parser() -> argparse.ArgumentParser:
         ("book", _book, "build the book from the runs in book/runs.yml"),
         ("models", _models, "list the models known by name and what they need"),
         ("doctor", _doctor, "check this machine: versions, devices, memory"),
-        ("lab", _lab, "open JupyterLab, with its own options, on copies of the notebooks in lab/"),
+        (
+            "lab",
+            _lab,
+            "open JupyterLab, with options of its own, on copies of the notebooks in lab/",
+        ),
     ):
         commands.add_parser(name, help=about).set_defaults(command=command)
     return parser

@@ -79,7 +79,7 @@ def resume_completions(path: Path, settings: str) -> dict[tuple[str, int], Compl
         if completion.settings != settings:
             raise ValueError(
                 f"{path} was made with other settings ({completion.settings}, now {settings}); "
-                "give this collection another path, or remove the file."
+                "take another run, give this collection another path, or remove the file."
             )
         found[completion.problem_id, completion.sample] = completion
     return found

@@ -22,10 +22,13 @@ TOKENS = 10_000
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at: whether it is well, what was found, and what to do where it is not."""
+    """One thing looked at: whether it is well, what was found, and what to do where it is not.
+
+    `ok` is None where something is missing that nothing here needs.
+    """
 
     name: str
-    ok: bool
+    ok: bool | None
     found: str
     advice: str = ""
 
@@ -73,7 +76,9 @@ def _gpus() -> list[Check]:
 def _browser() -> Check:
     names = ("chromium", "chromium-browser", "google-chrome")
     found = next(filter(None, map(shutil.which, names)), None)
-    return Check("browser", True, found or "no Chromium: the tests of the book in a browser skip")
+    if found is None:
+        return Check("browser", None, "no Chromium: the tests of the book in a browser skip")
+    return Check("browser", True, found)
 
 
 def _models() -> list[Check]:
@@ -93,7 +98,8 @@ def _models() -> list[Check]:
             where = "does not fit here"
         half, whole = (memory_needed(name, dtype) / 1e9 for dtype in ("bfloat16", "float32"))
         needs = f"weights {half:.1f} GB on a GPU, {whole:.1f} GB on a CPU"
-        checks.append(Check("model", True, f"{name}: {where} ({needs})"))
+        fits = True if on_gpu or on_cpu else None
+        checks.append(Check("model", fits, f"{name}: {where} ({needs})"))
     return checks
 
 

@@ -174,8 +174,8 @@ def grade_completions(completions: Iterable[Completion], problems: list[Problem]
         problem = known[row["problem_id"]]
         if problem.answer is None:
             raise ValueError(
-                f"problem {problem.id!r} has no known answer: it cannot be graded; open questions "
-                "are for a judge, in stage 02 as `open_dataset`"
+                f"problem {problem.id!r} has no known answer: it cannot be graded; leave stage 02 "
+                "out (--stages 01,03), or give open questions to a judge there (`open_dataset`)"
             )
         found = isinstance(row["answer"], str)  # a frame knows None as NaN
         correct = found and grade_math(row["answer_text"], problem.answer)

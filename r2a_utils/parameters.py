@@ -147,7 +147,15 @@ def resolve(
     every_name = {name for parameters in stages.values() for name in parameters}
     reachable = {name for stage in selected for name in stages[stage]}
     problems += _wrong_names(shared, every_name, "no stage has a parameter")
-    problems += _wrong_names(settings, reachable, "no selected stage has a parameter")
+    elsewhere = settings.keys() & (every_name - reachable)
+    for name in sorted(elsewhere):
+        owners = [stage[:2] for stage in stages if name in stages[stage]]
+        verb = "is" if len(owners) == 1 else "are"
+        problems.append(
+            f"{name!r} is a parameter of {', '.join(owners)}, which {verb} not among these stages"
+        )
+    others = {name: text for name, text in settings.items() if name not in elsewhere}
+    problems += _wrong_names(others, reachable, "no stage has a parameter")
     for stage in sections.keys() & stages.keys():
         problems += _wrong_names(
             sections[stage], set(stages[stage]), f"stage {stage} has no parameter"

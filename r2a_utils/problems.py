@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,6 +90,14 @@ def load_problems(
         raise ValueError(f"{source} has {len(problems)} problems, not {n}: ask for fewer")
     chosen = sorted(random.Random(seed).sample(range(len(problems)), n))
     return [problems[i] for i in chosen]
+
+
+def column_names(columns: Sequence[str] | None) -> dict[str, str] | None:
+    """The names of `load_problems(columns=…)` from texts such as "question=text"."""
+    for column in columns or ():
+        if "=" not in column:
+            raise ValueError(f"columns takes texts such as question=text, not {column!r}")
+    return dict(column.split("=", 1) for column in columns) if columns else None
 
 
 def problems_table(problems: list[Problem]) -> pd.DataFrame:

@@ -77,7 +77,7 @@ def _ask_hub(name: str, hub_id: str, revision: str | None, extra: dict) -> tuple
         raise FileNotFoundError(
             f"no weights of {name} on this machine, and the hub cannot be reached ({error}). On a "
             f"machine with a network: `hf download {hub_id} --local-dir FOLDER`, then "
-            f'load_model("FOLDER"){wheel}.{nearest}'
+            f'load_model("FOLDER"), or --set model_name=FOLDER{wheel}.{nearest}'
         ) from error
 
 

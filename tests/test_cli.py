@@ -107,6 +107,24 @@ def test_a_run_that_fails_says_why(monkeypatch, capsys, error, status):
     assert capsys.readouterr().err == "r2a: because\n"
 
 
+def test_a_run_that_fails_tells_what_it_keeps_and_a_stopped_one_that_it_goes_on(
+    monkeypatch, capsys
+):
+    def fail(*arguments, **options):
+        raise StageFailed("no")
+
+    monkeypatch.setattr(runs, "run_stages", fail)
+    assert cli.main(["run", "--run-id", "r", "--set", "n=-3"]) == 1
+    assert "The run keeps what --set gave it" in capsys.readouterr().err
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "run_stages", stop)
+    assert cli.main(["run", "--run-id", "r"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
 def test_book_tells_where_it_is(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(publish, "publish", lambda: (tmp_path / "index.html", True))
     assert cli.main(["book"]) == 0

@@ -11,6 +11,7 @@ import pytest
 from local_server import serve
 
 from r2a_utils.artifacts import Run
+from r2a_utils.problems import load_problems
 from r2a_utils.publish import declared_runs
 from r2a_utils.runs import read_manifest, read_parameters, run_stages
 from r2a_utils.stages import load_stages, needed_stages
@@ -110,3 +111,17 @@ def test_a_judge_scores_open_questions_where_a_run_names_one(small_runs, pages, 
     shown = str([cell.outputs for cell in page.cells if cell.cell_type == "code"])
     assert "judge a-judge" in shown
     assert "This run names no judge" not in shown
+
+
+def test_problems_of_one_s_own_file_run_through_the_first_stages(tmp_path):
+    file = tmp_path / "mine.jsonl"
+    rows = [{"text": p.question, "label": p.answer} for p in load_problems("tiny", n=12, seed=5)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"dataset": str(file), "columns": "question=text,answer=label", "n_problems": "12"}
+    results = run_stages(
+        tmp_path / "run", ["00", "01", "02", "03"], settings=settings, progress=False
+    )
+    assert len(results) == 4
+    answers = Run.open(tmp_path / "run").read_table("answers")
+    assert len(answers) == 24
+    assert set(answers.steps) == {"all"}

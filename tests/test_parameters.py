@@ -109,7 +109,8 @@ def test_a_misspelt_name_is_refused_with_the_nearest_one():
 
 def test_a_file_may_speak_of_stages_that_are_not_selected_but_a_setting_may_not():
     assert settle({"n_pairs": 3}, selected=["01_first"])["01_first"]["n_problems"] == 200
-    assert "no selected stage" in refusal(settings={"n_pairs": "3"}, selected=["01_first"])
+    told = refusal(settings={"n_pairs": "3"}, selected=["01_first"])
+    assert "'n_pairs' is a parameter of 02, which is not among these stages" in told
 
 
 def test_every_reason_is_listed_at_once():

@@ -11,6 +11,7 @@ import pytest
 
 from r2a_utils.problems import (
     Problem,
+    column_names,
     load_problems,
     problems_from_table,
     problems_table,
@@ -211,3 +212,10 @@ def test_problems_survive_a_table(tmp_path):
     ]
     problems_table(problems).to_parquet(tmp_path / "problems.parquet")
     assert problems_from_table(pd.read_parquet(tmp_path / "problems.parquet")) == problems
+
+
+def test_names_of_columns_come_from_texts():
+    assert column_names(["question=text", "answer=a=b"]) == {"question": "text", "answer": "a=b"}
+    assert column_names(None) is None
+    with pytest.raises(ValueError, match="such as question=text, not 'text'"):
+        column_names(["text"])
