@@ -523,10 +523,9 @@ def compared(generic):
     again = heads.rank_heads(generic, k=k, seed=seed)[["layer", "head"]]
     fewer = paired_excess(generic)
     low, high = bootstrap_mean_intervals(fewer, seed=seed)
+    here, there = to_reasoning.to_series(), other.to_series()
     return {
-        "spearman": to_reasoning.to_series().corr(
-            other.to_series(), method="spearman"
-        ),
+        "spearman": here.corr(there, method="spearman"),
         "top heads shared": len(ranks.merge(again)),
         "mean mass of the RFHs": np.mean([other[head] for head in rfhs]),
         "more on traces": fewer.mean(),
