@@ -258,18 +258,17 @@ plots.head_sets(changes, "Change of the answer's log-probability (nats)")
 
 
 # %%
+tried = [
+    change for draws in ways.values() for change in draws[0][: 1 + n_flip_sets]
+]
+
+
 def turned_over(trace):
     """Whether the answer changes or is lost [way, set]; None where the model boxes none."""
-    turned = []
-    for draws in ways.values():
-        tried = draws[0][: 1 + n_flip_sets]
-        frame = regenerate(
-            model, trace, tried, max_new_tokens=96, pool=pool, seed=seed
-        )
-        if frame.unaltered.isna().any():
-            return None
-        turned.append(frame.flip | frame.lost)
-    return np.array(turned)
+    frame = regenerate(model, trace, tried, max_new_tokens=96, pool=pool, seed=seed)
+    if frame.unaltered.isna().any():
+        return None
+    return (frame.flip | frame.lost).to_numpy().reshape(len(ways), -1)
 
 
 turned = [found for trace in traces if (found := turned_over(trace)) is not None]
