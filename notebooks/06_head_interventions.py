@@ -753,7 +753,7 @@ toy_pool = answer_z(toy_model, [workshop.example_trace(i) for i in range(1, 7)])
 
 
 def lost_without(one_layer, one_head, value):
-    """Log-probability lost when the head's z is `value` at the answer's tokens (nats)."""
+    """Nats lost when the head's z is `value` at the answer's tokens."""
     ablated_logits = mean_ablated_logits(
         toy_model, toy_ids, one_layer, one_head, answer_part, value
     )
