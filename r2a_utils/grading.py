@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -150,16 +150,7 @@ def find_answers(completions: Iterable[Completion], problems: list[Problem]) -> 
     The answer is the boxed one, missing where there is none; of an open question the whole text.
     Raises ValueError for a completion of a problem that is not given.
     """
-    known = {problem.id: problem for problem in problems}
-    rows = []
-    for row in map(_answer_row, completions):
-        if row["problem_id"] not in known:
-            raise ValueError(f"problem {row['problem_id']!r} is not among the problems given")
-        answer = row["answer_text"]
-        if answer is not None and known[row["problem_id"]].answer is not None:
-            answer = extract_answer(answer)
-        rows.append(row | {"answer": answer})
-    return pd.DataFrame(rows)
+    return pd.DataFrame([row for _, row in _answered(completions, problems)])
 
 
 def grade_completions(completions: Iterable[Completion], problems: list[Problem]) -> pd.DataFrame:
@@ -168,20 +159,31 @@ def grade_completions(completions: Iterable[Completion], problems: list[Problem]
     `find_answers` with correct, and what the problems' `meta` say in single values (family, steps,
     subject, level, …). Raises ValueError, besides, for a problem that has no known answer.
     """
-    known = {problem.id: problem for problem in problems}
     rows = []
-    for row in find_answers(completions, problems).to_dict("records"):
-        problem = known[row["problem_id"]]
+    for problem, row in _answered(completions, problems):
         if problem.answer is None:
             raise ValueError(
                 f"problem {problem.id!r} has no known answer: it cannot be graded; leave stage 02 "
                 "out (--stages 01,03), or give open questions to a judge there (`open_dataset`)"
             )
-        found = isinstance(row["answer"], str)  # a frame knows None as NaN
-        correct = found and grade_math(row["answer_text"], problem.answer)
+        correct = row["answer"] is not None and grade_math(row["answer_text"], problem.answer)
         slices = {k: v for k, v in problem.meta.items() if isinstance(v, str | int | float)}
         rows.append(slices | row | {"correct": correct})
     return pd.DataFrame(rows)
+
+
+def _answered(
+    completions: Iterable[Completion], problems: list[Problem]
+) -> Iterator[tuple[Problem, dict]]:
+    """Each completion's problem, and its row with the answer."""
+    known = {problem.id: problem for problem in problems}
+    for row in map(_answer_row, completions):
+        if row["problem_id"] not in known:
+            raise ValueError(f"problem {row['problem_id']!r} is not among the problems given")
+        problem, answer = known[row["problem_id"]], row["answer_text"]
+        if answer is not None and problem.answer is not None:
+            answer = extract_answer(answer)
+        yield problem, row | {"answer": answer}
 
 
 def _boxes(text: str) -> list[tuple[int, int, str]]:
