@@ -32,8 +32,8 @@ test: setup  ## run all tests, on every core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 tiny: setup  ## train the bundled model anew (an hour or two on two cores)
-	$(BIN)/python -m r2a_utils.tiny.recipe
-	$(BIN)/python -m r2a_utils.tiny.card
+	$(BIN)/python -m r2a_utils.training.recipe
+	$(BIN)/python -m r2a_utils.training.card
 
 lab: setup  ## open JupyterLab on copies of the notebooks
 	$(BIN)/r2a lab

@@ -27,11 +27,11 @@ import lens
 import psutil
 import torch
 
-from r2a_utils.attention import segment_mass
-from r2a_utils.models import ReasoningModel, random_model
-from r2a_utils.registry import REGISTRY, parameter_count, shape_of
-from r2a_utils.tiny.vocabulary import train_tokenizer
-from r2a_utils.traces import SEGMENTS, Trace
+from r2a_utils.attention.mass import segment_mass
+from r2a_utils.models.loading import ReasoningModel, random_model
+from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
+from r2a_utils.texts.trace import SEGMENTS, Trace
+from r2a_utils.training.vocabulary import train_tokenizer
 
 # The shares of the segments in a long R1 trace: it is mostly reasoning.
 SHARES = (0, 0.05, 0, 0.80, 0, 0.15)

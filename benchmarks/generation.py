@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from r2a_utils.generation import Prompt, Sampling, decode
-from r2a_utils.models import ReasoningModel, load_model
-from r2a_utils.problems import load_problems
-from r2a_utils.traces import render_prompt
+from r2a_utils.collecting.generation import Prompt, Sampling, decode
+from r2a_utils.collecting.loading import load_problems
+from r2a_utils.models.loading import ReasoningModel, load_model
+from r2a_utils.texts.trace import render_prompt
 
 
 def main() -> None:

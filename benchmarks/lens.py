@@ -7,8 +7,8 @@ import tempfile
 
 from transformers import AutoTokenizer
 
-from r2a_utils.models import ReasoningModel
-from r2a_utils.registry import REGISTRY
+from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.models.registry import REGISTRY
 
 INSTALLED = importlib.util.find_spec("transformer_lens") is not None
 

@@ -24,11 +24,11 @@ import nnsight
 import numpy as np
 import torch
 
-from r2a_utils.models import ReasoningModel, random_model
-from r2a_utils.pairs import ContrastPair
-from r2a_utils.patching import patch_grid
-from r2a_utils.replay import record
-from r2a_utils.tiny.vocabulary import train_tokenizer
+from r2a_utils.causal.pairs import ContrastPair
+from r2a_utils.causal.patching import patch_grid
+from r2a_utils.engine.forward import record
+from r2a_utils.models.loading import ReasoningModel, random_model
+from r2a_utils.training.vocabulary import train_tokenizer
 
 LAST_TOKENS = 130  # the patched positions lie within this many tokens of the end
 

@@ -49,12 +49,12 @@ max_new_tokens = 512
 # %%
 import pandas as pd
 
-from r2a_utils import plots
-from r2a_utils.artifacts import Run
-from r2a_utils.generation import Sampling, collect_completions
-from r2a_utils.models import load_model
-from r2a_utils.problems import column_names, load_problems
-from r2a_utils.traces import SEGMENTS, cues, sentences
+from r2a_utils import figures
+from r2a_utils.collecting.generation import Sampling, collect_completions
+from r2a_utils.collecting.loading import column_names, load_problems
+from r2a_utils.models.loading import load_model
+from r2a_utils.runs.folder import Run
+from r2a_utils.texts.trace import SEGMENTS, cues, sentences
 
 run = Run.open(run_dir)
 model = load_model(model_name)
@@ -106,7 +106,7 @@ print("right answer:", problem.answer)
 # out.
 
 # %%
-plots.trace_anatomy(
+figures.trace_anatomy(
     {"with reasoning": trace.segments, "without reasoning": bare.segments}
 )
 
@@ -128,7 +128,9 @@ pd.DataFrame(
 # segment; {term}`cues <cue>` are underlined.
 
 # %%
-plots.coloured_tokens(trace.tokens, [1.0] * len(trace), trace.segments, cues(trace))
+figures.coloured_tokens(
+    trace.tokens, [1.0] * len(trace), trace.segments, cues(trace)
+)
 
 # %% [markdown]
 # **Figure.** The whole trace with reasoning, each token in the colour of its segment, cues
@@ -180,8 +182,14 @@ run.write_record(
 # the parameters and the cell after them, nothing else.
 
 # %%
-from r2a_utils import workshop_answers as workshop
-from r2a_utils.traces import END_THINK, THINK, encode, render_prompt, token_texts
+from r2a_utils.teaching.checks import answers as workshop
+from r2a_utils.texts.trace import (
+    END_THINK,
+    THINK,
+    encode,
+    render_prompt,
+    token_texts,
+)
 
 # %% [markdown]
 # ### Exercise 0.1: The borders of a trace

@@ -58,16 +58,16 @@ batch_size = 64
 # %%
 import pandas as pd
 
-from r2a_utils import plots
-from r2a_utils.artifacts import Run
-from r2a_utils.comparison import funnel
-from r2a_utils.completions import read_traces
-from r2a_utils.generation import Sampling, collect_completions
-from r2a_utils.grading import find_answers
-from r2a_utils.models import load_model
-from r2a_utils.problems import column_names, load_problems, problems_table
-from r2a_utils.sources import backend_of, writer_of
-from r2a_utils.traces import CONDITIONS, CUES, cues
+from r2a_utils import figures
+from r2a_utils.answers.comparison import funnel
+from r2a_utils.answers.graded import find_answers
+from r2a_utils.collecting.backends import backend_of, writer_of
+from r2a_utils.collecting.generation import Sampling, collect_completions
+from r2a_utils.collecting.loading import column_names, load_problems, problems_table
+from r2a_utils.models.loading import load_model
+from r2a_utils.runs.folder import Run
+from r2a_utils.texts.completions import read_traces
+from r2a_utils.texts.trace import CONDITIONS, CUES, cues
 
 run = Run.open(run_dir)
 model = load_model(model_name)
@@ -109,7 +109,7 @@ completions = {
 # %%
 answers = pd.concat(find_answers(completions[c], problems) for c in CONDITIONS)
 counts = funnel(answers)
-plots.funnel(counts)
+figures.funnel(counts)
 
 # %% [markdown]
 # **Figure.** How many of the problems put to `{{ model.name }}` are left after each filter, in
@@ -166,8 +166,14 @@ run.write_record(
 # parameters and the cell after them, nothing else.
 
 # %%
-from r2a_utils import workshop_answers as workshop
-from r2a_utils.traces import END_THINK, INSTRUCTION, THINK, encode, render_prompt
+from r2a_utils.teaching.checks import answers as workshop
+from r2a_utils.texts.trace import (
+    END_THINK,
+    INSTRUCTION,
+    THINK,
+    encode,
+    render_prompt,
+)
 
 # %% [markdown]
 # ### Exercise 1.1: A prompt with its thought filled in

@@ -64,19 +64,21 @@ from dataclasses import replace
 import pandas as pd
 from IPython.display import Markdown, display
 
-from r2a_utils import arms, comparison, paper, plots
-from r2a_utils.artifacts import Run
-from r2a_utils.completions import read_completions, read_traces
-from r2a_utils.endpoint import Endpoint
-from r2a_utils.generation import Sampling, collect_completions
-from r2a_utils.grading import answer_texts, grade_completions
-from r2a_utils.judging import Judge, judge_answers
-from r2a_utils.models import load_model
-from r2a_utils.problems import load_problems, problems_from_table
-from r2a_utils.sources import backend_of
-from r2a_utils.statistics import bootstrap_interval, holm, mcnemar_exact
+from r2a_utils import figures
+from r2a_utils.answers import arms, comparison
+from r2a_utils.answers.graded import answer_texts, grade_completions
+from r2a_utils.answers.judging import Judge, judge_answers
+from r2a_utils.collecting.backends import backend_of
+from r2a_utils.collecting.endpoint import Endpoint
+from r2a_utils.collecting.generation import Sampling, collect_completions
+from r2a_utils.collecting.loading import load_problems, problems_from_table
+from r2a_utils.models.loading import load_model
+from r2a_utils.paper import artefacts
+from r2a_utils.runs.folder import Run
+from r2a_utils.stats import bootstrap_interval, holm, mcnemar_exact
+from r2a_utils.texts.completions import read_completions, read_traces
+from r2a_utils.texts.trace import CONDITIONS, cues
 from r2a_utils.tiny.world import write_text
-from r2a_utils.traces import CONDITIONS, cues
 
 pd.set_option("display.precision", 3)
 run = Run.open(run_dir)
@@ -106,7 +108,7 @@ answers.groupby("condition")[columns].mean().round(3)
 # Not every completion gets as far as a grade. What the filters leave, before anything is compared:
 
 # %%
-plots.funnel(comparison.funnel(answers))
+figures.funnel(comparison.funnel(answers))
 
 # %% [markdown]
 # **Figure.** How many of the problems put to `{{ model.name }}` are left after each filter, in
@@ -130,7 +132,7 @@ by_slice = comparison.accuracies(
 by_slice = by_slice.rename(columns={slice_by: "steps"})
 run.write_table("accuracy_by_steps", by_slice)
 asked_for = "Steps that the problem needs" if slice_by == "steps" else slice_by
-plots.accuracy_by_steps(by_slice, xlabel=asked_for.capitalize())
+figures.accuracy_by_steps(by_slice, xlabel=asked_for.capitalize())
 
 # %% [markdown]
 # **Figure.** Share of right answers of `{{ model.name }}` with and without reasoning, by the kind
@@ -175,7 +177,7 @@ dots = pd.concat(
         )
     ]
 )
-plots.paired_accuracy(dots)
+figures.paired_accuracy(dots)
 
 # %% [markdown]
 # **Figure.** Share of right answers of `{{ model.name }}` on the same problems with and without
@@ -252,7 +254,9 @@ path = run.completions_path("with_reasoning")
 traces = read_traces(path, model.tokenizer, problems)[:n_traces]
 early = arms.early_answers(model, traces, problems, batch_size=batch_size)
 run.write_table("early_answers", early)
-plots.early_answering(arms.early_curve(early, confidence), ylabel="Forced answers")
+figures.early_answering(
+    arms.early_curve(early, confidence), ylabel="Forced answers"
+)
 
 # %% [markdown]
 # **Figure.** Forced answers of `{{ model.name }}` when its reasoning is cut after a fraction of
@@ -343,7 +347,7 @@ cued = {c.problem_id for c in plain if set(banned) & set(c.completion_ids)}
 graded = [grade_completions(completions, asked) for completions in (plain, no_cue)]
 summary = arms.arm_summary(*graded, cued, confidence)
 run.write_table("no_cue", summary)
-plots.no_cue(summary)
+figures.no_cue(summary)
 
 # %% [markdown]
 # **Figure.** Accuracy and length of the texts of `{{ model.name }}` when it may write as it likes
@@ -392,9 +396,9 @@ run.write_record(
 # and with them McNemar's exact test:
 
 # %%
-published = pd.DataFrame(paper.published()["stage1_math500"]["rows"])
+published = pd.DataFrame(artefacts.published()["stage1_math500"]["rows"])
 counts = [
-    paper.discordant_pairs(r.n, r.with_reasoning, r.without_reasoning, r.t)
+    artefacts.discordant_pairs(r.n, r.with_reasoning, r.without_reasoning, r.t)
     for r in published.itertuples()
 ]
 published.assign(
@@ -409,7 +413,7 @@ published.assign(
 # of those comparisons rests on, the paper's own funnel says:
 
 # %%
-funnels = paper.published()["stage1_math500"]["funnel"]
+funnels = artefacts.published()["stage1_math500"]["funnel"]
 paper_funnel = pd.DataFrame(
     {
         (model, condition): counts
@@ -432,7 +436,7 @@ paper_funnel
 # graded each again with the grader of this page.
 
 # %%
-regrading = paper.regrading()
+regrading = artefacts.regrading()
 regraded = pd.json_normalize(regrading["rows"]).set_index(["model", "n"])
 regraded.columns = pd.MultiIndex.from_tuples(
     [tuple(c.split(".")) for c in regraded.columns]
@@ -476,7 +480,7 @@ Markdown("\n".join(lines))
 # Holm's method over all of the panels).
 
 # %%
-wildbench = paper.published()["stage1_wildbench"]
+wildbench = artefacts.published()["stage1_wildbench"]
 scores = pd.DataFrame(
     [
         {
@@ -496,7 +500,7 @@ scores = pd.DataFrame(
 tests = scores[scores.condition == "with_reasoning"]
 tests = tests.assign(differs=holm(tests.p) < 0.05)[["panel", "label", "differs"]]
 scores = scores.merge(tests, on=["panel", "label"])
-plots.score_panels(scores)
+figures.score_panels(scores)
 
 # %% [markdown]
 # **Figure.** The paper's WildBench scores (judge's mean, 1 to 10) with and without reasoning, by
@@ -556,7 +560,9 @@ else:
             ],
             ignore_index=True,
         ),
-        plots.paired_scores(means, f"Mean score, with 95% interval\n{judge.stamp}"),
+        figures.paired_scores(
+            means, f"Mean score, with 95% interval\n{judge.stamp}"
+        ),
     )
 
 # %% [markdown]
@@ -572,8 +578,8 @@ import numpy as np
 import torch
 from scipy import stats
 
-from r2a_utils import workshop_answers as workshop
-from r2a_utils.traces import END_THINK, encode, sentences
+from r2a_utils.teaching.checks import answers as workshop
+from r2a_utils.texts.trace import END_THINK, encode, sentences
 
 first_tries = run.read_table("answers").query("sample == 0")
 paired_answers = first_tries.pivot(

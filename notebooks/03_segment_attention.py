@@ -49,15 +49,16 @@ import os
 import pandas as pd
 from IPython.display import Markdown
 
-from r2a_utils import paper, plots
-from r2a_utils.artifacts import Run
-from r2a_utils.attention import segment_mass
-from r2a_utils.completions import read_traces
+from r2a_utils import figures
+from r2a_utils.attention.heads import sink_free_mass, uniform_mass
+from r2a_utils.attention.mass import segment_mass
+from r2a_utils.collecting.loading import problems_from_table
 from r2a_utils.explorers import ask_explorer
-from r2a_utils.heads import sink_free_mass, uniform_mass
-from r2a_utils.models import load_model
-from r2a_utils.problems import problems_from_table
-from r2a_utils.traces import CONDITIONS, SEGMENTS
+from r2a_utils.models.loading import load_model
+from r2a_utils.paper import artefacts
+from r2a_utils.runs.folder import Run
+from r2a_utils.texts.completions import read_traces
+from r2a_utils.texts.trace import CONDITIONS, SEGMENTS
 
 run = Run.open(run_dir)
 model = load_model(model_name)
@@ -101,8 +102,8 @@ def by_segment(masses):
 
 
 answer = {name: by_segment(m) for name, m in mass.items()}
-plots.six_boxes(
-    {plots.CONDITION_LABELS[name]: a.values for name, a in answer.items()}
+figures.six_boxes(
+    {figures.CONDITION_LABELS[name]: a.values for name, a in answer.items()}
 )
 
 # %% [markdown]
@@ -146,7 +147,7 @@ table = with_controls(with_reasoning)
 table.round(3)
 
 # %%
-plots.segment_shares({name: table[name].values for name in table.columns[:3]})
+figures.segment_shares({name: table[name].values for name in table.columns[:3]})
 
 # %% [markdown]
 # **Figure.** The answer's attention by segment in `{{ model.name }}` with reasoning, three ways:
@@ -167,9 +168,11 @@ plots.segment_shares({name: table[name].values for name in table.columns[:3]})
 # %%
 targets = ("bos", "prompt", "reasoning", "answer")
 from_answer = with_reasoning.sel(from_segment="answer").mean("trace")
-plots.head_maps(
+figures.head_maps(
     {
-        f"answer → {plots.SEGMENT_LABELS[t]}": from_answer.sel(to_segment=t).values
+        f"answer → {figures.SEGMENT_LABELS[t]}": from_answer.sel(
+            to_segment=t
+        ).values
         for t in targets
     }
 )
@@ -227,19 +230,21 @@ run.write_record(
 # made from those numbers by the same code.
 
 # %%
-folder = paper_data or os.environ.get(paper.DATA_VARIABLE)
+folder = paper_data or os.environ.get(artefacts.DATA_VARIABLE)
 aliases = ("qwen-1p5B", "qwen-7B") if folder else ()
 theirs = {
-    (paper.MODEL_NAMES[alias], name): paper.load_segment_mass(folder, alias, name)
+    (artefacts.MODEL_NAMES[alias], name): artefacts.load_segment_mass(
+        folder, alias, name
+    )
     for alias in aliases
     for name in CONDITIONS
 }
 boxes = {
-    f"{who}, {plots.CONDITION_LABELS[name].lower()}": by_segment(m).values
+    f"{who}, {figures.CONDITION_LABELS[name].lower()}": by_segment(m).values
     for (who, name), m in theirs.items()
 }
 absent = "The folder is not given: here would stand the six boxes of both models."
-plots.six_boxes(boxes) if theirs else Markdown(absent)
+figures.six_boxes(boxes) if theirs else Markdown(absent)
 
 # %% [markdown]
 # **Figure.** Attention of the answer's tokens on each segment in the authors' data: two distilled
@@ -257,7 +262,7 @@ shares = {
     for column in table.columns[:3]
 }
 absent = "Nor are their controls: mass, sink-free mass and uniform null by segment."
-plots.segment_shares(shares) if shares else Markdown(absent)
+figures.segment_shares(shares) if shares else Markdown(absent)
 
 # %% [markdown]
 # **Figure.** The answer's attention by segment in the authors' data with reasoning: as measured,
@@ -306,8 +311,8 @@ run.write_record(
 # their size.
 
 # %%
-means = paper.published()["stage2_mean_segment_mass_answer"]
-rows = {name: means[name] for name in paper.published()["models"]}
+means = artefacts.published()["stage2_mean_segment_mass_answer"]
+rows = {name: means[name] for name in artefacts.published()["models"]}
 compared = pd.DataFrame(rows, index=means["columns"]).T[list(SEGMENTS)]
 compared.loc[f"{model.name} (this run)"] = table["mass"]
 compared.round(4)
@@ -347,9 +352,9 @@ ask_explorer(
 import numpy as np
 import torch
 
-from r2a_utils import workshop_attention as workshop
-from r2a_utils.attention import attention_rows
-from r2a_utils.tracing import read_attention
+from r2a_utils.attention.mass import attention_rows
+from r2a_utils.models.hooks import read_attention
+from r2a_utils.teaching.checks import attention as workshop
 
 first_trace = traces["with_reasoning"][0]
 from_part = first_trace.segments["answer"]

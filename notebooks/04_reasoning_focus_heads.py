@@ -57,26 +57,28 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from r2a_utils import copying, debugging, heads, paper, plots, reading
-from r2a_utils.artifacts import Run
-from r2a_utils.attention import (
+from r2a_utils import figures
+from r2a_utils.answers.graded import grade_completions
+from r2a_utils.attention import copying_heads, error_reading, heads, trajectories
+from r2a_utils.attention.logit_attribution import head_contributions
+from r2a_utils.attention.mass import (
     attention_profile,
     attention_rows,
     segment_mass,
     token_set_mass,
 )
-from r2a_utils.completions import read_completions, read_traces
-from r2a_utils.contributions import head_contributions
+from r2a_utils.attention.recency import distance_test
+from r2a_utils.causal.pairs import answer_span
+from r2a_utils.collecting.generation import Sampling, collect_completions
+from r2a_utils.collecting.loading import problems_from_table
 from r2a_utils.explorers import head_explorer, trace_explorer
-from r2a_utils.generation import Sampling, collect_completions
-from r2a_utils.grading import grade_completions
-from r2a_utils.models import load_model
-from r2a_utils.pairs import answer_span
-from r2a_utils.problems import problems_from_table
-from r2a_utils.recency import distance_test
-from r2a_utils.statistics import bootstrap_mean_intervals
+from r2a_utils.models.loading import load_model
+from r2a_utils.paper import artefacts
+from r2a_utils.runs.folder import Run
+from r2a_utils.stats import bootstrap_mean_intervals
+from r2a_utils.texts.completions import read_completions, read_traces
+from r2a_utils.texts.trace import cues, sentences
 from r2a_utils.tiny import review
-from r2a_utils.traces import cues, sentences
 
 run = Run.open(run_dir)
 model = load_model(model_name)
@@ -99,7 +101,7 @@ every_head = list(np.ndindex(model.n_layers, model.n_heads))
 ranking = heads.rank_heads(mass, k=k, seed=seed)
 run.write_table("reasoning_focus_heads", ranking)
 rfhs = list(ranking[["layer", "head"]].itertuples(index=False, name=None))
-plots.head_ranking(ranking, uniform=float(heads.uniform_mass(mass).mean()))
+figures.head_ranking(ranking, uniform=float(heads.uniform_mass(mass).mean()))
 
 # %% [markdown]
 # **Figure.** The {{ reasoning_focus_heads.k }} heads of `{{ model.name }}` whose attention goes
@@ -170,7 +172,7 @@ pd.concat([ranking[["layer", "head"]], recency], axis=1).round(3)
 
 # %%
 depth = heads.depth_test(rfhs, model.n_layers, model.n_heads, seed=seed)
-plots.depth_distribution(rfhs, model.n_layers, depth.p_central)
+figures.depth_distribution(rfhs, model.n_layers, depth.p_central)
 
 # %% [markdown]
 # **Figure.** Layers of the top {{ reasoning_focus_heads.k }} heads of `{{ model.name }}`. The
@@ -191,23 +193,26 @@ plots.depth_distribution(rfhs, model.n_layers, depth.p_central)
 
 # %%
 questions = [problem.question for problem in problems]
-cases = copying.needle_cases(questions, model.tokenizer, seed=seed)
+cases = copying_heads.needle_cases(questions, model.tokenizer, seed=seed)
 copy_scores = {
-    "induction head": copying.induction_scores(model, seed=seed),
-    "retrieval head": copying.retrieval_scores(model, cases),
+    "induction head": copying_heads.induction_scores(model, seed=seed),
+    "retrieval head": copying_heads.retrieval_scores(model, cases),
 }
 copying_heads = {
-    kind: copying.copying_heads(found, k) for kind, found in copy_scores.items()
+    kind: copying_heads.copying_heads(found, k)
+    for kind, found in copy_scores.items()
 }
 marks = {"reasoning-focus head": rfhs, **copying_heads}
 overlap = heads.head_overlap(marks, len(every_head))
 overlap.assign(
-    heads=[", ".join(plots.head_name(*h) for h in row) for row in overlap["heads"]]
+    heads=[
+        ", ".join(figures.head_name(*h) for h in row) for row in overlap["heads"]
+    ]
 )
 
 # %%
 to_reasoning = mass.sel(from_segment="answer", to_segment="reasoning").mean("trace")
-plots.head_maps({"answer → reasoning": to_reasoning.values}, marks)
+figures.head_maps({"answer → reasoning": to_reasoning.values}, marks)
 
 # %% [markdown]
 # **Figure.** Attention of the answer on the reasoning in `{{ model.name }}` by layer and head,
@@ -237,7 +242,7 @@ answer_length = {
 }
 long = [trace for trace in traces if answer_length[id(trace)] >= 30][:n_long]
 profiles = [attention_profile(model, trace) for trace in long or traces[:n_long]]
-tracking = reading.tracking(profiles, seed=seed)
+tracking = trajectories.tracking(profiles, seed=seed)
 pairs = zip(tracking["layer"], tracking["head"], strict=True)
 tracking.insert(2, "RFH", [pair in rfhs for pair in pairs])
 run.write_table("trajectory_tracking", tracking)
@@ -255,7 +260,7 @@ def path(profile, reasoning, head):
 best = list(tracking[["layer", "head"]].head(3).itertuples(index=False, name=None))
 followed = list(zip(profiles, long or traces, strict=False))[:12]
 paths = {
-    plots.head_name(*head): np.concatenate(
+    figures.head_name(*head): np.concatenate(
         [
             path(profile, trace.segments["reasoning"], head)
             for profile, trace in followed
@@ -264,7 +269,7 @@ paths = {
     )
     for head in best
 }
-plots.trajectories(paths)
+figures.trajectories(paths)
 
 # %% [markdown]
 # **Figure.** Where three heads of `{{ model.name }}` read in the reasoning (0 to 100 % of it)
@@ -293,8 +298,8 @@ cued = [trace for trace in traces if cues(trace)][:n_cued]
 read_of = [
     attention_rows(model, t, rfhs).mean(["head", "query"]).values for t in cued
 ]
-lifts = reading.cue_lift(cued, read_of, seed=seed) if cued else None
-plots.cue_lift(lifts) if cued else Markdown("No trace of this run has a cue.")
+lifts = trajectories.cue_lift(cued, read_of, seed=seed) if cued else None
+figures.cue_lift(lifts) if cued else Markdown("No trace of this run has a cue.")
 
 # %% [markdown]
 # **Figure.** Attention of the answer on the text that follows a cue, over that on other text at
@@ -336,8 +341,8 @@ def digit_mass(restated):
 
 def which_value(found):
     """Each head's share on the corrected value against either wrong one."""
-    table = reading.preference(found, "corrected", "wrong", seed=seed)
-    later = reading.preference(found, "corrected", "denied", seed=seed)
+    table = trajectories.preference(found, "corrected", "wrong", seed=seed)
+    later = trajectories.preference(found, "corrected", "denied", seed=seed)
     means = found.mean("trace").to_series().unstack("token_set").reset_index()
     both = table.merge(later[["layer", "head", "share"]], on=["layer", "head"],
                        suffixes=("", "_against_later"))  # fmt: skip
@@ -364,7 +369,7 @@ if corrected["traces"] >= 8:
     top = other[same].iloc[0]
     weighted = values[["corrected", "wrong", "denied"]].sum()
     corrected |= {
-        "head": plots.head_name(int(top.layer), int(top["head"])),
+        "head": figures.head_name(int(top.layer), int(top["head"])),
         "mass": top.corrected,
         "share": top.share,
         "low": top.ci_low,
@@ -415,7 +420,7 @@ rows = [
 ]
 panels = [
     [
-        plots.AttentionPanel(
+        figures.AttentionPanel(
             row[i].values,
             0,
             trace.segments,
@@ -426,7 +431,7 @@ panels = [
     ]
     for i in range(3)
 ]
-plots.attention_maps(panels, [plots.head_name(*head) for head in rfhs[:3]])
+figures.attention_maps(panels, [figures.head_name(*head) for head in rfhs[:3]])
 
 # %% [markdown]
 # **Figure.** Attention maps of the three strongest heads of `{{ model.name }}` (rows) on a few
@@ -501,7 +506,7 @@ def ranking_on(text):
         turned = ". ".join(np.roll(pieces, -i)) + ". "
         # no tokenizer averages 16 characters a token
         enough = (turned * 40)[: 16 * len(trace)]
-        found.append(reading.as_generic_text(trace, enough, model.tokenizer))
+        found.append(trajectories.as_generic_text(trace, enough, model.tokenizer))
     return segment_mass(model, found)
 
 
@@ -557,7 +562,7 @@ run.write_record(
     {
         "k": k,
         "n_heads": len(every_head),
-        "top": plots.head_name(*rfhs[0]),
+        "top": figures.head_name(*rfhs[0]),
         "top_mass": ranking.mass[0],
         "top_lift": ranking.lift[0],
         "reliability": reliability.spearman,
@@ -603,7 +608,7 @@ forwards = tracking[
 run.write_record(
     "trajectory_tracking",
     {
-        "best": plots.head_name(*best[0]),
+        "best": figures.head_name(*best[0]),
         "rho": first.rho,
         "low": first.ci_low,
         "high": first.ci_high,
@@ -706,8 +711,8 @@ nothing = "No trace of this run has a wrong answer: here would one stand."
 
 
 def shaded(trace, title):
-    read = debugging.answer_read(model, trace, rfhs)
-    return plots.coloured_tokens(
+    read = error_reading.answer_read(model, trace, rfhs)
+    return figures.coloured_tokens(
         trace.tokens, read, trace.segments, cues(trace), title
     )
 
@@ -719,7 +724,7 @@ shaded(examples[0], "A wrong answer") if examples else Markdown(nothing)
 # attention of the Reasoning-Focus Heads where the boxed answer was written; cues underlined.
 
 # %%
-beside = debugging.nearest_right(examples[0], right) if examples else None
+beside = error_reading.nearest_right(examples[0], right) if examples else None
 shaded(beside, "A right answer") if examples else Markdown(nothing)
 
 # %% [markdown]
@@ -750,10 +755,10 @@ def contribution(trace, wanted):
 
 def by_sentence(trace):
     """Reading and direct contribution of the RFHs, sentence by sentence."""
-    table = debugging.sentence_reading(
-        trace, debugging.answer_read(model, trace, rfhs)
+    table = error_reading.sentence_reading(
+        trace, error_reading.answer_read(model, trace, rfhs)
     )
-    given = debugging.sentence_reading(trace, contribution(trace, rfhs))["mass"]
+    given = error_reading.sentence_reading(trace, contribution(trace, rfhs))["mass"]
     error = errors.get(id(trace))
     marked = [
         "first error" if error and start == error.start else ""
@@ -808,12 +813,12 @@ readers = {
     f"{name}, {way}": [read(trace, which) for trace in known]
     for name, which in wanted.items()
     for way, read in (
-        ("attention", lambda t, which: debugging.answer_read(model, t, which)),
+        ("attention", lambda t, which: error_reading.answer_read(model, t, which)),
         ("contribution", contribution),
     )
 }
 hits = (
-    debugging.error_hits(known, [errors[id(t)] for t in known], readers)
+    error_reading.error_hits(known, [errors[id(t)] for t in known], readers)
     if known
     else None
 )
@@ -880,7 +885,7 @@ run.write_record("failed_traces", debugged | {"temperature": sampling_temperatur
 # with the published lists of the three kinds of heads marked.
 
 # %%
-folder = paper_data or os.environ.get(paper.DATA_VARIABLE)
+folder = paper_data or os.environ.get(artefacts.DATA_VARIABLE)
 lists = {
     "reasoning-focus head": "stage2_reasoning_focus_heads_top10",
     "induction head": "stage2_induction_heads_top10",
@@ -888,20 +893,23 @@ lists = {
 }
 printed = {
     who: {
-        kind: [tuple(h) for h in paper.published()[key][who]]
+        kind: [tuple(h) for h in artefacts.published()[key][who]]
         for kind, key in lists.items()
     }
-    for who in paper.published()["models"]
+    for who in artefacts.published()["models"]
 }
 aliases = ("qwen-1p5B", "qwen-7B") if folder else ()
-theirs = {paper.MODEL_NAMES[a]: paper.load_segment_mass(folder, a) for a in aliases}
+theirs = {
+    artefacts.MODEL_NAMES[a]: artefacts.load_segment_mass(folder, a)
+    for a in aliases
+}
 
 
 def distill_map(who):
     answer = (
         theirs[who].sel(from_segment="answer", to_segment="reasoning").mean("trace")
     )
-    return plots.head_maps(
+    return figures.head_maps(
         {f"{who}: answer → reasoning": answer.values}, printed[who]
     )
 
@@ -930,7 +938,7 @@ def differing(who):
     ours, listed = set(pairs[:10]), set(printed[who]["reasoning-focus head"])
     table = full.assign(
         model=who,
-        name=[plots.head_name(*pair) for pair in pairs],
+        name=[figures.head_name(*pair) for pair in pairs],
         rank=range(1, len(full) + 1),
         printed=[pair in listed for pair in pairs],
         retrieval=[pair in printed[who]["retrieval head"] for pair in pairs],
@@ -975,7 +983,7 @@ differ.round(3) if theirs else Markdown(absent)
 # %%
 pd.DataFrame(
     {
-        who: [plots.head_name(*head) for head in kinds["reasoning-focus head"]]
+        who: [figures.head_name(*head) for head in kinds["reasoning-focus head"]]
         for who, kinds in printed.items()
     }
 )
@@ -991,9 +999,9 @@ pd.DataFrame(
 import torch
 from scipy import stats
 
-from r2a_utils import workshop_attention as workshop
-from r2a_utils.replay import record
-from r2a_utils.tracing import head_outputs, logit_directions
+from r2a_utils.engine.forward import record
+from r2a_utils.models.hooks import head_outputs, logit_directions
+from r2a_utils.teaching.checks import attention as workshop
 
 top_rows = heads.rank_heads(mass, k=k, seed=seed)[["layer", "head"]]
 top_heads = list(top_rows.itertuples(index=False, name=None))
@@ -1049,7 +1057,7 @@ long_answer = max(traces[:50], key=answer_tokens)
 thought = long_answer.segments["reasoning"]
 answer_rows = attention_rows(model, long_answer, top_heads).values
 {
-    plots.head_name(*one_head): round(
+    figures.head_name(*one_head): round(
         float(tracking_of_head(head_rows, thought)), 3
     )
     for one_head, head_rows in zip(top_heads, answer_rows, strict=True)

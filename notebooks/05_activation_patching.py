@@ -61,23 +61,28 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from r2a_utils import paper, plots
-from r2a_utils.artifacts import Run
-from r2a_utils.attribution import attribution_grid, rank_correlation, recall_at
-from r2a_utils.controls import CONTROLS, control_metrics
-from r2a_utils.explorers import patch_explorer
-from r2a_utils.generation import Sampling, collect_traces, teacher_forced
-from r2a_utils.models import load_model
-from r2a_utils.pair_runs import PairRuns
-from r2a_utils.pairs import PROBES, probed
-from r2a_utils.patching import patch_metrics
-from r2a_utils.question_pairs import (
+from r2a_utils import figures
+from r2a_utils.causal.attribution import (
+    attribution_grid,
+    rank_correlation,
+    recall_at,
+)
+from r2a_utils.causal.pair_runs import PairRuns
+from r2a_utils.causal.pairs import PROBES, probed
+from r2a_utils.causal.patching import patch_metrics
+from r2a_utils.causal.patching_controls import CONTROLS, control_metrics
+from r2a_utils.causal.selection import check_kept, sift
+from r2a_utils.collecting.generation import Sampling, collect_traces, teacher_forced
+from r2a_utils.collecting.question_pairs import (
     paper_question_problems,
     question_problems,
     write_comparison,
 )
-from r2a_utils.screening import check_kept, sift
-from r2a_utils.statistics import bootstrap_mean_intervals, wilson_interval
+from r2a_utils.explorers import patch_explorer
+from r2a_utils.models.loading import load_model
+from r2a_utils.paper import artefacts
+from r2a_utils.runs.folder import Run
+from r2a_utils.stats import bootstrap_mean_intervals, wilson_interval
 from r2a_utils.tiny.world import contrast_problems, write_text
 
 run = Run.open(run_dir)
@@ -174,7 +179,7 @@ pair = kept[protocol][0]
 tail = range(pair.flipping_position - 6, len(pair))
 positions = sorted({*pair.differing_positions, *tail} & set(pair.alignment))
 cells = patch_metrics(model, pair, positions=positions)
-plots.patch_grid(
+figures.patch_grid(
     cells["effect"].values,
     cells["token"].values,
     cells["corrupted_token"].values,
@@ -229,7 +234,7 @@ pd.DataFrame(
 # layer on where it has been.
 
 # %%
-names = list(plots.CURVE_COLOURS)
+names = list(figures.CURVE_COLOURS)
 
 
 def places(pair):
@@ -253,7 +258,7 @@ metrics = [patch_metrics(model, p, places(p)) for p in kept[protocol]]
 effects = effects_of(metrics)
 curves = pd.concat([curve(name, effects[..., i]) for i, name in enumerate(names)])
 run.write_table("patching_curves", curves)
-plots.layer_curves(curves)
+figures.layer_curves(curves)
 
 # %% [markdown]
 # **Figure.** Effect of patching before each layer in `{{ model.name }}`, mean over {{
@@ -275,7 +280,7 @@ noised = effects_of(
     ]
 )
 noising = pd.concat([curve(name, noised[..., i]) for i, name in enumerate(names)])
-plots.layer_curves(noising, ylabel="Normalised logit difference lost")
+figures.layer_curves(noising, ylabel="Normalised logit difference lost")
 
 # %% [markdown]
 # **Figure.** What noising takes away before each layer in `{{ model.name }}`: the corrupted
@@ -297,7 +302,7 @@ for i, name in enumerate(names):
         (f"{name}, before layer {layer}", hits / n, *wilson_interval(hits, n), n)
     )
 flip_table = pd.DataFrame(rows, columns=["label", "rate", "ci_low", "ci_high", "n"])
-plots.flips(flip_table)
+figures.flips(flip_table)
 
 # %% [markdown]
 # **Figure.** Share of pairs in which `{{ model.name }}` writes the other answer after one token's
@@ -346,7 +351,7 @@ compared = [
     for other in others[:1]
     for i, name in enumerate(names)
 ]
-plots.layer_curves(pd.concat([curves, *compared]))
+figures.layer_curves(pd.concat([curves, *compared]))
 
 # %% [markdown]
 # **Figure.** The two curves of `{{ model.name }}` under this run's protocol (coloured) and under
@@ -463,7 +468,7 @@ shown = [
 at_conclusion = [
     curve(name.replace("_", " "), nulls[name][..., 0]) for name in shown
 ]
-plots.layer_curves(pd.concat([curves[curves.curve == names[0]], *at_conclusion]))
+figures.layer_curves(pd.concat([curves[curves.curve == names[0]], *at_conclusion]))
 
 # %% [markdown]
 # **Figure.** The effect of the conclusion's token (coloured) beside that of other donors in its
@@ -576,7 +581,7 @@ quality.rename(columns={k: f"recall of the top {k}" for k in budgets}).round(2)
 
 # %%
 exact, guess = np.concatenate(points, axis=1)
-plots.approximate_against_exact(
+figures.approximate_against_exact(
     exact, guess, {k: quality.loc["atp", k] for k in budgets}
 )
 
@@ -609,7 +614,7 @@ run.write_record(
 # layers. The rows differ in model, questions, and texts.
 
 # %%
-published = paper.published()
+published = artefacts.published()
 theirs = published["stage3_patching"]["mean_early_layer_effect"]
 both = pd.DataFrame(
     {m: theirs[m] for m in published["models"]}, index=theirs["columns"]
@@ -621,14 +626,14 @@ both.astype(float).round(2)
 # And the authors' own grid of their case 24, from their data.
 
 # %%
-folder = paper_data or os.environ.get(paper.DATA_VARIABLE)
+folder = paper_data or os.environ.get(artefacts.DATA_VARIABLE)
 
 
 def case_24(alias):
-    case = paper.load_patching_case(folder, alias)
+    case = artefacts.load_patching_case(folder, alias)
     tokens = case["clean_token"].values, case["corrupted_token"].values
     title = f"{case.attrs['model']}, the authors' case 24"
-    return plots.patch_grid(
+    return figures.patch_grid(
         case.values, *tokens, case["position"].values, title=title
     )
 
@@ -651,7 +656,7 @@ def by_depth(frame, n_layers):
 
 
 def curves_24(alias):
-    case = paper.load_patching_case(folder, alias)
+    case = artefacts.load_patching_case(folder, alias)
     differ = case["position"][case["clean_token"] != case["corrupted_token"]]
     n = case.sizes["layer"]
     lines = [
@@ -661,7 +666,7 @@ def curves_24(alias):
     ]  # fmt: skip
     both = [by_depth(curves, model.n_layers), by_depth(pd.concat(lines), n)]
     xlabel = "Patched at this share of the layers"
-    return plots.layer_curves(pd.concat(both), xlabel=xlabel)
+    return figures.layer_curves(pd.concat(both), xlabel=xlabel)
 
 
 absent = (
@@ -695,8 +700,8 @@ curves_24("qwen-7B") if folder else Markdown("")
 # the run has.
 
 # %%
-from r2a_utils import workshop_patching as workshop
-from r2a_utils.tracing import architecture
+from r2a_utils.models.hooks import architecture
+from r2a_utils.teaching.checks import patching as workshop
 
 toy_model, toy_pair = workshop.example_model(), workshop.example_pair()
 print("clean:    ", "".join(toy_pair.tokens[-60:]))

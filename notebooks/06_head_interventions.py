@@ -46,21 +46,11 @@ import pandas as pd
 from IPython.display import Markdown
 from scipy.stats import spearmanr
 
-from r2a_utils import plots
-from r2a_utils.arms import area_over_curve
-from r2a_utils.artifacts import Run
-from r2a_utils.attention import attention_rows
-from r2a_utils.baselines import (
-    against_random,
-    n_possible_sets,
-    random_head_sets,
-    random_spans,
-)
-from r2a_utils.completions import read_completions, read_traces
-from r2a_utils.explorers import trace_explorer
-from r2a_utils.generation import Sampling
-from r2a_utils.grading import grade_completions
-from r2a_utils.interventions import (
+from r2a_utils import figures
+from r2a_utils.answers.arms import area_over_curve
+from r2a_utils.answers.graded import grade_completions
+from r2a_utils.attention.mass import attention_rows
+from r2a_utils.causal.interventions import (
     Ablation,
     Knockout,
     answer_z,
@@ -69,23 +59,33 @@ from r2a_utils.interventions import (
     measure,
     regenerate,
 )
-from r2a_utils.models import load_model
-from r2a_utils.problems import problems_from_table
-from r2a_utils.sentence_importance import (
+from r2a_utils.causal.random_sets import (
+    against_random,
+    n_possible_sets,
+    random_head_sets,
+    random_spans,
+)
+from r2a_utils.causal.sentences import (
     answer_lens,
     forced_answers,
     resampled_answers,
     sentence_knockouts,
     shortened,
 )
-from r2a_utils.statistics import (
+from r2a_utils.collecting.generation import Sampling
+from r2a_utils.collecting.loading import problems_from_table
+from r2a_utils.explorers import trace_explorer
+from r2a_utils.models.loading import load_model
+from r2a_utils.runs.folder import Run
+from r2a_utils.stats import (
     bootstrap_interval,
     bootstrap_mean_intervals,
     holm,
     partial_spearman,
     wilson_interval,
 )
-from r2a_utils.traces import sentences
+from r2a_utils.texts.completions import read_completions, read_traces
+from r2a_utils.texts.trace import sentences
 
 run = Run.open(run_dir)
 model = load_model(model_name)
@@ -159,7 +159,7 @@ def profiles(width):
 
 
 single = profiles(1)
-plots.knockout_profile(single, crossing=crossing)
+figures.knockout_profile(single, crossing=crossing)
 
 # %% [markdown]
 # **Figure.** Change of the right answer's log-probability in `{{ model.name }}` when the answer's
@@ -176,7 +176,7 @@ wide = profiles(3)
 run.write_table("knockout_profile", pd.concat([single, wide], ignore_index=True))
 all_layers = np.array([measure(model, t, [Knockout()]).change[0] for t in traces])
 print(f"in all layers at once: {all_layers.mean():.2f} nats")
-plots.knockout_profile(wide, crossing=crossing)
+figures.knockout_profile(wide, crossing=crossing)
 
 # %% [markdown]
 # **Figure.** Change of the right answer's log-probability in `{{ model.name }}` when attention from
@@ -191,7 +191,7 @@ plots.knockout_profile(wide, crossing=crossing)
 
 # %%
 lost = -np.mean([knockout_heads(model, trace) for trace in traces], axis=0)
-plots.head_maps(
+figures.head_maps(
     {"answer → reasoning cut in one head": lost},
     {"reasoning-focus head": rfhs},
     quantity="Log-probability lost (nats)",
@@ -240,7 +240,7 @@ run.write_table("head_sets", effects_of_sets.reset_index())
 effects_of_sets.round(3)
 
 # %%
-plots.head_sets(changes, "Change of the answer's log-probability (nats)")
+figures.head_sets(changes, "Change of the answer's log-probability (nats)")
 
 # %% [markdown]
 # **Figure.** Change of the right answer's log-probability in `{{ model.name }}` when all
@@ -286,7 +286,7 @@ absent = (
 pd.DataFrame(flips).T.round(2) if turned else Markdown(absent)
 
 # %%
-plots.head_sets(shares, "Answers turned over", share=True) if turned else None
+figures.head_sets(shares, "Answers turned over", share=True) if turned else None
 
 # %% [markdown]
 # **Figure.** Share of answers that change or are lost when `{{ model.name }}` writes them again
@@ -326,7 +326,7 @@ run.write_record(
         "n_flip_sets": n_flip_sets,
         "flips": flips,
         "top_head_lost": float(lost.max()),
-        "top_head": plots.head_name(*top),
+        "top_head": figures.head_name(*top),
         "top_is_rfh": top in rfhs,
         # random sets with the top head, where all of them cost more than all others
         "dominated": int(holds_top.sum()) if apart else 0,
@@ -426,7 +426,7 @@ forced, knocked = (
     sentence_knockouts(model, example, seed=seed),
 )
 lens = answer_lens(model, example)["log_probability"].values[:, :-1]
-plots.sentence_page(
+figures.sentence_page(
     ["".join(example.tokens[span]) for span in sentences(example)],
     read_by_sentence(example),
     lens,
@@ -601,10 +601,10 @@ run.write_record(
 # %%
 import torch
 
-from r2a_utils import workshop_patching as workshop
-from r2a_utils.interventions import knockout
-from r2a_utils.pairs import answer_span
-from r2a_utils.tracing import architecture
+from r2a_utils.causal.interventions import knockout
+from r2a_utils.causal.pairs import answer_span
+from r2a_utils.models.hooks import architecture
+from r2a_utils.teaching.checks import patching as workshop
 
 toy_model, toy_trace = workshop.example_model(), workshop.example_trace()
 boxed_at = answer_span(toy_trace).start  # the token of the answer that counts
@@ -766,7 +766,7 @@ own_costs = {}
 for one_layer in range(toy_model.n_layers):
     means = toy_pool[one_layer].mean(0).reshape(toy_model.n_heads, -1)
     for one_head, mean in enumerate(means):
-        own_costs[plots.head_name(one_layer, one_head)] = {
+        own_costs[figures.head_name(one_layer, one_head)] = {
             "set to its mean": lost_without(one_layer, one_head, mean),
             "set to zero": lost_without(one_layer, one_head, 0 * mean),
         }

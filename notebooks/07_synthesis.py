@@ -32,9 +32,9 @@ run_dir = "runs/default"
 import numpy as np
 import pandas as pd
 
-from r2a_utils import plots
-from r2a_utils.artifacts import Run
-from r2a_utils.paper import published
+from r2a_utils import figures
+from r2a_utils.paper.artefacts import published
+from r2a_utils.runs.folder import Run
 
 run = Run.open(run_dir)
 quality = run.read_record("answer_quality")
@@ -111,11 +111,11 @@ rfhs = (
     run.read_table("reasoning_focus_heads")[["layer", "head"]].to_numpy().tolist()
 )
 home = {
-    "answers": plots.home_answers(
+    "answers": figures.home_answers(
         run.read_table("accuracy_by_steps"), quality["asked_for"]
     ),
-    "heads": plots.home_heads(to_reasoning.values, rfhs),
-    "patching": plots.home_patching(run.read_table("patching_curves")),
+    "heads": figures.home_heads(to_reasoning.values, rfhs),
+    "patching": figures.home_patching(run.read_table("patching_curves")),
 }
 for name, figure in home.items():
     run.write_figure(name, figure)

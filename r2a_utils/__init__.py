@@ -1,41 +1,30 @@
 """R2A: how reasoning reaches the answer, measured in reasoning language models.
 
 The public names can be imported from here, `from r2a_utils import load_model`; each comes from the
-module that carries its noun and is loaded when it is first asked for, so that importing the package
-itself is quick and needs no GPU.
+face of the room that carries its noun and is loaded when it is first asked for, so that importing
+the package itself is quick and needs no GPU.
 """
 
-from importlib import import_module
+import lazy_loader
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "ContrastPair": "pairs",
-    "Run": "artifacts",
-    "Trace": "traces",
-    "attention_profile": "attention",
-    "attention_rows": "attention",
-    "attribution_grid": "attribution",
-    "collect_traces": "generation",
-    "extract_answer": "grading",
-    "grade_math": "grading",
-    "knockout": "interventions",
-    "load_model": "models",
-    "load_problems": "problems",
-    "patch_grid": "patching",
-    "rank_heads": "heads",
-    "segment_mass": "attention",
-    "token_set_mass": "attention",
-}
-
-__all__ = ["__version__", *sorted(_HOMES)]
-
-
-def __getattr__(name: str):
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return [*__all__, *globals()]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["figures", "paper"],
+    submod_attrs={
+        "answers": ["extract_answer", "grade_math"],
+        "attention": [
+            "attention_profile",
+            "attention_rows",
+            "rank_heads",
+            "segment_mass",
+            "token_set_mass",
+        ],
+        "causal": ["ContrastPair", "attribution_grid", "knockout", "patch_grid"],
+        "collecting": ["collect_traces", "load_problems"],
+        "models": ["load_model"],
+        "runs": ["Run"],
+        "texts": ["Trace"],
+    },
+)

@@ -24,11 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from r2a_utils.execution import StageFailed
-    from r2a_utils.parameters import ParameterError
-    from r2a_utils.publish import PublishError, declared_runs
-    from r2a_utils.runs import read_parameters, run_folder, run_stages
-    from r2a_utils.summary import summary
+    from r2a_utils.publishing.book import PublishError, declared_runs
+    from r2a_utils.publishing.summary import summary
+    from r2a_utils.runs.execution import StageFailed
+    from r2a_utils.runs.parameters import ParameterError
+    from r2a_utils.runs.running import read_parameters, run_folder, run_stages
 
     try:
         settings = dict(_name_and_value(text) for text in options.set)
@@ -63,8 +63,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _book(options: argparse.Namespace) -> int:
-    from r2a_utils.prose import ProseError
-    from r2a_utils.publish import PublishError, publish
+    from r2a_utils.publishing.book import PublishError, publish
+    from r2a_utils.publishing.quoted_numbers import ProseError
 
     try:
         first_page, built = publish()
@@ -75,7 +75,7 @@ def _book(options: argparse.Namespace) -> int:
 
 
 def _models(options: argparse.Namespace) -> int:
-    from r2a_utils.registry import REGISTRY, parameter_count, shape_of
+    from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
 
     print(f"{'name':42} {'parameters':>10} {'layers':>6} {'heads':>5} {'GB bf16':>8}  about")
     for name, known in REGISTRY.items():
@@ -102,7 +102,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _lab(options: argparse.Namespace) -> int:
-    from r2a_utils.lab import open_lab
+    from r2a_utils.teaching.lab import open_lab
 
     try:
         return open_lab(options.others)
@@ -111,10 +111,10 @@ def _lab(options: argparse.Namespace) -> int:
 
 
 def _workshop(options: argparse.Namespace) -> int:
-    from r2a_utils.exercises import ExerciseError
-    from r2a_utils.parameters import ParameterError
-    from r2a_utils.runs import run_folder
-    from r2a_utils.workshop_copies import WorkshopError, write_workshop
+    from r2a_utils.publishing.exercises import ExerciseError
+    from r2a_utils.runs.parameters import ParameterError
+    from r2a_utils.runs.running import run_folder
+    from r2a_utils.teaching.handout import WorkshopError, write_workshop
 
     try:
         written = write_workshop(run=run_folder(options.run_id), overwrite=options.overwrite)
@@ -186,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _name_and_value(text: str) -> tuple[str, str]:
-    from r2a_utils.parameters import ParameterError
+    from r2a_utils.runs.parameters import ParameterError
 
     name, equals, value = text.partition("=")
     if not equals or not name:

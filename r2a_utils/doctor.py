@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 
-from r2a_utils.needs import PROMPT_TOKENS, memory_needed, most_rows
-from r2a_utils.registry import BUNDLED, REGISTRY
+from r2a_utils.models.memory import PROMPT_TOKENS, memory_needed, most_rows
+from r2a_utils.models.registry import BUNDLED, REGISTRY
 
 PACKAGES = ("torch", "transformers", "nnsight", "papermill", "jupyter-book", "xarray", "pandas")
 # The paper's limit for a text; the notebooks' `max_new_tokens` may be less.

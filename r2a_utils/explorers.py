@@ -16,16 +16,16 @@ import ipywidgets as widgets
 import numpy as np
 import xarray as xr
 
-from r2a_utils import plots
-from r2a_utils.attention import attention_rows, segment_mass
-from r2a_utils.contributions import head_contributions
-from r2a_utils.generation import Sampling, collect_traces
-from r2a_utils.grading import extract_answer
-from r2a_utils.models import ReasoningModel
-from r2a_utils.patching import ContrastPair, patch_metrics
-from r2a_utils.problems import Problem
-from r2a_utils.traces import CONDITIONS, Trace, cues
-from r2a_utils.views import TOP, View, head_view, patch_view, trace_view
+from r2a_utils import figures
+from r2a_utils.answers.graded import extract_answer
+from r2a_utils.attention.logit_attribution import head_contributions
+from r2a_utils.attention.mass import attention_rows, segment_mass
+from r2a_utils.causal.patching import ContrastPair, patch_metrics
+from r2a_utils.collecting.generation import Sampling, collect_traces
+from r2a_utils.collecting.loading import Problem
+from r2a_utils.figures.views import TOP, View, head_view, patch_view, trace_view
+from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.texts.trace import CONDITIONS, Trace, cues
 
 Head = tuple[int, int]
 LAST_TOKENS = 8  # before the answer, always among the patched positions
@@ -117,7 +117,7 @@ def ask_explorer(
             raise ValueError("type a problem first")
         problem = Problem(id="typed", question=question.strip())
         traces = {
-            plots.CONDITION_LABELS[condition]: collect_traces(
+            figures.CONDITION_LABELS[condition]: collect_traces(
                 model,
                 [problem],
                 condition,
@@ -128,7 +128,7 @@ def ask_explorer(
         }
         mass = segment_mass(model, list(traces.values()))
         shares = mass.sel(from_segment="answer").mean(["layer", "head"]).values
-        bars = plots.segment_shares(dict(zip(traces, shares, strict=True)))
+        bars = figures.segment_shares(dict(zip(traces, shares, strict=True)))
         views = [
             _trace_page(model, trace, heads, label.capitalize()) for label, trace in traces.items()
         ]
@@ -219,7 +219,7 @@ def patch_explorer(
 def _trace_page(model, trace: Trace, heads: Sequence[Head], title: str, known=()) -> View:
     rows = attention_rows(model, trace, heads)
     channels = {f"mean of {len(heads)} heads": rows.mean("head").values}
-    channels |= {plots.head_name(*h): row.values for h, row in zip(heads, rows, strict=True)}
+    channels |= {figures.head_name(*h): row.values for h, row in zip(heads, rows, strict=True)}
     given = head_contributions(model, trace, heads).sum("head").values
     channels[f"contribution of {len(heads)} heads to writing the token (nats)"] = given
     reasoning = trace.segments["reasoning"]

@@ -13,11 +13,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from r2a_utils.models import ReasoningModel, load_model, random_model
-from r2a_utils.publish import BOOK, declared_runs, publish
-from r2a_utils.registry import BUNDLED
-from r2a_utils.runs import read_parameters, run_stages
-from r2a_utils.traces import Trace
+from r2a_utils.models.loading import ReasoningModel, load_model, random_model
+from r2a_utils.models.registry import BUNDLED
+from r2a_utils.publishing.book import BOOK, declared_runs, publish
+from r2a_utils.runs.running import read_parameters, run_stages
+from r2a_utils.texts.trace import Trace
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

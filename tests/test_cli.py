@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from r2a_utils import cli, doctor, lab, publish, runs
-from r2a_utils.execution import StageFailed
-from r2a_utils.parameters import ParameterError
-from r2a_utils.prose import ProseError
-from r2a_utils.publish import PublishError
-from r2a_utils.registry import REGISTRY
-from r2a_utils.runs import StageResult
+from r2a_utils import cli, doctor
+from r2a_utils.models.registry import REGISTRY
+from r2a_utils.publishing import book
+from r2a_utils.publishing.book import PublishError
+from r2a_utils.publishing.quoted_numbers import ProseError
+from r2a_utils.runs import running
+from r2a_utils.runs.execution import StageFailed
+from r2a_utils.runs.parameters import ParameterError
+from r2a_utils.runs.running import StageResult
+from r2a_utils.teaching import lab
 
 
 @pytest.fixture
@@ -27,8 +30,8 @@ def asked(monkeypatch, tmp_path) -> list:
             StageResult("02_second", False, 5.0, Path("02_second.ipynb")),
         ]
 
-    monkeypatch.setattr(runs, "run_stages", record)
-    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    monkeypatch.setattr(running, "run_stages", record)
+    monkeypatch.setattr(running, "RUNS", tmp_path)
     return calls
 
 
@@ -55,8 +58,8 @@ def test_run_passes_on_what_was_asked_and_tells_what_was_done(asked, tmp_path, c
 
 
 def test_a_run_of_the_book_takes_its_parameters_from_runs_yml(asked, monkeypatch):
-    declared = [publish.BookRun("default", "Ours", {"n": 1}, ["01"])]
-    monkeypatch.setattr(publish, "declared_runs", lambda: declared)
+    declared = [book.BookRun("default", "Ours", {"n": 1}, ["01"])]
+    monkeypatch.setattr(book, "declared_runs", lambda: declared)
     cli.main(["run"])
     cli.main(["run", "--stages", "02"])
     cli.main(["run", "--run-id", "mine"])
@@ -69,11 +72,11 @@ def test_a_run_of_the_book_takes_its_parameters_from_runs_yml(asked, monkeypatch
 
 def test_all_runs_of_the_book_are_those_whose_parameters_are_declared(asked, monkeypatch):
     declared = [
-        publish.BookRun("default", "Ours", {}),
-        publish.BookRun("elsewhere", "Made on another machine"),
-        publish.BookRun("other", "Another", {"n": 2}, ["03"]),
+        book.BookRun("default", "Ours", {}),
+        book.BookRun("elsewhere", "Made on another machine"),
+        book.BookRun("other", "Another", {"n": 2}, ["03"]),
     ]
-    monkeypatch.setattr(publish, "declared_runs", lambda: declared)
+    monkeypatch.setattr(book, "declared_runs", lambda: declared)
     assert cli.main(["run", "--all"]) == 0
     assert [(name, stages, keywords["given"]) for name, stages, keywords in asked] == [
         ("default", None, {}),
@@ -102,7 +105,7 @@ def test_a_run_that_fails_says_why(monkeypatch, capsys, error, status):
     def fail(*arguments, **keywords):
         raise error("because")
 
-    monkeypatch.setattr(runs, "run_stages", fail)
+    monkeypatch.setattr(running, "run_stages", fail)
     assert cli.main(["run"]) == status
     assert capsys.readouterr().err == "r2a: because\n"
 
@@ -113,23 +116,23 @@ def test_a_run_that_fails_tells_what_it_keeps_and_a_stopped_one_that_it_goes_on(
     def fail(*arguments, **options):
         raise StageFailed("no")
 
-    monkeypatch.setattr(runs, "run_stages", fail)
+    monkeypatch.setattr(running, "run_stages", fail)
     assert cli.main(["run", "--run-id", "r", "--set", "n=-3"]) == 1
     assert "The run keeps what --set gave it" in capsys.readouterr().err
 
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "run_stages", stop)
+    monkeypatch.setattr(running, "run_stages", stop)
     assert cli.main(["run", "--run-id", "r"]) == 130
     assert "the same command goes on" in capsys.readouterr().err
 
 
 def test_book_tells_where_it_is(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(publish, "publish", lambda: (tmp_path / "index.html", True))
+    monkeypatch.setattr(book, "publish", lambda: (tmp_path / "index.html", True))
     assert cli.main(["book"]) == 0
     assert capsys.readouterr().out == f"built: file://{tmp_path}/index.html\n"
-    monkeypatch.setattr(publish, "publish", lambda: (tmp_path / "index.html", False))
+    monkeypatch.setattr(book, "publish", lambda: (tmp_path / "index.html", False))
     cli.main(["book"])
     assert capsys.readouterr().out.startswith("unchanged: ")
 
@@ -139,7 +142,7 @@ def test_a_book_that_fails_says_why(monkeypatch, capsys, error):
     def fail():
         raise error("a run is missing")
 
-    monkeypatch.setattr(publish, "publish", fail)
+    monkeypatch.setattr(book, "publish", fail)
     assert cli.main(["book"]) == 1
     assert capsys.readouterr().err == "r2a: a run is missing\n"
 

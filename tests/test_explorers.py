@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from r2a_utils import explorers
-from r2a_utils.attention import attention_rows, segment_mass
+from r2a_utils.attention.mass import attention_rows, segment_mass
+from r2a_utils.collecting.generation import Sampling, collect_traces
 from r2a_utils.explorers import ask_explorer, head_explorer, patch_explorer, trace_explorer
-from r2a_utils.generation import Sampling, collect_traces
 from r2a_utils.tiny.world import contrast_problems, held_out_problems
 
 QUESTION = (
@@ -168,10 +168,10 @@ def test_static_is_plain_html_without_widgets(tiny, traces):
 
 
 SETUP = f"""
-from r2a_utils.attention import segment_mass
+from r2a_utils.attention.mass import segment_mass
 from r2a_utils.explorers import ask_explorer, head_explorer, patch_explorer, trace_explorer
-from r2a_utils.generation import Sampling, collect_traces
-from r2a_utils.models import load_model
+from r2a_utils.collecting.generation import Sampling, collect_traces
+from r2a_utils.models.loading import load_model
 from r2a_utils.tiny.world import contrast_problems, held_out_problems
 
 model = load_model("r2a-tiny", dtype="float32", device="cpu")

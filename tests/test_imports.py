@@ -1,9 +1,10 @@
-"""Who may import whom: the order of the house, and what stays quick to import."""
+"""Who may import whom: the order of the rooms, and what stays quick to import."""
 
 from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -18,54 +19,92 @@ MODULES = {
     for path in PACKAGE.rglob("*.py")
     if path.name != "__init__.py"
 }
+ROOMS = sorted(
+    ".".join(path.parent.relative_to(PACKAGE).parts) for path in PACKAGE.rglob("*/__init__.py")
+)
 
-# The files that open nnsight traces or know how transformers builds a decoder; replay.py is the
-# writing half of tracing.py.
-INSIDE_MODELS = {"models", "tracing", "replay"}
+# The order of the house. A module may import from its own room and from what stands in an earlier
+# line; a name is a module, or a room where it stands for all of it.
+ORDER = [
+    {"stats", "runs.folder"},
+    {"texts"},
+    {"models", "paper", "tiny", "figures"},
+    {"engine", "collecting"},
+    {"answers", "attention"},
+    {"causal"},
+    {"explorers", "training"},
+    {"runs"},
+    {"publishing"},
+    {"teaching"},
+    {"doctor"},
+    {"cli"},
+]
+
+# The only rooms that open nnsight traces or know how transformers builds a decoder.
+INSIDE_MODELS = {"models", "engine"}
 PARTS_OF_DECODERS = {"self_attn", "q_proj", "k_proj", "v_proj", "o_proj", "mlp", "input_layernorm"}
 
-# Those that run stages and publish them, and the only modules of the rest that they know.
-MACHINERY = {"parameters", "stages", "execution", "runs", "lab", "prose", "captions"}
-MACHINERY |= {"findings", "overview", "plans", "publish", "summary"}
-MACHINERY |= {"copies", "exercises", "plain_markdown", "workshop_copies"}
-KNOWN_TO_MACHINERY = {"artifacts", "needs", "paper", "plots_findings", "registry"}
-ABOVE_EVERYTHING = {"cli"}
+# What runs notebooks and makes pages of them, and all that it knows of what they measure.
+MACHINERY = {"runs", "publishing", "teaching"}
+KNOWN_TO_MACHINERY = {"runs.folder", "models.memory", "models.registry", "figures.comparison"}
+ALLOWED = {"runs": set(), "publishing": {"paper"}, "teaching": set()}
 
-# Each group may import from itself and from groups above it in this list.
-ORDER = [
-    {"registry", "weights", "models", "traces"},
-    {"tracing", "replay"},
-    {"attention", "rows", "patching", "interventions"},
-    {"heads", "statistics"},
-    {name for name in MODULES if name.split("_")[0] == "plots"},
-    {"explorers"},
-    {"workshop"},
-    {name for name in MODULES if name.split("_")[0] == "workshop"}
-    - {"workshop", "workshop_copies"},
-    MACHINERY,
-    ABOVE_EVERYTHING,
-]
+
+def room(module: str) -> str:
+    """The room of a module; modules at the top of the package are rooms of their own."""
+    return module.split(".")[0]
+
+
+def place(module: str) -> int | None:
+    """The line of the order in which a module stands."""
+    for names in (module, room(module)):
+        for line, group in enumerate(ORDER):
+            if names in group:
+                return line
+    return None
+
+
+def exported(face: str) -> dict[str, str]:
+    """Name → module that defines it, as the face of a room (or of the package) exports it."""
+    tree = ast.parse(PACKAGE.joinpath(*filter(None, face.split(".")), "__init__.py").read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == "submod_attrs":
+            homes = ast.literal_eval(node.value)
+            return {name: module for module, names in homes.items() for name in names}
+    return {}
 
 
 def imports(tree: ast.AST, late: bool = True) -> set[str]:
-    """Full names of imported modules; `late` includes those that functions import when they run."""
+    """Full names of all that is imported: for types, and when a function runs if `late`."""
     found, todo = set(), [tree]
     while todo:
         node = todo.pop()
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         only_for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        if not only_for_types and (late or not isinstance(node, ast.FunctionDef)):
+        if late or not (only_for_types or isinstance(node, ast.FunctionDef)):
             todo += ast.iter_child_nodes(node)
     return found
 
 
+def home(name: str) -> str | None:
+    """The module of this package that a full name comes from; None if it names no module."""
+    parts = name.removeprefix("r2a_utils.").split(".")
+    for length in range(len(parts), 0, -1):
+        if ".".join(parts[:length]) in MODULES:
+            return ".".join(parts[:length])
+    face = parts[0] if parts[0] in ROOMS else ""
+    attribute = parts[-1]
+    module = exported(face).get(attribute)
+    return module and home(".".join(filter(None, [face, module, attribute])))
+
+
 def siblings(name: str, late: bool = True) -> set[str]:
-    """The modules of this package that a module imports."""
-    found = {n.removeprefix("r2a_utils.") for n in imports(MODULES[name], late)}
-    return (found & set(MODULES)) - {name}
+    """The modules of this package that a module imports, through faces or directly."""
+    ours = {n for n in imports(MODULES[name], late) if n.split(".")[0] == "r2a_utils"}
+    return {module for n in ours if (module := home(n))} - {name}
 
 
 def from_library(name: str, library: str) -> set[str]:
@@ -78,34 +117,39 @@ def run(code: str) -> str:
     ).stdout.strip()
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) - INSIDE_MODELS))
-def test_only_three_files_look_inside_models(name):
+def test_every_module_stands_in_the_order_and_the_order_names_nothing_else():
+    assert not [name for name in MODULES if place(name) is None]
+    there = set(MODULES) | set(ROOMS)
+    assert not [name for group in ORDER for name in group if name not in there]
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_no_arrow_runs_back(name):
+    """Nor sideways: two rooms of one line do not know each other."""
+    for other in siblings(name):
+        same_room = room(other) == room(name)
+        assert place(other) < place(name) or same_room, f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("name", sorted(n for n in MODULES if room(n) in MACHINERY))
+def test_running_and_publishing_know_no_analysis(name):
+    if name.startswith("teaching.checks"):
+        return  # they try a participant's function against the package's
+    known = KNOWN_TO_MACHINERY | {m for m in MODULES if room(m) in ALLOWED[room(name)]}
+    assert {m for m in siblings(name) if room(m) not in MACHINERY} <= known
+
+
+@pytest.mark.parametrize("name", sorted(n for n in MODULES if room(n) not in INSIDE_MODELS))
+def test_only_two_rooms_look_inside_models(name):
     assert not from_library(name, "nnsight")
-    assert not {
-        n for n in from_library(name, "transformers") if n.startswith("transformers.models")
-    }
-    if not name.startswith("tiny."):  # the bundled model's recipe builds and trains it
+    assert not from_library(name, "transformers.models")
+    if room(name) != "training":  # the bundled model's recipe builds and trains it
         touched = {n.attr for n in ast.walk(MODULES[name]) if isinstance(n, ast.Attribute)}
         assert not touched & PARTS_OF_DECODERS
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_no_module_imports_from_a_later_group(name):
-    ranks = {module: rank for rank, group in enumerate(ORDER) for module in group}
-    later = {s for s in siblings(name) if ranks.get(s, 0) > ranks.get(name, len(ORDER))}
-    assert not later
-
-
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_running_and_publishing_know_no_analysis_nor_it_them(name):
-    if name in MACHINERY:
-        assert siblings(name) <= MACHINERY | KNOWN_TO_MACHINERY
-    elif name not in ABOVE_EVERYTHING:
-        assert not siblings(name) & MACHINERY
-
-
-def test_no_two_modules_need_each_other_to_load():
-    graph = {name: siblings(name, late=False) for name in MODULES}
+def test_no_two_modules_need_each_other():
+    graph = {name: siblings(name) for name in MODULES}
     graphlib.TopologicalSorter(graph).prepare()  # CycleError shows the cycle
 
 
@@ -116,8 +160,19 @@ def test_nothing_is_pickled(name):
     }
 
 
+@pytest.mark.parametrize("face", ["", *ROOMS])
+def test_a_room_has_a_face(face):
+    """Each says what it knows and what it does not, and all that it exports is there."""
+    module = importlib.import_module(".".join(filter(None, ["r2a_utils", face])))
+    assert module.__doc__
+    for name in exported(face):
+        assert getattr(module, name) is not None
+        assert name in module.__all__
+
+
 def test_figures_are_drawn_without_torch():
-    assert run("import sys, r2a_utils.plots; print('torch' in sys.modules)") == "False"
+    code = "import sys; from r2a_utils.figures import six_boxes; print('torch' in sys.modules)"
+    assert run(code) == "False"
 
 
 def test_the_package_itself_loads_nothing():
@@ -128,18 +183,10 @@ def test_the_package_itself_loads_nothing():
 
 
 def test_the_registry_is_read_without_torch():
-    code = "import sys; from r2a_utils.registry import REGISTRY; print('torch' in sys.modules)"
+    code = "import sys; from r2a_utils.models import REGISTRY; print('torch' in sys.modules)"
     assert run(code) == "False"
 
 
-@pytest.mark.parametrize("name", r2a_utils.__all__)
-def test_public_names_are_there(name):
-    value = getattr(r2a_utils, name)
-    assert name in dir(r2a_utils)
-    if name != "__version__":
-        assert value.__module__.startswith("r2a_utils.")
-
-
 def test_a_misspelt_name_is_no_attribute():
-    with pytest.raises(AttributeError, match="no attribute 'segment_masses'"):
+    with pytest.raises(AttributeError, match="segment_masses"):
         r2a_utils.segment_masses  # noqa: B018

@@ -10,11 +10,11 @@ import nbformat
 import pytest
 from local_server import serve
 
-from r2a_utils.artifacts import Run
-from r2a_utils.problems import load_problems
-from r2a_utils.publish import declared_runs
-from r2a_utils.runs import read_manifest, read_parameters, run_stages
-from r2a_utils.stages import load_stages, needed_stages
+from r2a_utils.collecting.loading import load_problems
+from r2a_utils.publishing.book import declared_runs
+from r2a_utils.runs.folder import Run
+from r2a_utils.runs.running import read_manifest, read_parameters, run_stages
+from r2a_utils.runs.stage import load_stages, needed_stages
 
 pytestmark = pytest.mark.xdist_group("book")
 

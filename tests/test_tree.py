@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import yaml
 
-from r2a_utils.stages import ROOT
+from r2a_utils.runs.stage import ROOT
 
 LARGEST = 2_000_000  # bytes; the bundled weights alone are larger
 WEIGHTS = "r2a_utils/tiny/model.safetensors"

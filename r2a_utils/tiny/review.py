@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
+from r2a_utils.texts.trace import Trace, sentences
 from r2a_utils.tiny.world import ATTRIBUTES, WORDINGS, apply_operation, running_values
-from r2a_utils.traces import Trace, sentences
 
 _EQUATION = re.compile(r"(\d+[-+*]\d+)=(\d+)")
 _KEPT = re.compile(r"so (\d)")

@@ -1,0 +1,24 @@
+"""Answers: the boxed answer of a text, whether it is right, and what that says of a condition.
+
+This room grades, judges and compares (stage 1). It reads no activations.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "arms": ["STEM", "area_over_curve", "forced_ids"],
+        "comparison": ["accuracies", "funnel"],
+        "graded": [
+            "answer_texts",
+            "extract_answer",
+            "final_answer",
+            "find_answers",
+            "grade_completions",
+            "grade_math",
+            "same_answer",
+        ],
+        "judging": ["Judge", "judge_answers"],
+    },
+)

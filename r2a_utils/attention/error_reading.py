@@ -1,0 +1,109 @@
+"""Debugging a wrong answer: which sentence of the reasoning was read when it was written?
+
+A trace is debugged by what the query that writes its boxed answer reads, sentence by sentence. Over
+many failed traces the question is how often the sentence that is read most is the one with the
+first error. Whether a sentence is wrong must be known from elsewhere (`tiny.review.first_error`
+knows it for the bundled world); this file knows readings and spans only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from r2a_utils.attention.mass import attention_rows
+from r2a_utils.causal.pairs import answer_span
+from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.stats import wilson_interval
+from r2a_utils.texts.trace import Trace, sentences
+
+
+def answer_read(
+    model: ReasoningModel, trace: Trace, heads: Sequence[tuple[int, int]]
+) -> np.ndarray:
+    """What the heads read, on average, where the boxed answer's first token is written: [token].
+
+    Raises ValueError for a trace without a box.
+    """
+    write = answer_span(trace).start
+    rows = attention_rows(model, trace, heads, slice(write - 1, write))
+    return rows.mean(["head", "query"]).values
+
+
+def sentence_reading(trace: Trace, read: np.ndarray) -> pd.DataFrame:
+    """A reading by sentence of the reasoning: columns sentence, start, stop, text, mass, share.
+
+    read: attention or contribution by token [token]. share: of the mass on the reasoning; NaN where
+    that is 0.
+    """
+    read = np.asarray(read, dtype=float)
+    if read.shape != (len(trace),):
+        raise ValueError(f"trace {trace.problem_id}: {len(trace)} tokens, but read {read.shape}")
+    rows = [
+        (i, s.start, s.stop, "".join(trace.tokens[s]).strip(), read[s].sum())
+        for i, s in enumerate(sentences(trace))
+    ]
+    table = pd.DataFrame(rows, columns=["sentence", "start", "stop", "text", "mass"])
+    total = table["mass"].sum()
+    return table.assign(share=table["mass"] / total if total else np.nan)
+
+
+def nearest_right(trace: Trace, right: Sequence[Trace]) -> Trace:
+    """The right trace to show beside a wrong one: of its family and steps, nearest in length.
+
+    A rule instead of a choice by hand. Where no trace of the same kind is right, the nearest in
+    length alone.
+    """
+    if not right:
+        raise ValueError("no right trace to compare with")
+    kind = [trace.meta.get(name) for name in ("family", "steps")]
+    alike = [t for t in right if [t.meta.get(name) for name in ("family", "steps")] == kind]
+    return min(alike or right, key=lambda other: abs(len(other) - len(trace)))
+
+
+def error_hits(
+    traces: Sequence[Trace],
+    errors: Sequence[slice],
+    readers: Mapping[str, Sequence[np.ndarray]],
+) -> pd.DataFrame:
+    """How often the sentence read most is the one that holds the first error, a row a reader.
+
+    errors: the first wrong sentence of each trace. readers: name → a reading [token] a trace.
+    Columns reader, n, hits, rate, ci_low, ci_high (Wilson, 95%), chance (mean of 1 / number of
+    sentences), p (that blind choices of sentences hit as often or more; exact).
+    """
+    if not len(traces) == len(errors) > 0:
+        raise ValueError(f"need one error a trace and one trace at least: {len(traces)} traces, "
+                         f"{len(errors)} errors")  # fmt: skip
+    chances = np.array([1 / len(sentences(trace)) for trace in traces])
+    rows = []
+    for name, reads in readers.items():
+        hits = 0
+        for trace, error, read in zip(traces, errors, reads, strict=True):
+            table = sentence_reading(trace, read)
+            top = table.loc[table["mass"].idxmax()]
+            hits += top["start"] < error.stop and error.start < top["stop"]
+        low, high = wilson_interval(int(hits), len(traces))
+        rows.append(
+            {
+                "reader": name,
+                "n": len(traces),
+                "hits": int(hits),
+                "rate": hits / len(traces),
+                "ci_low": low,
+                "ci_high": high,
+                "chance": chances.mean(),
+                "p": _at_least(int(hits), chances),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _at_least(hits: int, chances: np.ndarray) -> float:
+    """P(as many hits or more) of independent trials with unlike chances (Poisson binomial)."""
+    distribution = np.ones(1)
+    for chance in chances:
+        distribution = np.convolve(distribution, [1 - chance, chance])
+    return float(distribution[hits:].sum())

@@ -1,0 +1,223 @@
+"""How heads read along the reasoning: in step with the answer, after cues, the corrected value.
+
+What goes in are attention weights and traces, what comes out are tables with intervals and nulls.
+This file runs no model: `attention_profile`, `attention_rows` and `token_set_mass` of attention.py
+do the measuring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import stats
+from transformers import PreTrainedTokenizerBase
+
+from r2a_utils.stats import bootstrap_mean_intervals, empirical_p
+from r2a_utils.texts.trace import Trace, bos_id, cues, encode, sentences, token_texts
+
+SHORTEST_ANSWER = 5  # tokens; the rank correlation of fewer points takes only a handful of values
+NEARNESS = 0.1  # bandwidth of "matched place": a tenth of the reasoning
+
+
+def tracking(
+    profiles: Sequence[xr.Dataset],
+    *,
+    path: str = "mean_position",
+    seed: int = 0,
+    draws: int = 1_000,
+) -> pd.DataFrame:
+    """Trajectory tracking: does a head walk along the reasoning as the answer is written?
+
+    For each trace the Spearman correlation between the answer token's index and the place that it
+    reads in the reasoning; then the mean over traces. profiles: `attention_profile` of each trace
+    (dims layer, head, query); path: "mean_position" or "peak". Columns layer, head, rho, ci_low,
+    ci_high (95% bootstrap over traces), p (two-sided), p_familywise (against the largest |rho| of
+    all heads), slope (tokens of reasoning a token of answer), n (traces); sorted by rho.
+
+    The null reads each trace's path forwards or backwards with equal chance: smooth wandering keeps
+    its smoothness and loses its direction. A head that always looks equally far back also walks
+    along, without reading anything: it shows as a slope of 1. A place that never moves counts as 0.
+    Answers of fewer than `SHORTEST_ANSWER` tokens are left out.
+    """
+    used = [p for p in profiles if p.sizes["query"] >= SHORTEST_ANSWER]
+    if not used:
+        raise ValueError(
+            f"no answer has {SHORTEST_ANSWER} tokens or more, so no path can be ranked"
+        )
+    paths = [profile[path].transpose("layer", "head", "query").values for profile in used]
+    observed = np.array([_correlation_with_index(stats.rankdata(p, axis=-1)) for p in paths])
+    rho, slope = observed.mean(axis=0), np.mean([_slope(p) for p in paths], axis=0)
+    low, high = bootstrap_mean_intervals(observed, seed=seed)
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, len(used)))
+    null = np.abs(np.tensordot(signs, observed, axes=1) / len(used))
+    largest = null.max(axis=(1, 2))
+    rows = [
+        {
+            "layer": layer,
+            "head": head,
+            "rho": rho[layer, head],
+            "ci_low": low[layer, head],
+            "ci_high": high[layer, head],
+            "p": empirical_p(abs(rho[layer, head]), null[:, layer, head]),
+            "p_familywise": empirical_p(abs(rho[layer, head]), largest),
+            "slope": slope[layer, head],
+            "n": len(used),
+        }
+        for layer, head in np.ndindex(rho.shape)
+    ]
+    return pd.DataFrame(rows).sort_values("rho", ascending=False, ignore_index=True)
+
+
+def _centred_index(n: int) -> np.ndarray:
+    return np.arange(n) - (n - 1) / 2
+
+
+def _correlation_with_index(values: np.ndarray) -> np.ndarray:
+    """Pearson correlation of the last axis with its index; 0 where the values do not vary."""
+    index = _centred_index(values.shape[-1])
+    values = values - values.mean(axis=-1, keepdims=True)
+    scale = np.linalg.norm(values, axis=-1) * np.linalg.norm(index)
+    return np.divide(values @ index, scale, out=np.zeros_like(scale), where=scale > 0)
+
+
+def _slope(values: np.ndarray) -> np.ndarray:
+    """Least-squares slope of the last axis over its index."""
+    index = _centred_index(values.shape[-1])
+    return values @ index / (index @ index)
+
+
+def cue_lift(
+    traces: Sequence[Trace], reads: Sequence[np.ndarray], *, seed: int = 0, resamples: int = 1_000
+) -> pd.DataFrame:
+    """How much more is read of what follows a cue than of other text at matched places.
+
+    reads: for each trace, the attention that each of its tokens receives [token] (for example the
+    mean over the answer's rows of the Reasoning-Focus Heads). What follows a cue runs from the cue
+    to the end of its sentence. Its mass is compared with windows of the same length in the same
+    reasoning that touch no cue's sentence, by a line through them that counts the near ones most
+    (Gaussian, `NEARNESS` of the reasoning wide), so that a taste for late or early text does not
+    pass for a taste for cues.
+    Columns word ("all cues" first), lift (sum over cues / sum over matched windows), ci_low and
+    ci_high (95%, bootstrap over traces), n (cues compared), left_out (no window to compare with).
+    """
+    found = [
+        row for i, (t, r) in enumerate(zip(traces, reads, strict=True)) for row in _cues(i, t, r)
+    ]
+    if not found:
+        raise ValueError("no trace has a cue: nothing to compare")
+    frame = pd.DataFrame(found, columns=["trace", "word", "mass", "matched"])
+    words = frame["word"].value_counts().index
+    groups = [("all cues", frame), *((word, frame[frame["word"] == word]) for word in words)]
+    draws = np.random.default_rng(seed).multinomial(
+        len(traces), np.full(len(traces), 1 / len(traces)), size=resamples
+    )
+    rows = []
+    for word, group in groups:
+        compared = group.dropna()
+        sums = np.zeros((len(traces), 2))
+        np.add.at(sums, compared["trace"], compared[["mass", "matched"]].to_numpy())
+        low, high = np.nan, np.nan
+        if compared["trace"].nunique() > 1:
+            mass, matched = (draws @ sums).T
+            # a resample may hold no trace with this cue; it says nothing about the cue
+            low, high = np.quantile(mass[matched > 0] / matched[matched > 0], [0.025, 0.975])
+        total = sums.sum(axis=0)
+        lift = total[0] / total[1] if total[1] > 0 else np.nan
+        rows.append((word, lift, low, high, len(compared), len(group) - len(compared)))
+    return pd.DataFrame(rows, columns=["word", "lift", "ci_low", "ci_high", "n", "left_out"])
+
+
+def _cues(index: int, trace: Trace, read: np.ndarray):
+    """Yield (trace, word, mass on what follows, mass expected at matched places or NaN)."""
+    read = np.asarray(read, dtype=float)
+    if read.shape != (len(trace),):
+        raise ValueError(f"trace {trace.problem_id}: {len(trace)} tokens, but reads {read.shape}")
+    reasoning = trace.segments["reasoning"]
+    ends = [s.stop for s in sentences(trace)]
+    spans = [
+        (cue.word, cue.position, next(end for end in ends if end > cue.position))
+        for cue in cues(trace)
+    ]
+    taken = np.zeros(len(trace), dtype=bool)
+    for _, start, stop in spans:
+        taken[start:stop] = True
+    totals = np.concatenate([[0.0], np.cumsum(read)])
+    length = reasoning.stop - reasoning.start
+    for word, start, stop in spans:
+        width = stop - start
+        starts = np.arange(reasoning.start, reasoning.stop - width + 1)
+        free = starts[
+            ~np.lib.stride_tricks.sliding_window_view(taken[reasoning], width).any(axis=1)
+        ]
+        masses = totals[free + width] - totals[free]
+        expected = _expected_at(start, free, masses, NEARNESS * length)
+        yield index, word, totals[stop] - totals[start], expected
+
+
+def _expected_at(place: float, places: np.ndarray, masses: np.ndarray, width: float) -> float:
+    """What a smooth course of masses would be at `place`: a local line by weighted least squares,
+    so that a slope is no surprise at the edge of what is known; NaN where nothing is near.
+    """
+    away = places - place
+    weights = np.exp(-0.5 * (away / width) ** 2)
+    if weights.sum() < 1e-6:
+        return np.nan
+    weights /= weights.sum()
+    centre, level = weights @ away, weights @ masses
+    spread = weights @ (away - centre) ** 2
+    slope = weights @ ((away - centre) * (masses - level)) / spread if spread > 0 else 0.0
+    return max(level - slope * centre, 0.0)
+
+
+def preference(
+    mass: xr.DataArray, first: str, second: str, *, seed: int = 0, resamples: int = 1_000
+) -> pd.DataFrame:
+    """Which of two token sets a head reads more: the corrected value or the wrong one, say.
+
+    mass: `token_set_mass`, dims (trace, layer, head, token_set), with sets of equal size (the mass
+    of a larger set is larger by itself). Cases that share a `trace` coordinate are of one trace:
+    they are averaged first. Columns layer, head, share (mean over traces of
+    first / (first + second); ½ is no preference), ci_low, ci_high (95% bootstrap over traces), n
+    (traces), sorted by share. A case in which a head reads neither counts as ½.
+    """
+    a, b = (
+        mass.sel(token_set=s).transpose("trace", "layer", "head").values.astype(float)
+        for s in (first, second)
+    )
+    share = np.divide(a, a + b, out=np.full_like(a, 0.5), where=a + b > 0)
+    if "trace" in mass.coords:
+        of_trace = xr.DataArray(share, dims=("trace", "layer", "head"))
+        of_trace = of_trace.assign_coords(trace=mass.coords["trace"].values)
+        share = of_trace.groupby("trace").mean().values
+    low, high = bootstrap_mean_intervals(share, seed=seed, resamples=resamples)
+    layer, head = np.indices(share.shape[1:])
+    table = pd.DataFrame(
+        {
+            "layer": layer.ravel(),
+            "head": head.ravel(),
+            "share": share.mean(axis=0).ravel(),
+            "ci_low": low.ravel(),
+            "ci_high": high.ravel(),
+            "n": len(share),
+        }
+    )
+    return table.sort_values("share", ascending=False, kind="stable", ignore_index=True)
+
+
+def as_generic_text(trace: Trace, passage: str, tokenizer: PreTrainedTokenizerBase) -> Trace:
+    """A trace's borders laid over another text: the same lengths, none of the meaning.
+
+    Its masses show what a ranking of heads owes to places alone; the control for "these heads read
+    reasoning". The passage is cut to the trace's length; a shorter one is refused.
+    """
+    ids = [bos_id(tokenizer), *encode(tokenizer, passage)][: len(trace)]
+    if len(ids) < len(trace):
+        raise ValueError(
+            f"the passage has {len(ids)} tokens, the trace {trace.problem_id} {len(trace)}: give a "
+            "longer passage"
+        )
+    return replace(trace, token_ids=tuple(ids), tokens=tuple(token_texts(ids, tokenizer)))

@@ -1,0 +1,192 @@
+"""Single rows of attention: the weights of chosen heads, and where every head looks.
+
+Only the wanted rows are formed, a few at a time, from the queries and keys of the running model.
+This file knows token positions. It does not know which heads matter (heads.py) nor how a model is
+entered (tracing.py); masses over whole traces are attention.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+
+from r2a_utils.models.hooks import read_attention
+from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.texts.trace import Trace
+
+# Rows of attention that are formed at once, over all heads, hold at most this many weights.
+_CHUNK_WEIGHTS = 2**24
+
+
+def attention_rows(
+    model: ReasoningModel,
+    trace: Trace | Sequence[int],
+    heads: Sequence[tuple[int, int]],
+    queries: slice | None = None,
+) -> xr.DataArray:
+    """The attention weights of chosen heads in chosen rows: dims (head, query, key), float32.
+
+    `heads` are (layer, head) pairs and become the coordinates `layer` and `head_index` of `head`.
+    `queries` is a slice of tokens, by default the answer; for a plain list of token ids, all. Each
+    row sums to 1 and is 0 on later tokens. Stage 04 draws them.
+    """
+    token_ids, queries = _rows_wanted(model, trace, queries)
+    wanted: dict[int, list[int]] = {}
+    for layer, head in heads:
+        if not (0 <= layer < model.n_layers and 0 <= head < model.n_heads):
+            raise ValueError(
+                f"no head ({layer}, {head}): {model.n_layers} layers × {model.n_heads}."
+            )
+        wanted.setdefault(layer, []).append(head)
+
+    def read(layer, query, key, value, mask, scaling, z):
+        chosen = torch.tensor(wanted[layer], device=query.device)
+        rows = _rows(model, query, key, value, mask, scaling, z, queries, chosen)
+        return torch.cat([weights for _, weights in rows], dim=1).cpu()
+
+    layers = sorted(wanted)
+    by_layer = dict(zip(layers, read_attention(model, token_ids, read, layers), strict=True))
+    rows = [by_layer[layer][wanted[layer].index(head)] for layer, head in heads]
+    return xr.DataArray(
+        torch.stack(rows).numpy(),
+        dims=("head", "query", "key"),
+        coords={
+            "layer": ("head", [layer for layer, _ in heads]),
+            "head_index": ("head", [head for _, head in heads]),
+            "query": np.arange(queries.start, queries.stop),
+            "key": np.arange(token_ids.shape[1]),
+        },
+        name="attention",
+        attrs={"model": model.name},
+    )
+
+
+def attention_profile(
+    model: ReasoningModel,
+    trace: Trace | Sequence[int],
+    keys: slice | None = None,
+    queries: slice | None = None,
+) -> xr.Dataset:
+    """Where each query looks within a span of keys, for every head: dims (layer, head, query).
+
+    `keys` is by default the reasoning and `queries` the answer; for a plain list of token ids, all.
+    The variables: `mass`, the attention on the span; `mean_position`, the mean attended position
+    in it, and `peak`, its most attended position, both counted from the start of the trace;
+    `entropy` of the whole row, in nats, at most log(i + 1) for token i. `mean_position` is NaN
+    where the span lies wholly after the query, and `peak` is then the span's first position.
+    """
+    if keys is None:
+        keys = trace.segments["reasoning"] if isinstance(trace, Trace) else slice(None)
+    token_ids, queries = _rows_wanted(model, trace, queries)
+    start, stop, _ = keys.indices(token_ids.shape[1])
+    if start >= stop:
+        raise ValueError(f"no key lies in {keys}: the trace has {token_ids.shape[1]} tokens.")
+
+    def read(layer, query, key, value, mask, scaling, z):
+        every = torch.arange(model.n_heads, device=query.device)
+        positions = torch.arange(start, stop, dtype=torch.float32, device=query.device)
+        found = []
+        for first, weights in _rows(model, query, key, value, mask, scaling, z, queries, every):
+            span = weights[..., start:stop]
+            mass = span.sum(-1)
+            entropy = torch.special.entr(weights).sum(-1)
+            _check_entropy(model, entropy, first)
+            peak = start + span.argmax(-1)
+            found.append(torch.stack([mass, span @ positions / mass, peak.float(), entropy]))
+        return torch.cat(found, dim=-1).cpu()
+
+    measured = torch.stack(read_attention(model, token_ids, read, range(model.n_layers)))
+    dims = ("layer", "head", "query")
+    mass, mean_position, peak, entropy = measured.unbind(1)
+    return xr.Dataset(
+        {
+            "mass": (dims, mass.numpy()),
+            "mean_position": (dims, mean_position.numpy()),
+            "peak": (dims, peak.numpy().astype(np.int64)),
+            "entropy": (dims, entropy.numpy()),
+        },
+        coords={
+            "layer": np.arange(model.n_layers),
+            "head": np.arange(model.n_heads),
+            "query": np.arange(queries.start, queries.stop),
+        },
+        attrs={"model": model.name, "first_key": start, "last_key": stop - 1},
+    )
+
+
+def _rows(
+    model, query, key, value, mask, scaling, z, queries: slice, heads: torch.Tensor
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Attention weights float32 [head, row, token] of one sequence, a few rows at a time.
+
+    Yields the first row's token with each piece. The first row is held against what the model's own
+    attention made of it, so that a model with another formula (a cap on its scores, a sink) is
+    refused instead of misread.
+    """
+    key_head = heads // (query.shape[1] // key.shape[1])
+    keys, tokens = key[0, key_head], torch.arange(key.shape[2], device=key.device)
+    size = max(1, _CHUNK_WEIGHTS // (len(heads) * len(tokens)))
+    for first in range(queries.start, queries.stop, size):
+        last = min(first + size, queries.stop)
+        scores = (query[0, heads, first:last] @ keys.mT).float() * scaling
+        if mask is None:
+            scores.masked_fill_(tokens > tokens[first:last, None], -torch.inf)
+        elif mask.dtype == torch.bool:
+            scores.masked_fill_(~mask[0, :, first:last], -torch.inf)
+        else:
+            scores += mask[0, :, first:last].float()
+        weights = scores.softmax(-1)
+        if first == queries.start:
+            own = z[0, first, heads].float()
+            values = value[0, key_head].float()
+            error = ((weights[:, :1] @ values)[:, 0] - own).abs().max() / values.abs().max()
+            if not error <= tolerance(model):
+                raise RuntimeError(
+                    f"{model.name}: its attention is not softmax(scaled q·k) with its own mask "
+                    f"(off by {error:.2g}), so its rows cannot be formed; segment_mass and "
+                    "token_set_mass read it from the model itself."
+                )
+        yield first, weights
+
+
+def _rows_wanted(
+    model: ReasoningModel, trace: Trace | Sequence[int], queries: slice | None
+) -> tuple[torch.Tensor, slice]:
+    """Token ids [1, token] on the model's device, and a slice with start and stop."""
+    token_ids = checked_ids(model, trace)
+    if queries is None:
+        queries = trace.segments["answer"] if isinstance(trace, Trace) else slice(None)
+    start, stop, step = queries.indices(len(token_ids))
+    if start >= stop or step != 1:
+        raise ValueError(f"no run of queries in {queries}: the trace has {len(token_ids)} tokens.")
+    return token_ids[None].to(model.device), slice(start, stop)
+
+
+def _check_entropy(model: ReasoningModel, entropy: torch.Tensor, first: int) -> None:
+    """Row i sees i + 1 tokens, so its entropy is at most log(i + 1); more means a look ahead."""
+    rows = torch.arange(first, first + entropy.shape[-1], device=entropy.device)
+    if not (entropy <= (rows + 1.0).log() + 1e-3).all():  # 1e-3 nats: float32 over 30,000 terms
+        raise RuntimeError(f"{model.name}: a row's entropy exceeds that of causal attention.")
+
+
+def checked_ids(model: ReasoningModel, trace: Trace | Sequence[int]) -> torch.Tensor:
+    ids = trace.token_ids if isinstance(trace, Trace) else trace
+    token_ids = torch.as_tensor(ids, dtype=torch.long)
+    if not 0 <= int(token_ids.min()) <= int(token_ids.max()) < model.vocab_size:
+        raise ValueError(
+            f"{trace_label(trace)} has token {int(token_ids.max())}, and {model.name} knows "
+            f"{model.vocab_size}: it was made for another model; build it with model.tokenizer."
+        )
+    return token_ids
+
+
+def tolerance(model: ReasoningModel) -> float:
+    """Half the digits of the model's numbers: sums over thousands of rounded terms keep those."""
+    return torch.finfo(model.dtype).eps ** 0.5
+
+
+def trace_label(trace: Trace | Sequence[int]) -> str:
+    return f"trace {getattr(trace, 'problem_id', '') or 'without an id'}"

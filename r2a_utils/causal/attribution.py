@@ -1,0 +1,229 @@
+"""Attribution patching: a whole patch grid from two forwards and one backward, approximately.
+
+Patching (layer, position) of the receiver moves LD by about (donor - receiver) · dLD/d(receiver):
+one backward pass gives all cells at once (AtP, Nanda 2023; Syed et al. 2023, arXiv:2310.10348). Two
+refinements make it AtP* (Kramár et al. 2024, arXiv:2403.00745):
+
+- QK-fix: where a query or a key is patched, the attention weights are recomputed exactly and only
+  what follows is linear, since a saturated softmax has no gradient to speak of.
+- GradDrop: direct and indirect effects can cancel in one gradient. So one backward a layer is taken
+  with the gradient through that layer's attention and MLP dropped, and the magnitudes are averaged;
+  scores are then magnitudes without sign.
+
+Cells mean the same as in `patching.py`, in the same units; `rank_correlation` and `recall_at` say
+how well the cheap grid finds the cells of the exact one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from scipy.stats import spearmanr
+
+from r2a_utils.causal.pair_runs import DIRECTIONS, MIN_GAP, check_pair
+from r2a_utils.causal.pairs import ContrastPair
+from r2a_utils.causal.patching import chosen_layers, chosen_positions, head_columns, token_coords
+from r2a_utils.engine.edits import COMPONENTS, HEAD_COMPONENTS
+from r2a_utils.engine.forward import LiveRun, run_live
+from r2a_utils.models.loading import ReasoningModel
+
+METHODS = ("atp", "qk_fix", "grad_drop", "atp*")
+
+
+def attribution_grid(
+    model: ReasoningModel,
+    pair: ContrastPair,
+    positions: Sequence[int] | None = None,
+    layers: Sequence[int] | None = None,
+    component: str = "resid",
+    *,
+    heads: Sequence[int] | None = None,
+    direction: str = "denoising",
+    method: str = "atp",
+    min_gap: float = MIN_GAP,
+) -> xr.DataArray:
+    """Estimate `patch_grid` from gradients; the same dims, coordinates and errors.
+
+    `method` is "atp"; "qk_fix" (differs for q and k only); "grad_drop", one backward a layer more;
+    or "atp*", both. With GradDrop the values are magnitudes, without it they have the sign of the
+    effect. For q and k the pair must have equal lengths: their vectors are compared after the
+    rotary embedding, which depends on the position. Needs the activations of a forward pass with
+    gradients in memory. Stage 05 explains.
+    """
+    check_pair(model, pair)
+    for what, value, known in (
+        ("component", component, COMPONENTS),
+        ("direction", direction, DIRECTIONS),
+        ("method", method, METHODS),
+    ):
+        if value not in known:
+            raise ValueError(f"unknown {what} {value!r}: choose from {known}")
+    positions, layers = chosen_positions(pair, positions), chosen_layers(model, layers)
+    heads, _ = head_columns(model, component, heads)
+    if component in "qk" and any(pair.alignment[p] != p for p in positions):
+        raise ValueError(f"{component} of a pair with shifted positions cannot be attributed")
+    denoising = direction == "denoising"
+    donor_ids = pair.clean_ids if denoising else pair.corrupted_ids
+    receiver_ids = pair.corrupted_ids if denoising else pair.clean_ids
+    others = [pair.alignment[p] for p in positions]
+    places = (positions, others) if denoising else (others, positions)
+
+    fixed = component in "qk" and method in ("qk_fix", "atp*")
+    dropped = [None] if method in ("atp", "qk_fix") else list(range(model.n_layers))
+    total = torch.zeros(len(dropped), len(layers), len(heads), len(positions), dtype=torch.double)
+    ld_donor = ld_receiver = 0.0
+    for extension in dict.fromkeys(answer[:-1] for answer in pair.answers):
+        with torch.no_grad():
+            donor = run_live(model, (*donor_ids, *extension))
+        with torch.enable_grad():
+            receiver = run_live(model, (*receiver_ids, *extension))
+            ld = _difference(receiver.logits, pair, extension, len(receiver_ids))
+        ld_donor += float(_difference(donor.logits, pair, extension, len(donor_ids)))
+        ld_receiver += float(ld.detach())
+        nodes = [receiver.nodes["z" if fixed else component][layer] for layer in layers]
+        for i, gradients in enumerate(_gradients(receiver, ld, nodes, dropped)):
+            for j, (layer, gradient) in enumerate(zip(layers, gradients, strict=True)):
+                runs = (component, layer, donor, receiver, gradient)
+                moved = _refocused(*runs, positions) if fixed else _moved(*runs, *places)
+                total[i, j] += moved[[head or 0 for head in heads]]
+    gap = ld_donor - ld_receiver
+    if abs(gap) < min_gap:
+        raise ValueError(
+            f"pair {pair.problem_id!r}: LD differs by {gap:.3f} between its runs, below "
+            f"{min_gap:g}: leave the pair out (see screen_pairs) or lower min_gap"
+        )
+    if dropped == [None]:
+        values = total[0] / gap
+    else:
+        # A part of a layer has no gradient left where its own layer is dropped.
+        values = (total / gap).abs().sum(0) / (len(dropped) - (component != "resid"))
+    coords = {"layer": layers, "position": positions} | token_coords(pair, positions)
+    dims = ("layer", "position")
+    if heads == [None]:
+        values = values[:, 0]
+    else:
+        coords["head"], dims = heads, ("layer", "head", "position")
+    attrs = {"component": component, "direction": direction, "method": method, "model": model.name}
+    return xr.DataArray(values.numpy(), coords, dims, name="effect", attrs=attrs)
+
+
+def rank_correlation(exact: xr.DataArray, approximate: xr.DataArray) -> float:
+    """Spearman's correlation between the magnitudes of two grids, over all cells."""
+    exact, approximate = xr.align(exact, approximate, join="exact")
+    return float(spearmanr(np.abs(exact).values.ravel(), np.abs(approximate).values.ravel())[0])
+
+
+def recall_at(
+    exact: xr.DataArray, approximate: xr.DataArray, budgets: Sequence[int] = (5, 10, 20)
+) -> dict[int, float]:
+    """Share of the exact grid's k strongest cells that are among the approximate grid's k.
+
+    k is the budget: as many cells as one would verify by patching them exactly.
+    """
+    exact, approximate = xr.align(exact, approximate, join="exact")
+    orders = [
+        np.argsort(-np.abs(grid.values.ravel()), kind="stable") for grid in (exact, approximate)
+    ]
+    return {k: len(set(orders[0][:k]) & set(orders[1][:k])) / k for k in budgets}
+
+
+def _difference(logits: torch.Tensor, pair, extension, n: int) -> torch.Tensor:
+    """This extension's part of LD, from logits [position, vocabulary] of `n` tokens and it."""
+    rows = logits[n - 1 :].double().log_softmax(-1)
+    total = rows.new_zeros(())
+    for sign, answer in zip((1, -1), pair.answers, strict=True):
+        if answer[:-1] == extension:
+            total = total + sign * rows[range(len(answer)), answer].sum()
+    return total
+
+
+def _gradients(
+    run: LiveRun, ld: torch.Tensor, nodes: list[torch.Tensor], dropped: list[int | None]
+) -> Iterator[list[torch.Tensor]]:
+    """dLD/d(node) of all nodes, once for every dropped layer (None: nothing is dropped)."""
+    now_dropped = None
+
+    def drop(layer: int):
+        return lambda gradient: torch.zeros_like(gradient) if layer == now_dropped else None
+
+    handles = [
+        node.register_hook(drop(layer))
+        for name in ("attn_out", "mlp_out")
+        for layer, node in enumerate(run.nodes[name])
+    ]
+    try:
+        for now_dropped in dropped:
+            keep = now_dropped != dropped[-1]
+            found = torch.autograd.grad(ld, nodes, retain_graph=keep, allow_unused=True)
+            yield [
+                torch.zeros_like(node) if gradient is None else gradient
+                for node, gradient in zip(nodes, found, strict=True)
+            ]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _moved(
+    component: str,
+    layer: int,
+    donor: LiveRun,
+    receiver: LiveRun,
+    gradient: torch.Tensor,
+    donor_places: list[int],
+    receiver_places: list[int],
+) -> torch.Tensor:
+    """(donor - receiver) · gradient, [head or 1, position]."""
+    theirs, ours = donor.nodes[component][layer][0], receiver.nodes[component][layer][0].detach()
+    parts = [theirs, ours, gradient[0]]
+    if component == "z":
+        parts = [part.transpose(0, 1) for part in parts]
+    elif component not in HEAD_COMPONENTS:
+        parts = [part[None] for part in parts]
+    theirs, ours, gradient = parts
+    difference = theirs[:, donor_places] - ours[:, receiver_places]
+    return (difference.double() * gradient[:, receiver_places].double()).sum(-1).cpu()
+
+
+def _refocused(
+    component: str,
+    layer: int,
+    donor: LiveRun,
+    receiver: LiveRun,
+    gradient: torch.Tensor,
+    positions: list[int],
+) -> torch.Tensor:
+    """QK-fix: gradient of z · exact change of z, when one query or key is the donor's.
+
+    `gradient` is dLD/dz [1, token, head, head_dim]; returns [head, position] of query heads, or of
+    key/value heads for k. Everything in double precision, one head at a time: [token, token].
+    """
+    names = ("q", "k", "v", "z")
+    q, k, v, z = (receiver.nodes[name][layer][0].detach().double() for name in names)
+    z, gradient = z.transpose(0, 1), gradient[0].double().transpose(0, 1)
+    theirs = donor.nodes[component][layer][0].double()
+    shared, scale = len(q) // len(k), receiver.scales[layer]
+    n, at = q.shape[1], torch.tensor(positions, device=q.device)
+    future = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
+    moved = torch.zeros(len(theirs), len(positions), dtype=torch.double)
+    for head in range(len(q)):
+        group = head // shared
+        weights = ((q[head] @ k[group].T) * scale).masked_fill(future, -torch.inf).softmax(-1)
+        # How much LD gains from each attention weight [query, key].
+        gain = gradient[head] @ v[group].T
+        if component == "q":
+            scores = (theirs[head, at] @ k[group].T) * scale
+            new = scores.masked_fill(future[at], -torch.inf).softmax(-1)
+            moved[head] = ((new - weights[at]) * gain[at]).sum(-1).cpu()
+            continue
+        # A new key at p rescales every other weight of each later query's row by `rest`.
+        change = (q[head] @ (theirs[group, at] - k[group, at]).T) * scale
+        old = weights[:, at]
+        rest = 1 / (1 + old * torch.expm1(change))
+        new = old * change.exp() * rest
+        others = (gradient[head] * z[head]).sum(-1, keepdim=True) - gain[:, at] * old
+        moved[group] += ((rest - 1) * others + gain[:, at] * (new - old)).sum(0).cpu()
+    return moved

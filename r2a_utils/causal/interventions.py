@@ -1,0 +1,287 @@
+"""Interventions on the answer's tokens: attention knockout and head ablation.
+
+Two nouns say what is done, two verbs what comes of it. A `Knockout` removes attention edges, by
+default those from the answer to the reasoning; an `Ablation` replaces what single heads report, z,
+the input of o_proj, where heads are not mixed yet. `measure` scores the trace's own answer, teacher
+forced; `regenerate` lets the model write the answer again from the shared prefix. Only the answer's
+tokens change, so only they are recomputed.
+
+Sources: knockout in layer windows, Geva et al. 2023 (arXiv:2304.14767); mean ablation of heads,
+Wang et al. 2022 (arXiv:2211.00593); resample ablation, Chan et al. 2022 (causal scrubbing).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+
+from r2a_utils.answers.graded import final_answer, same_answer
+from r2a_utils.causal.pairs import answer_span
+from r2a_utils.causal.random_sets import Head
+from r2a_utils.engine.answer_logprobs import answer_scores
+from r2a_utils.engine.edits import Branch, Cut, Edit
+from r2a_utils.engine.forward import continue_greedily, record, replay
+from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.texts.trace import Trace, token_texts
+
+Place = str | slice
+"""A segment's name or a token slice."""
+
+METHODS = ("zero", "mean", "resample")
+
+
+@dataclass(frozen=True)
+class Knockout:
+    """No attention from `queries` to `keys`, in `layers` (None: all) or in `heads`."""
+
+    queries: Place = "answer"
+    keys: Place = "reasoning"
+    layers: tuple[int, ...] | None = None
+    heads: tuple[Head, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.layers is not None and self.heads is not None:
+            raise ValueError(
+                "a knockout is in layers or in heads, not both: heads name their layers"
+            )
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """z of `heads` replaced at `queries`: by zero, by a mean, or by resampled vectors.
+
+    "mean" and "resample" take theirs from a pool of other traces' answers (see `answer_z`). `draw`
+    counts the random draws of resampling: one alone says little, so average over several.
+    """
+
+    heads: tuple[Head, ...]
+    method: str = "zero"
+    queries: Place = "answer"
+    draw: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"unknown ablation {self.method!r}: choose from {METHODS}")
+        if not self.heads:
+            raise ValueError("an ablation needs at least one head")
+
+
+Intervention = Knockout | Ablation
+
+
+def measure(
+    model: ReasoningModel,
+    trace: Trace,
+    interventions: Sequence[Intervention],
+    *,
+    scored: slice | None = None,
+    pool: Sequence[torch.Tensor] | None = None,
+    seed: int = 0,
+    max_tokens: int | None = None,
+) -> pd.DataFrame:
+    """What each intervention does to the trace's own answer, teacher-forced; one row each.
+
+    `scored` are the tokens that count as the answer (default: the content of its last box).
+    Columns: `before` and `after`, the answer's log-probability in nats; `change`, their difference;
+    `rank`, 0 where greedy decoding still writes every token of it; `flip`, where it did before and
+    no longer does. What is resampled depends on `seed`, the trace's problem and sample, and the
+    ablation's `draw`; not on its place in the list, so that head sets are compared under one draw.
+    """
+    scored = scored or answer_span(trace)
+    recording = record(
+        model, trace.token_ids[: scored.stop - 1], read=range(scored.start - 1, scored.stop - 1)
+    )
+    n, answer = scored.stop - 1, (tuple(trace.token_ids[scored]),)
+    branches = [_branch(model, trace, change, n, pool, seed) for change in interventions]
+    before = answer_scores(recording.logits[None], answer)[0, 0]
+    after = replay(
+        model,
+        recording,
+        branches,
+        lambda logits: answer_scores(logits, answer),
+        max_tokens=max_tokens,
+    )[:, 0]
+    frame = pd.DataFrame({"before": float(before[0]), "after": after[:, 0].numpy()})
+    frame["change"] = frame["after"] - frame["before"]
+    frame["rank"] = after[:, 1].long().numpy()
+    frame["flip"] = (frame["rank"] > 0) & (float(before[1]) == 0)
+    return frame
+
+
+def regenerate(
+    model: ReasoningModel,
+    trace: Trace,
+    interventions: Sequence[Intervention],
+    *,
+    max_new_tokens: int,
+    pool: Sequence[torch.Tensor] | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The answer written anew, greedily, after the trace's `</think>`; one row an intervention.
+
+    Columns: `text`, `answer` (the last box, or None), `unaltered` (the answer without
+    intervention), `flip` (another answer, by the grader's equality), `lost` (none); neither where
+    the unaltered text has no box. The first token of the answer comes from `</think>`, which
+    interventions on the answer leave alone. Resampling draws as in `measure`.
+    """
+    start = trace.segments["answer"].start
+    recording = record(model, trace.token_ids[:start])
+    n = start + max_new_tokens
+    branches = [_branch(model, trace, change, n, pool, seed) for change in interventions]
+    written = continue_greedily(model, recording, [None, *branches], max_new_tokens)
+    texts = ["".join(token_texts(ids, model.tokenizer)) for ids in written]
+    answers = [final_answer(text) for text in texts]
+    frame = pd.DataFrame({"text": texts[1:], "answer": answers[1:], "unaltered": answers[0]})
+    there = answers[0] is not None
+    frame["lost"] = [there and answer is None for answer in answers[1:]]
+    frame["flip"] = [
+        there and answer is not None and not same_answer(answer, answers[0])
+        for answer in answers[1:]
+    ]
+    return frame
+
+
+def knockout(
+    model: ReasoningModel,
+    trace: Trace,
+    edges: tuple[Place, Place] = ("answer", "reasoning"),
+    layers: Sequence[int] | None = None,
+    heads: Sequence[Head] | None = None,
+    *,
+    scored: slice | None = None,
+) -> pd.Series:
+    """What removing the attention edges from one place to another does to the answer.
+
+    Named numbers as in `measure`: before, after, change, rank, flip.
+    """
+    layers = None if layers is None else tuple(layers)
+    heads = None if heads is None else tuple(heads)
+    return measure(model, trace, [Knockout(*edges, layers, heads)], scored=scored).iloc[0]
+
+
+def knockout_profile(
+    model: ReasoningModel,
+    trace: Trace,
+    edges: Sequence[tuple[Place, Place]] = (("answer", "reasoning"),),
+    width: int = 1,
+    *,
+    scored: slice | None = None,
+) -> pd.DataFrame:
+    """`measure` of a knockout in each window of `width` layers; `layer` is the window's middle.
+
+    At the first and last layers the window is cut off, so that every layer has one. Several edges
+    are cut one after the other, not together; `edge` counts them.
+    """
+    if not 1 <= width <= model.n_layers:
+        raise ValueError(f"a window of {width} layers does not fit in {model.n_layers} layers")
+    windows = [
+        tuple(i for i in range(m - (width - 1) // 2, m + width // 2 + 1) if 0 <= i < model.n_layers)
+        for m in range(model.n_layers)
+    ]
+    knockouts = [Knockout(*edge, layers=window) for edge in edges for window in windows]
+    frame = measure(model, trace, knockouts, scored=scored)
+    frame.insert(0, "edge", np.repeat(range(len(edges)), model.n_layers))
+    frame.insert(1, "layer", np.tile(range(model.n_layers), len(edges)))
+    return frame
+
+
+def knockout_heads(
+    model: ReasoningModel,
+    trace: Trace,
+    edges: tuple[Place, Place] = ("answer", "reasoning"),
+    *,
+    scored: slice | None = None,
+) -> xr.DataArray:
+    """Change of the answer's log-probability, dims (layer, head), when one head loses the edges."""
+    heads = [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
+    frame = measure(
+        model, trace, [Knockout(*edges, heads=(head,)) for head in heads], scored=scored
+    )
+    return xr.DataArray(
+        frame["change"].to_numpy().reshape(model.n_layers, model.n_heads),
+        dims=("layer", "head"),
+        coords={"layer": range(model.n_layers), "head": range(model.n_heads)},
+        name="change",
+        attrs={"long_name": "change of the answer's log-probability", "units": "nats"},
+    )
+
+
+def answer_z(model: ReasoningModel, traces: Sequence[Trace]) -> list[torch.Tensor]:
+    """A pool for mean and resample ablation: z at every answer token of the traces.
+
+    One tensor [token, heads * head_dim] a layer. Take traces other than those that are ablated.
+    """
+    layers: list[list[torch.Tensor]] = [[] for _ in range(model.n_layers)]
+    for trace in traces:
+        recording = record(model, trace.token_ids, ("z",))
+        for layer, z in zip(layers, recording.activations["z"], strict=True):
+            layer.append(z[trace.segments["answer"]])
+    return [torch.cat(layer) for layer in layers]
+
+
+def _branch(model, trace: Trace, change: Intervention, n: int, pool, seed) -> Branch:
+    """The intervention as edits and cuts, on a sequence that ends before position `n`."""
+    queries = _place(trace, change.queries)
+    stop = n if change.queries == "answer" else min(queries.stop, n)
+    queries = range(queries.start, stop)
+    if not queries:
+        raise ValueError(f"the queries {change.queries!r} lie behind what is scored")
+    if isinstance(change, Knockout):
+        keys, by_layer = _place(trace, change.keys), {}
+        if change.heads is None:
+            layers = range(model.n_layers) if change.layers is None else change.layers
+            by_layer = dict.fromkeys(layers)
+        else:
+            for layer, head in _checked(model, change.heads):
+                by_layer[layer] = (*by_layer.get(layer, ()), head)
+        return Branch(cuts=tuple(Cut(layer, queries, keys, h) for layer, h in by_layer.items()))
+    drawn = [seed, zlib.crc32(trace.problem_id.encode()), trace.sample, change.draw]
+    values = _ablated(model, change, len(queries), pool, drawn)
+    return Branch(
+        edits=tuple(
+            Edit("z", layer, queries.start, value, head)
+            for (layer, head), value in zip(change.heads, values, strict=True)
+        )
+    )
+
+
+def _ablated(model, ablation: Ablation, n: int, pool, seed: list[int]) -> list[torch.Tensor]:
+    """What stands in place of each head's z, [n, head_dim]."""
+    heads, width = _checked(model, ablation.heads), model.head_dim
+    if ablation.method == "zero":
+        return [torch.zeros(n, width)] * len(heads)
+    if pool is None:
+        raise ValueError(
+            f"{ablation.method} ablation needs a pool: pass pool=answer_z(model, traces)"
+        )
+    rows = [pool[layer][:, head * width : (head + 1) * width] for layer, head in heads]
+    if ablation.method == "mean":
+        return [row.mean(0).expand(n, -1) for row in rows]
+    # All heads take the same tokens' vectors, so that they fit together as in a real answer.
+    tokens = np.random.default_rng(seed).integers(len(rows[0]), size=n)
+    return [row[tokens] for row in rows]
+
+
+def _place(trace: Trace, place: Place) -> range:
+    if isinstance(place, slice):
+        if not 0 <= place.start < place.stop <= len(trace):
+            raise ValueError(f"{place} is no token slice of a trace of {len(trace)} tokens")
+        return range(place.start, place.stop)
+    if place not in trace.segments:
+        raise ValueError(f"unknown segment {place!r}: choose from {tuple(trace.segments)}")
+    return range(trace.segments[place].start, trace.segments[place].stop)
+
+
+def _checked(model: ReasoningModel, heads: Sequence[Head]) -> Sequence[Head]:
+    for layer, head in heads:
+        if not (0 <= layer < model.n_layers and 0 <= head < model.n_heads):
+            raise ValueError(
+                f"no head {(layer, head)}: there are {model.n_layers} layers of {model.n_heads}"
+            )
+    return heads

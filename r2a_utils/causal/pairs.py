@@ -1,0 +1,288 @@
+"""Contrast pairs: two token sequences that differ in what they conclude, aligned without padding.
+
+This file knows how two traces are cut right before their answers and which positions correspond.
+It knows no model; `patching.py` runs one sequence with activations of the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from r2a_utils.texts.trace import END_THINK, Trace, encode, sentences
+
+PROBES = ("Final answer is {}.", "Final answer is \\boxed{{{}}}.")
+"""The paper's probe sentences, which close the reasoning with the answer in a fixed place."""
+
+
+@dataclass(frozen=True)
+class ContrastPair:
+    """A clean and a corrupted token sequence that end right before their answers.
+
+    `clean_answer_id` and `corrupted_answer_id` are token ids, or tuples of ids for answers of
+    several tokens. Sequences of equal length are aligned token by token. Sequences of unequal
+    length need `runs`: (start in clean, start in corrupted, length) of the aligned stretches; what
+    lies outside them is never patched, and nothing is padded. Positions count in the clean
+    sequence. `tokens` and `answer_texts` are texts, `segments` those of the clean trace.
+    """
+
+    clean_ids: tuple[int, ...]
+    corrupted_ids: tuple[int, ...]
+    clean_answer_id: int | tuple[int, ...]
+    corrupted_answer_id: int | tuple[int, ...]
+    problem_id: str = ""
+    model: str = ""
+    tokens: tuple[str, ...] = ()
+    corrupted_tokens: tuple[str, ...] = ()
+    answer_texts: tuple[str, str] | None = None
+    segments: dict[str, slice] = field(default_factory=dict)
+    runs: tuple[tuple[int, int, int], ...] = ()
+    meta: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("clean_ids", "corrupted_ids"):
+            object.__setattr__(self, name, tuple(int(i) for i in getattr(self, name)))
+        clean, corrupted = self.answers
+        if not self.clean_ids or not self.corrupted_ids or not clean or not corrupted:
+            raise ValueError(f"{self._name} has an empty sequence or answer")
+        if clean == corrupted:
+            raise ValueError(f"{self._name} has the same answer {clean} twice: nothing to contrast")
+        if not self.runs:
+            if len(self.clean_ids) != len(self.corrupted_ids):
+                raise ValueError(
+                    f"{self._name} has {len(self.clean_ids)} clean and {len(self.corrupted_ids)} "
+                    "corrupted tokens, and nothing is padded: write both from one template, or "
+                    "use ContrastPair.from_traces, which leaves the unequal part unpatched"
+                )
+            object.__setattr__(self, "runs", ((0, 0, len(self.clean_ids)),))
+        end_clean = end_corrupted = 0
+        for start, other, length in self.runs:
+            if start < end_clean or other < end_corrupted or length < 1:
+                raise ValueError(f"{self._name}: the runs {self.runs} overlap or are out of order")
+            end_clean, end_corrupted = start + length, other + length
+        if (end_clean, end_corrupted) != (len(self.clean_ids), len(self.corrupted_ids)):
+            raise ValueError(
+                f"{self._name}: the last run must end where both sequences end, before the answers"
+            )
+        if not self.differing_positions and len(self.clean_ids) == len(self.corrupted_ids):
+            raise ValueError(f"{self._name}: the clean and the corrupted sequence are the same")
+
+    @property
+    def _name(self) -> str:
+        return f"pair {self.problem_id!r}" if self.problem_id else "the pair"
+
+    def __len__(self) -> int:
+        return len(self.clean_ids)
+
+    @property
+    def answers(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The clean and the corrupted answer as tuples of token ids."""
+        return tuple(
+            (int(a),) if np.ndim(a) == 0 else tuple(int(i) for i in a)
+            for a in (self.clean_answer_id, self.corrupted_answer_id)
+        )
+
+    @cached_property
+    def alignment(self) -> dict[int, int]:
+        """Clean position → corrupted position, for every aligned position."""
+        return {s + i: o + i for s, o, length in self.runs for i in range(length)}
+
+    @cached_property
+    def differing_positions(self) -> tuple[int, ...]:
+        """The aligned positions whose tokens differ."""
+        return tuple(
+            p for p, o in self.alignment.items() if self.clean_ids[p] != self.corrupted_ids[o]
+        )
+
+    @property
+    def flipping_position(self) -> int | None:
+        """The reasoning's last differing token that states the answer, in both sequences.
+
+        A later difference may be the other answer in passing ("the cup, not the lamp"), so where
+        the answers' texts are known the tokens must begin them. None where there is no such token.
+        """
+        reasoning = self.segments.get("reasoning", slice(0, len(self)))
+        inside = [p for p in self.differing_positions if reasoning.start <= p < reasoning.stop]
+        if self.answer_texts is not None:
+            inside = [p for p in inside if self._states_answers(p)]
+        return inside[-1] if inside else None
+
+    def _states_answers(self, position: int) -> bool:
+        stated = self.tokens[position], self.corrupted_tokens[self.alignment[position]]
+        return all(
+            token.strip() and answer.strip().startswith(token.strip())
+            for token, answer in zip(stated, self.answer_texts, strict=True)
+        )
+
+    @classmethod
+    def from_traces(
+        cls,
+        clean: Trace,
+        corrupted: Trace,
+        *,
+        clean_answer: slice | None = None,
+        corrupted_answer: slice | None = None,
+    ) -> ContrastPair:
+        """Cut two traces right before their answers and align them without padding.
+
+        The answers are the given token slices, by default the content of the last `\\boxed{}` of
+        each answer. Aligned are: the prompts where they have the same length; the sentences of the
+        reasoning from its start and from `</think>` backwards, for as long as they have the same
+        number of tokens; and the text between `</think>` and the answer, as a whole where it has
+        the same length, otherwise from both ends for as long as its tokens are the same. Raises
+        ValueError when the traces come from different models or cannot be aligned up to the answer.
+        """
+        name = f"pair {clean.problem_id!r}"
+        if clean.model != corrupted.model:
+            raise ValueError(
+                f"{name}: traces of different models, {clean.model!r} and {corrupted.model!r}"
+            )
+        a = clean_answer or answer_span(clean)
+        b = corrupted_answer or answer_span(corrupted)
+        runs = _align(clean, corrupted, a.start, b.start)
+        if not runs or runs[-1][0] + runs[-1][2] != a.start:
+            ends = [
+                "".join(t.tokens[s.start - 4 : s.start]) for t, s in ((clean, a), (corrupted, b))
+            ]
+            raise ValueError(
+                f"{name} cannot be aligned up to its answers, which stand after {ends[0]!r} and "
+                f"{ends[1]!r}: choose traces whose answers end alike, or add the probe (probed)"
+            )
+        return cls(
+            clean.token_ids[: a.start],
+            corrupted.token_ids[: b.start],
+            clean.token_ids[a],
+            corrupted.token_ids[b],
+            problem_id=clean.problem_id,
+            model=clean.model,
+            tokens=clean.tokens[: a.start],
+            corrupted_tokens=corrupted.tokens[: b.start],
+            answer_texts=("".join(clean.tokens[a]), "".join(corrupted.tokens[b])),
+            segments={s: slice(i.start, min(i.stop, a.start)) for s, i in clean.segments.items()},
+            runs=runs,
+            meta={"clean": clean.meta, "corrupted": corrupted.meta},
+        )
+
+
+def answer_span(trace: Trace) -> slice:
+    """Token slice of the content of the last `\\boxed{}` in the trace's answer.
+
+    A token that also holds the brace belongs to the answer only if it holds part of its content.
+    Of a trace that `probed` made, it is the answer that was put there, boxed or not.
+    """
+    if "probed_answer" in trace.meta:
+        return slice(*trace.meta["probed_answer"])
+    text, segment = trace.answer_text, trace.segments["answer"]
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        raise ValueError(
+            f"trace {trace.problem_id!r} has no \\boxed{{}} in its answer: pass the answer's slice"
+        )
+    start += len("\\boxed{")
+    depth, stop = 1, start
+    while stop < len(text) and depth:
+        depth += {"{": 1, "}": -1}.get(text[stop], 0)
+        stop += 1
+    stop -= depth == 0
+    ends = np.cumsum([len(token) for token in trace.tokens[segment]])
+    begins = np.concatenate([[0], ends[:-1]])
+    inside = np.flatnonzero((ends > start) & (begins < stop))
+    if not len(inside):
+        raise ValueError(f"trace {trace.problem_id!r} boxes an empty answer")
+    return slice(segment.start + int(inside[0]), segment.start + int(inside[-1]) + 1)
+
+
+def probed(
+    trace: Trace,
+    tokenizer: PreTrainedTokenizerBase,
+    answer: str,
+    probe: str = PROBES[0],
+    stem: str = "\n\nThus, the correct one is \\boxed{",
+    end: str = "}",
+) -> Trace:
+    """The trace with the paper's probe sentence at the end of its reasoning, and a short answer.
+
+    Everything before `</think>` is kept, `probe` states `answer` on a line of its own, and the
+    answer segment becomes `stem`, `answer` and `end`, where the answer is a piece of text of its
+    own: behind a stem that ends in a word it begins with a space, behind a brace it does not. The
+    model did not write the probe, so what a patch on it shows is partly copying: use it beside
+    pairs of the model's own traces.
+    """
+    line_break = "" if trace.reasoning_text.endswith("\n") else "\n"
+    ids = list(trace.token_ids[: trace.segments["reasoning"].stop])
+    for piece in (line_break + probe.format(answer.strip()) + "\n", END_THINK, stem):
+        ids += encode(tokenizer, piece)
+    start = len(ids)
+    ids += encode(tokenizer, answer)
+    stop = len(ids)
+    ids += encode(tokenizer, end)
+    return Trace.from_ids(
+        ids,
+        tokenizer,
+        problem_id=trace.problem_id,
+        condition=trace.condition,
+        model=trace.model,
+        sample=trace.sample,
+        meta={**trace.meta, "probe": probe, "probed_answer": (start, stop)},
+    )
+
+
+def _align(
+    clean: Trace, corrupted: Trace, stop: int, other_stop: int
+) -> tuple[tuple[int, int, int], ...]:
+    """Runs (start in clean, start in corrupted, length) that correspond; see `from_traces`."""
+    parts = []
+    for name in ("bos", "prompt", "think"):
+        parts.append(_whole(clean.segments[name], corrupted.segments[name]))
+    parts.append(_from_both_ends(sentences(clean), sentences(corrupted)))
+    parts.append(_whole(clean.segments["end_think"], corrupted.segments["end_think"]))
+    stem, other_stem = (
+        slice(clean.segments["answer"].start, stop),
+        slice(corrupted.segments["answer"].start, other_stop),
+    )
+    if _length(stem) == _length(other_stem):
+        parts.append(_whole(stem, other_stem))
+    else:
+        parts.append(_same_tokens(clean.token_ids, stem, corrupted.token_ids, other_stem))
+    runs: list[tuple[int, int, int]] = []
+    for start, other, length in (run for part in parts for run in part if run[2]):
+        if runs and (runs[-1][0] + runs[-1][2], runs[-1][1] + runs[-1][2]) == (start, other):
+            start, other, length = *runs[-1][:2], runs[-1][2] + length
+            runs.pop()
+        runs.append((start, other, length))
+    return tuple(runs)
+
+
+def _length(part: slice) -> int:
+    return part.stop - part.start
+
+
+def _whole(part: slice, other: slice) -> list[tuple[int, int, int]]:
+    return [(part.start, other.start, _length(part))] if _length(part) == _length(other) else []
+
+
+def _from_both_ends(parts: list[slice], others: list[slice]) -> list[tuple[int, int, int]]:
+    """Pairs of equally long sentences, from the front and, for those left over, from the back."""
+    shorter = min(len(parts), len(others))
+    front = 0
+    while front < shorter and _length(parts[front]) == _length(others[front]):
+        front += 1
+    back = 0
+    while back < shorter - front and _length(parts[-1 - back]) == _length(others[-1 - back]):
+        back += 1
+    paired = list(zip(parts[:front], others[:front], strict=True))
+    paired += zip(parts[len(parts) - back :], others[len(others) - back :], strict=True)
+    return [run for part, other in paired for run in _whole(part, other)]
+
+
+def _same_tokens(ids, part: slice, other_ids, other: slice) -> list[tuple[int, int, int]]:
+    """The longest equal beginning and, in what is left, the longest equal end."""
+    a, b = ids[part], other_ids[other]
+    shorter = min(len(a), len(b))
+    front = next((i for i in range(shorter) if a[i] != b[i]), shorter)
+    left = shorter - front
+    back = next((i for i in range(left) if a[-1 - i] != b[-1 - i]), left)
+    return [(part.start, other.start, front), (part.stop - back, other.stop - back, back)]

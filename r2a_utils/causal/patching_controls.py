@@ -1,0 +1,137 @@
+"""Controls of activation patching: donors that carry no news of the other answer.
+
+A figure that claims an effect shows these beside it. All are in the units of the same pair: an
+effect of 1 would move the answer as far as the real donor's whole run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+
+from r2a_utils.causal.pair_runs import MIN_GAP, PairRuns
+from r2a_utils.causal.pairs import ContrastPair
+from r2a_utils.causal.patching import chosen_positions, sweep
+from r2a_utils.engine.answer_logprobs import answer_runs, logit_difference, recorded_scores
+from r2a_utils.engine.forward import record
+from r2a_utils.models.loading import ReasoningModel
+
+CONTROLS = ("same_prompt", "wrong_position", "random_donor", "same_answer", "matched_noise")
+
+
+def control_metrics(
+    model: ReasoningModel,
+    pair: ContrastPair,
+    control: str,
+    positions: Sequence[int] | None = None,
+    layers: Sequence[int] | None = None,
+    component: str = "resid",
+    *,
+    donor_ids: Sequence[int] | None = None,
+    seed: int = 0,
+    heads: Sequence[int] | None = None,
+    direction: str = "denoising",
+    min_gap: float = MIN_GAP,
+    max_tokens: int | None = None,
+    runs: PairRuns | None = None,
+) -> xr.Dataset:
+    """`patch_metrics` with something else than the donor's vector in its place.
+
+    - "same_prompt": the receiver's own vector, from a second run of it. Must be exactly 0.
+    - "wrong_position": the donor's vector of the column's position, written at another aligned
+      position of the receiver whose token is the same in both runs, drawn once for each column:
+      never the sequence's first position, on which attention rests, nor its last, from which the
+      answer is read, and not before the grid's first where possible.
+    - "random_donor": the vectors of an unrelated sequence `donor_ids`, aligned from its end.
+    - "same_answer": likewise, where the model prefers the receiver's answer; this is checked.
+    - "matched_noise": the receiver's own vector plus Gaussian noise as long as donor - receiver.
+
+    `runs` are the pair's where they have been made, with their component and direction, so that
+    several controls need not make them again. Arguments, variables and errors otherwise as in
+    `patch_metrics`. Stage 05 explains.
+    """
+    if control not in CONTROLS:
+        raise ValueError(f"unknown control {control!r}: choose from {CONTROLS}")
+    needs_donor = control in ("random_donor", "same_answer")
+    if needs_donor != (donor_ids is not None):
+        raise ValueError(f"{control!r} {'needs' if needs_donor else 'takes no'} donor_ids")
+    runs = runs or PairRuns.of(model, pair, component, direction, min_gap)
+    positions = chosen_positions(pair, positions)
+    if control == "same_prompt":
+        donor_ids = runs.receiver_ids
+    if control == "same_answer":
+        _check_same_answer(model, pair, runs, donor_ids)
+    if donor_ids is not None:
+        donated = _other_donor(model, runs, donor_ids, positions)
+    elif control == "wrong_position":
+        donated = _wrong_position(pair, runs, positions, seed)
+    else:
+        donated = _matched_noise(runs, seed)
+    grid = sweep(model, pair, runs, donated, positions, layers, heads, max_tokens)
+    return grid.assign_attrs(control=control)
+
+
+def _other_donor(model, runs: PairRuns, donor_ids: Sequence[int], positions: list[int]):
+    # The receivers may go on with part of an answer; the same length makes an equal prompt's
+    # numbers equal bit for bit.
+    extension = next(iter(runs.receivers))
+    shift = len(donor_ids) - len(runs.receiver_ids)
+    if min(runs.receiver_position[position] for position in positions) + shift < 0:
+        raise ValueError(
+            f"the other donor has {len(donor_ids)} tokens; aligned from its end it does not reach "
+            f"position {min(positions)}: patch later positions, or take a longer donor"
+        )
+    other = record(model, (*donor_ids, *extension), (runs.component,))
+
+    def donated(layer: int, position: int, columns: slice) -> tuple[int, torch.Tensor]:
+        place = runs.receiver_position[position]
+        return place, other.activations[runs.component][layer][place + shift, columns]
+
+    return donated
+
+
+def _wrong_position(pair: ContrastPair, runs: PairRuns, positions: list[int], seed: int):
+    rng, donor = np.random.default_rng(seed), runs.donor.activations[runs.component]
+    last = len(pair) - 1
+    calm = [p for p in pair.alignment if 0 < p < last and p not in pair.differing_positions]
+    if len(calm) < 2:
+        raise ValueError("the pair has no two positions with equal tokens to write to by mistake")
+    # Behind the grid's first position where possible: the effect of early ones costs more to run.
+    behind = [p for p in calm if p >= min(positions)]
+    calm = behind if len(behind) > 1 else calm
+    wrong = {p: int(rng.choice([q for q in calm if q != p])) for p in positions}
+
+    def donated(layer: int, position: int, columns: slice) -> tuple[int, torch.Tensor]:
+        value = donor[layer][runs.donor_position[position], columns]
+        return runs.receiver_position[wrong[position]], value
+
+    return donated
+
+
+def _matched_noise(runs: PairRuns, seed: int):
+    # Drawn on the CPU, so that the same seed gives the same noise on every device.
+    generator = torch.Generator().manual_seed(seed)
+    receiver = runs.receiver.activations[runs.component]
+    donor = runs.donor.activations[runs.component]
+
+    def donated(layer: int, position: int, columns: slice) -> tuple[int, torch.Tensor]:
+        place = runs.receiver_position[position]
+        own = receiver[layer][place, columns].float()
+        distance = (donor[layer][runs.donor_position[position], columns].float() - own).norm()
+        noise = torch.randn(own.shape, generator=generator).to(own.device)
+        return place, (own + noise * distance / noise.norm()).to(receiver[layer].dtype)
+
+    return donated
+
+
+def _check_same_answer(model, pair: ContrastPair, runs: PairRuns, donor_ids: Sequence[int]) -> None:
+    scores = recorded_scores(answer_runs(model, donor_ids, pair.answers), pair.answers)
+    theirs, ours = logit_difference(scores), logit_difference(runs.receiver_scores)
+    if theirs * ours <= 0:
+        raise ValueError(
+            f"after the same-answer donor the model prefers the other answer (LD {theirs:.2f}; "
+            f"after the receiver {ours:.2f}): choose a donor that leads to the receiver's answer"
+        )

@@ -1,0 +1,88 @@
+"""What an intervention is compared with: random heads and random spans of the same size.
+
+A set of heads that was chosen for a reason has to do more than equally many heads drawn from the
+same layers, and a span of the reasoning more than an equally long span elsewhere. No model here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from math import comb, prod
+
+import numpy as np
+
+from r2a_utils.stats import empirical_p
+from r2a_utils.texts.trace import Trace
+
+Head = tuple[int, int]
+"""(layer, head)"""
+
+
+def random_head_sets(
+    heads: Sequence[Head], n_heads: int, n_sets: int = 100, seed: int = 0
+) -> list[tuple[Head, ...]]:
+    """Sets with as many heads in each layer as `heads`, drawn from all heads of these layers.
+
+    `heads` themselves may be drawn: if their choice said nothing, their set would be one more of
+    these, and its rank among them gives an exact p (see `against_random`). A set may come twice;
+    `n_possible_sets` says of how many it is drawn. `n_heads` is the number of heads in a layer.
+    """
+    if n_possible_sets(heads, n_heads) == 1:
+        raise ValueError("the heads are whole layers: no other set is matched by layer")
+    counts, rng = _by_layer(heads), np.random.default_rng(seed)
+    return [
+        tuple(
+            (layer, int(head))
+            for layer, count in counts.items()
+            for head in sorted(rng.choice(n_heads, count, replace=False))
+        )
+        for _ in range(n_sets)
+    ]
+
+
+def n_possible_sets(heads: Sequence[Head], n_heads: int) -> int:
+    """How many sets have as many heads in each layer as `heads`, themselves included."""
+    return prod(comb(n_heads, count) for count in _by_layer(heads).values())
+
+
+def against_random(values: Sequence[float], alternative: str = "less") -> dict[str, float]:
+    """The first value, of the set in question, beside the others, of random sets.
+
+    Named numbers: `rfh`, the first; `median`, `low` and `high` (the extremes) of the others; `p`,
+    that of `empirical_p`. Differences below 1e-6, rounding in float32, count as ties. Median and
+    range, since one head that matters makes a mean of whatever sets happen to hold it.
+    """
+    own, *others = np.round(np.asarray(values, dtype=float), 6)
+    return {
+        "rfh": float(own),
+        "median": float(np.median(others)),
+        "low": float(min(others)),
+        "high": float(max(others)),
+        "p": empirical_p(own, others, alternative),
+    }
+
+
+def random_spans(
+    trace: Trace, length: int, n: int, seed: int = 0, avoid: slice | None = None
+) -> list[slice]:
+    """Equally long token spans before the answer, as controls for a knocked-out span.
+
+    They never hold the first token, on which attention rests, and do not touch `avoid`. Spans may
+    overlap one another. Raises ValueError where no such span exists.
+    """
+    stop = trace.segments["answer"].start
+    avoid = avoid or slice(0, 0)
+    starts = [
+        start
+        for start in range(1, stop - length + 1)
+        if start >= avoid.stop or start + length <= avoid.start
+    ]
+    if not starts:
+        raise ValueError(f"no span of {length} tokens before the answer that avoids {avoid}")
+    drawn = np.random.default_rng(seed).choice(starts, n)
+    return [slice(int(start), int(start) + length) for start in drawn]
+
+
+def _by_layer(heads: Sequence[Head]) -> Counter:
+    return Counter(layer for layer, _ in sorted(set(heads)))

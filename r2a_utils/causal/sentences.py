@@ -1,0 +1,199 @@
+"""Where in the reasoning the answer is decided: four measures over one axis, its sentences.
+
+- `answer_lens`: how early, and from which layer on, the residual stream already reads as the answer
+  (logit lens, nostalgebraist 2020).
+- `forced_answers`: the answer forced after each sentence (early answering, Lanham et al. 2023,
+  arXiv:2307.13702).
+- `resampled_answers`: how often continuations sampled after each sentence end in the trace's answer
+  (resampling importance, Thought Anchors, Bogdan et al. 2025, arXiv:2506.19143).
+- `sentence_knockouts`: what the answer loses that cannot look at a sentence.
+
+None of them alone says that a sentence *causes* the answer: the lens only reads, forcing writes an
+answer that the model had not begun, resampling changes all that follows, and a knocked-out sentence
+may have been copied into later ones. Together, on one axis, they bound it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from transformers import PreTrainedTokenizerBase
+
+from r2a_utils.answers.arms import STEM, forced_ids
+from r2a_utils.answers.graded import final_answer, same_answer
+from r2a_utils.causal.interventions import Knockout, measure
+from r2a_utils.causal.pairs import answer_span
+from r2a_utils.causal.random_sets import random_spans
+from r2a_utils.collecting.generation import Prompt, Sampling, decode
+from r2a_utils.collecting.loading import Problem
+from r2a_utils.engine.answer_logprobs import answer_scores
+from r2a_utils.engine.forward import extend, read_residuals, record
+from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.stats import wilson_interval
+from r2a_utils.texts.trace import END_THINK, Trace, encode, sentences, token_texts
+
+
+def answer_lens(
+    model: ReasoningModel, trace: Trace, positions: Sequence[int] | None = None
+) -> xr.Dataset:
+    """The answer's first token, read off the residual stream by the final norm and unembedding.
+
+    Default positions: the last token of each sentence of the reasoning, and the one before the
+    answer. Variables over (layer, position): `log_probability` (nats) and `rank` (0: the likeliest
+    token). Layer l is what layer l reads; the last one, `n_layers`, is what the model itself
+    unembeds. Token texts are the coordinate `token`.
+    """
+    span = answer_span(trace)
+    if positions is None:
+        positions = [sentence.stop - 1 for sentence in sentences(trace)] + [span.start - 1]
+    if not all(0 <= position < span.start for position in positions):
+        raise ValueError(
+            f"the lens reads positions before the answer, which starts at {span.start}"
+        )
+    recording = record(model, trace.token_ids[: span.start])
+    answer = ((trace.token_ids[span.start],),)
+    scores = [
+        answer_scores(read_residuals(model, residual[list(positions)])[:, None], answer)[:, 0]
+        for residual in recording.activations["resid"]
+    ]
+    table, dims = torch.stack(scores).numpy(), ("layer", "position")
+    coords = {
+        "layer": range(len(scores)),
+        "position": list(positions),
+        "token": ("position", [trace.tokens[position] for position in positions]),
+    }
+    variables = {
+        "log_probability": (dims, table[..., 0]),
+        "rank": (dims, table[..., 1].astype(np.int64)),
+    }
+    return xr.Dataset(variables, coords, {"answer": trace.tokens[span.start], "model": model.name})
+
+
+def forced_answers(model: ReasoningModel, trace: Trace, stem: str = STEM) -> pd.DataFrame:
+    """The trace's own answer, forced after no sentence, after the first, …, after the last.
+
+    After the first `sentences` sentences stand `</think>`, the `stem` and the answer. Columns:
+    `sentences`, `position` (where the reasoning is cut), `log_probability` (nats) and `rank` of the
+    answer, and `written`, whether greedy decoding writes it (rank 0). What it writes instead, and
+    many traces at once, `arms.early_answers` has.
+    """
+    answer = tuple(trace.token_ids[answer_span(trace)])
+    recording = record(model, trace.token_ids[: trace.segments["reasoning"].stop])
+    rows = []
+    for count, position in enumerate(_borders(trace)):
+        forced = forced_ids(trace, model.tokenizer, count, stem)[position:]
+        logits = extend(model, recording, position, (*forced, *answer[:-1]))[len(forced) - 1 :]
+        score = answer_scores(logits[None], (answer,))[0, 0]
+        rows.append((count, position, float(score[0]), int(score[1]), bool(score[1] == 0)))
+    columns = ["sentences", "position", "log_probability", "rank", "written"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def resampled_answers(
+    model: ReasoningModel,
+    trace: Trace,
+    *,
+    sampling: Sampling,
+    samples: int = 30,
+    batch_size: int = 64,
+) -> pd.DataFrame:
+    """Continuations sampled after no sentence, after the first, …: how many end in the same answer.
+
+    Columns: `sentences`, `position`, `n`, `same` (those that box the trace's answer, by the
+    grader's equality), `share`, `ci_low` and `ci_high` (Wilson, 95 %), `unfinished` (cut off before
+    their end: not the same, so that they lower the share), and `importance`, what the last of those
+    sentences adds to the share (none for the first row). `sampling` needs a temperature, and the
+    trace a box.
+    """
+    if sampling.temperature == 0:
+        raise ValueError(
+            "resampling needs a temperature above 0: greedy continuations are all alike"
+        )
+    own, borders = final_answer(trace.answer_text), [_first_word(trace), *_borders(trace)[1:]]
+    if own is None:
+        raise ValueError(f"trace {trace.problem_id!r} boxes no answer to compare others with")
+    prompts = [
+        Prompt(tuple(trace.token_ids[:position]), Problem(f"{trace.problem_id} {count}", ""), "", i)
+        for count, position in enumerate(borders)
+        for i in range(samples)
+    ]
+    same, unfinished = np.zeros(len(prompts), dtype=bool), np.zeros(len(prompts), dtype=bool)
+    for index, ids, finished in decode(model, prompts, sampling, batch_size):
+        text = "".join(token_texts(ids, model.tokenizer)).rpartition(END_THINK)[2]
+        same[index] = finished and same_answer(final_answer(text), own)
+        unfinished[index] = not finished
+    counts = same.reshape(len(borders), samples).sum(1)
+    intervals = np.array([wilson_interval(int(count), samples) for count in counts])
+    frame = pd.DataFrame({"sentences": range(len(borders)), "position": borders, "n": samples})
+    frame["same"], frame["share"] = counts, counts / samples
+    frame["ci_low"], frame["ci_high"] = intervals[:, 0], intervals[:, 1]
+    frame["unfinished"] = unfinished.reshape(len(borders), samples).sum(1)
+    frame["importance"] = frame["share"].diff()
+    return frame
+
+
+def shortened(trace: Trace, tokenizer: PreTrainedTokenizerBase, stem: str = STEM) -> Trace:
+    """The trace with its reasoning kept and its answer cut down to `stem` and the boxed result.
+
+    An answer that restates the solution carries the result in its own words, and knocking out the
+    reasoning shows little: a short answer has to look back.
+    """
+    ids = forced_ids(trace, tokenizer, len(sentences(trace)), stem)
+    ids += [*trace.token_ids[answer_span(trace)], *encode(tokenizer, "}")]
+    return Trace.from_ids(
+        ids,
+        tokenizer,
+        problem_id=trace.problem_id,
+        condition=trace.condition,
+        model=trace.model,
+        sample=trace.sample,
+        meta=trace.meta,
+    )
+
+
+def sentence_knockouts(
+    model: ReasoningModel, trace: Trace, *, spans: int = 20, seed: int = 0
+) -> pd.DataFrame:
+    """What the answer loses when its tokens cannot look at a sentence; one row a sentence.
+
+    An answer that restates the solution need not look back: take `shortened` traces. Columns:
+    `sentence`, `start`, `stop`; `change` of the answer's log-probability (nats); `random_mean`,
+    `random_low`, `random_high`: mean and 5 and 95 % quantiles of the change for `spans` equally
+    long random spans that leave the sentence alone (NaN where none fits).
+    """
+    parts = sentences(trace)
+    controls: list[list[slice]] = []
+    for i, part in enumerate(parts):
+        try:
+            controls.append(random_spans(trace, part.stop - part.start, spans, seed + i, part))
+        except ValueError:
+            controls.append([])
+    flat = [*parts, *(span for group in controls for span in group)]
+    change = measure(model, trace, [Knockout(keys=span) for span in flat])["change"].to_numpy()
+    rows, offset = [], len(parts)
+    for i, (part, group) in enumerate(zip(parts, controls, strict=True)):
+        drawn = change[offset : offset + len(group)]
+        offset += len(group)
+        null = (drawn.mean(), *np.quantile(drawn, [0.05, 0.95])) if group else (np.nan,) * 3
+        rows.append((i, part.start, part.stop, change[i], *null))
+    columns = ["sentence", "start", "stop", "change", "random_mean", "random_low", "random_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _borders(trace: Trace) -> list[int]:
+    """Where the reasoning can be cut: before its first sentence and after each one."""
+    return [trace.segments["reasoning"].start, *(part.stop for part in sentences(trace))]
+
+
+def _first_word(trace: Trace) -> int:
+    """Where the reasoning's first word stands, behind the line break that a template writes.
+
+    A prompt without that line break is one that no model was trained on.
+    """
+    reasoning = trace.segments["reasoning"]
+    words = (p for p in range(reasoning.start, reasoning.stop) if trace.tokens[p].strip())
+    return next(words, reasoning.start)

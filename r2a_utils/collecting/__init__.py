@@ -1,0 +1,30 @@
+"""Collecting: problems of named sources and files, and the completions a model writes for them.
+
+This room knows where questions and texts come from. It knows nothing of what is right.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "backends": ["backend_of", "writer_of"],
+        "endpoint": ["Endpoint", "concurrently"],
+        "generation": [
+            "Prompt",
+            "Sampling",
+            "collect_completions",
+            "collect_traces",
+            "decode",
+            "teacher_forced",
+        ],
+        "loading": [
+            "Problem",
+            "column_names",
+            "load_problems",
+            "problems_from_table",
+            "problems_table",
+        ],
+        "question_pairs": ["paper_question_problems", "question_problems", "write_comparison"],
+    },
+)

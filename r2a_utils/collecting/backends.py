@@ -1,0 +1,48 @@
+"""Where a run's texts come from: the model itself, a server that runs it, or our own hand.
+
+The stages name their source in one word, which this file turns into a back end for
+`collect_completions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from r2a_utils.collecting.endpoint import Endpoint
+from r2a_utils.collecting.generation import Backend, teacher_forced
+from r2a_utils.collecting.loading import Problem
+from r2a_utils.collecting.server import server_backend
+from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.paper.traces import TRACED, paper_writer
+from r2a_utils.tiny.world import write_text
+
+Write = Callable[[Problem, str], str]
+
+
+def writer_of(dataset: str) -> Write | None:
+    """What has been written for the problems of a data set, by problem and condition.
+
+    Of "tiny" our own texts, of "R1-Qwen-1.5B" and "R1-Qwen-7B" the authors' traces of that model;
+    of any other data set nothing.
+    """
+    if dataset in TRACED:
+        return paper_writer(dataset)
+    return write_text if dataset == "tiny" else None
+
+
+def backend_of(source: str, model: ReasoningModel, write: Write | None = None) -> Backend | None:
+    """The back end of a source; None is decoding on the model's own device.
+
+    "model" decodes here; "written" reads what `write(problem, condition)` has written, and lets
+    nothing be generated; a URL that ends in the version ("http://localhost:8000/v1") asks an
+    OpenAI-compatible server for completions of the model under the model's own name.
+    Raises ValueError for anything else, or where nothing has been written.
+    """
+    if source == "model":
+        return None
+    if source == "written" and write is not None:
+        return teacher_forced(model, write)
+    if source.startswith(("http://", "https://")):
+        return server_backend(Endpoint(source, model.name), model.tokenizer)
+    written = '"written", ' if write is not None else ""
+    raise ValueError(f'source is {source!r}; choose "model", {written}or the URL of a server')

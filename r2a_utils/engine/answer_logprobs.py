@@ -1,0 +1,63 @@
+"""How much a run likes an answer: its teacher-forced log-probability and its rank.
+
+An answer is a tuple of token ids. Its log-probability is the sum over its tokens, each given the
+ones before it. Its rank is the worst rank of its tokens: 0 exactly where greedy decoding writes it.
+Scores are [answer, (log-probability, rank)], in double precision, on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from r2a_utils.engine.edits import Recording
+from r2a_utils.engine.forward import record
+from r2a_utils.models.loading import ReasoningModel
+
+Answers = Sequence[tuple[int, ...]]
+
+
+def answer_runs(
+    model: ReasoningModel,
+    token_ids: Sequence[int],
+    answers: Answers,
+    components: Sequence[str] = (),
+    *,
+    after: Recording | None = None,
+) -> dict[tuple[int, ...], Recording]:
+    """Recordings of `token_ids` followed by each answer without its last token.
+
+    The key is what follows; answers of one token share the recording under (). Tokens in common
+    with `after`, or with the first of the answers, are not run again.
+    """
+    last, recordings = len(token_ids) - 1, {}
+    for extension in dict.fromkeys(answer[:-1] for answer in answers):
+        read = range(last, last + len(extension) + 1)
+        ids = (*token_ids, *extension)
+        recordings[extension] = record(model, ids, components, read, after=after)
+        after = after or recordings[extension]
+    return recordings
+
+
+def recorded_scores(recordings: dict[tuple[int, ...], Recording], answers: Answers) -> torch.Tensor:
+    """Scores of the answers in the runs of `answer_runs`."""
+    runs = [(recordings[answer[:-1]], answer) for answer in answers]
+    return torch.stack([answer_scores(run.logits[None], [answer])[0, 0] for run, answer in runs])
+
+
+def answer_scores(logits: torch.Tensor, answers: Answers) -> torch.Tensor:
+    """[branch, answer, (log-probability, rank)] from logits [branch, answer token, vocabulary]."""
+    rows = []
+    for answer in answers:
+        ids = torch.tensor(answer, device=logits.device).expand(len(logits), -1)
+        chosen = logits.gather(2, ids[..., None])
+        log_probability = (chosen[..., 0] - logits.logsumexp(2)).sum(1)
+        rank = (logits > chosen).sum(2).amax(1)
+        rows.append(torch.stack([log_probability, rank.to(log_probability)], 1))
+    return torch.stack(rows, 1).double().cpu()
+
+
+def logit_difference(scores: torch.Tensor) -> float:
+    """LD = log p(clean answer) - log p(corrupted answer), in nats; of one token, of the logits."""
+    return float(scores[0, 0] - scores[1, 0])

@@ -1,0 +1,323 @@
+"""Replay a recorded forward pass from the first place that an intervention can change (engine 2).
+
+An intervention at layer l and position p leaves every position before p and every layer below l as
+they were. So one plain pass is *recorded* (the input of every layer, its keys and values, whatever
+component is asked for), and each *branch*, a set of edits and cut attention edges, recomputes only
+the positions from its own first position on, and only the layers from its own first layer on. All
+branches share one nnsight trace, packed as `packing.py` describes. Branches may also be continued
+beyond the recording's end, by greedy decoding.
+
+With `tracing.py` this is the only file that opens nnsight traces or knows how a decoder layer is
+wired in transformers; `patching.py` and `interventions.py` know what to ask of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
+
+import nnsight
+import torch
+from tqdm.auto import tqdm
+from transformers import AttentionInterface
+from transformers.cache_utils import DynamicCache
+
+from r2a_utils.engine.edits import COMPONENTS, Branch, LiveRun, Recording, check_branch
+from r2a_utils.engine.packing import (
+    Pack,
+    Rows,
+    activations,
+    is_out_of_memory,
+    start_of,
+    take,
+    token_budget,
+    write,
+)
+from r2a_utils.models.hooks import Architecture, architecture
+from r2a_utils.models.loading import ReasoningModel
+
+
+def record(
+    model: ReasoningModel,
+    token_ids: Sequence[int],
+    components: Sequence[str] = (),
+    read: Sequence[int] = (-1,),
+    *,
+    after: Recording | None = None,
+) -> Recording:
+    """Run `token_ids` once and keep what replaying needs, and the named components.
+
+    `read` are the positions whose logits are kept. What a recording `after` has in common with the
+    sequence, up to the first token that differs or is read, is taken from it and not run again; it
+    must hold the same components. Raises ValueError for a model with a sliding window shorter than
+    the sequence, whose keys are not all kept.
+    """
+    n = len(token_ids)
+    read = tuple(range(n)[i] for i in read)
+    names = [name for name in COMPONENTS if name == "resid" or name in components]
+    shared = 0 if after is None else min(common_prefix(after.token_ids, token_ids), *read)
+    kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+    places, cache = architecture(model), _cache(model, after, shared)
+    ids = torch.tensor([list(token_ids[shared:])], device=model.device)
+    keep = torch.tensor(read) - shared
+    options = {"past_key_values": cache, "use_cache": True, "logits_to_keep": keep}
+    with torch.no_grad(), model.lm.trace(ids, **options):
+        for layer in range(model.n_layers):
+            for name in names:
+                kept[name].append(_read(places, layer, name)[0].clone())
+        kept["resid"].append(places.final_norm.input[0].clone())
+        logits = nnsight.save(model.lm.output.logits)
+    if any(layer.keys.shape[2] < n for layer in cache.layers):
+        raise ValueError(
+            f"{model.name} attends to a sliding window shorter than the {n} tokens; only full "
+            "causal attention is replayed: take a shorter sequence"
+        )
+    if shared:
+        kept = {
+            name: [
+                torch.cat([old[:shared], new])
+                for old, new in zip(after.activations[name], kept[name], strict=True)
+            ]
+            for name in names
+        }
+    return Recording(
+        token_ids=tuple(int(i) for i in token_ids),
+        read=read,
+        logits=_at_least_float(logits[0]),
+        activations=kept,
+        keys=[layer.keys[0] for layer in cache.layers],
+        values=[layer.values[0] for layer in cache.layers],
+    )
+
+
+def extend(
+    model: ReasoningModel, recording: Recording, position: int, token_ids: Sequence[int]
+) -> torch.Tensor:
+    """Logits [new token, vocabulary] of other tokens after the recording's first `position`."""
+    cache = _cache(model, recording, position)
+    ids = torch.tensor([list(token_ids)], device=model.device)
+    with torch.no_grad(), model.lm.trace(ids, past_key_values=cache, use_cache=True):
+        logits = nnsight.save(model.lm.output.logits)
+    return _at_least_float(logits[0])
+
+
+def read_residuals(model: ReasoningModel, residuals: torch.Tensor) -> torch.Tensor:
+    """Logits [n, vocabulary] of residual streams [n, hidden] put before the model's final norm."""
+    places = architecture(model)
+    with torch.no_grad(), model.lm.trace(torch.zeros(1, 1, dtype=torch.long, device=model.device)):
+        places.final_norm.input = residuals[None].to(places.final_norm.input)
+        logits = nnsight.save(model.lm.output.logits)
+    return _at_least_float(logits[0])
+
+
+def run_live(model: ReasoningModel, token_ids: Sequence[int]) -> LiveRun:
+    """Run `token_ids` and keep every component as it is in the graph, for gradients.
+
+    Under `torch.no_grad` the same without a graph. Logits are those of the whole sequence.
+    """
+    places, scales, graph = architecture(model), [], torch.is_grad_enabled()
+    nodes: dict[str, list[torch.Tensor]] = {name: [] for name in COMPONENTS}
+    ids = torch.tensor([list(token_ids)], device=model.device)
+    with model.lm.trace(ids, use_cache=False):
+        # Parameters take no gradient, so the embeddings are where the graph begins.
+        places.embedding.output.requires_grad_(graph)
+        for layer in range(model.n_layers):
+            nodes["resid"].append(_read(places, layer, "resid"))
+            (_, query, key, value, *_), named = places.attend(layer).inputs
+            for name, node in zip("qkv", (query, key, value), strict=True):
+                nodes[name].append(node)
+            scales.append(named["scaling"])
+            nodes["z"].append(places.attend(layer).output[0])
+            for name in ("attn_out", "mlp_out"):
+                nodes[name].append(_read(places, layer, name))
+        logits = nnsight.save(model.lm.output.logits)
+    return LiveRun(nodes, scales, logits[0])
+
+
+def replay(
+    model: ReasoningModel,
+    recording: Recording,
+    branches: Sequence[Branch],
+    reduce: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    max_tokens: int | None = None,
+) -> torch.Tensor:
+    """Logits of every branch at the recording's `read` positions, reduced pack by pack.
+
+    `reduce` takes logits [branch, read, vocabulary], float32 or finer, and returns a tensor whose
+    first dimension is the branch; the results come back in the order of `branches`. `max_tokens`
+    bounds the tokens recomputed together (default: by free memory). Out of memory halves it and
+    goes on; MemoryError says when even one branch does not fit.
+    """
+    n = len(recording.token_ids)
+    for branch in branches:
+        check_branch(branch, recording)
+    starts = [start_of(recording, branch) for branch in branches]
+    order = sorted(range(len(branches)), key=lambda i: (starts[i], branches[i].layer))
+    budget = max_tokens or token_budget(model, recording)
+    # Reading a branch costs memory too: its logits, as many tokens' worth of activations.
+    reading = len(recording.read) * 2 * model.vocab_size // activations(model)
+    costs = [n - start + reading for start in starts]
+    results: list[torch.Tensor | None] = [None] * len(branches)
+    done = 0
+    with tqdm(total=len(branches), desc="replay", unit="branch", disable=None, leave=False) as bar:
+        while done < len(order):
+            chunk = take(order[done:], costs, budget)
+            try:
+                reduced = _replay_pack(model, recording, [branches[i] for i in chunk], reduce)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(chunk) == 1:
+                    position = starts[chunk[0]]
+                    raise MemoryError(
+                        f"one branch of {n - position} positions after a prefix of {position} does "
+                        "not fit in memory: use a shorter trace, a smaller dtype or a larger device"
+                    ) from error
+                budget = sum(costs[i] for i in chunk) // 2
+                torch.cuda.empty_cache()  # does nothing where there is no GPU
+                continue
+            for i, row in zip(chunk, reduced, strict=True):
+                results[i] = row
+            done += len(chunk)
+            bar.update(len(chunk))
+    return torch.stack(results)
+
+
+def continue_greedily(
+    model: ReasoningModel,
+    recording: Recording,
+    branches: Sequence[Branch | None],
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """What the model writes after the recording under each branch, without the end token.
+
+    The edits of "z" and the cuts of a branch lie beyond the recording's end, at the positions where
+    they are to act; None continues as the model is. The recording must have read its last position,
+    from which the first new token comes: no branch can change that one. The recorded keys are
+    shared by all rows and never copied.
+    """
+    last = len(recording.token_ids) - 1
+    if recording.read[-1] != last:
+        raise ValueError("the recording must have read its last position to be continued")
+    for branch in branches:
+        if branch is not None and branch.position <= last:
+            raise ValueError(f"a branch acts at {branch.position}, inside the {last + 1} tokens")
+        if branch is not None and any(edit.component != "z" for edit in branch.edits):
+            raise ValueError("only edits of z can be continued")
+    places, end = architecture(model), model.tokenizer.eos_token_id
+    written: list[list[int]] = [[int(recording.logits[-1].argmax())] for _ in branches]
+    rows = Rows(recording, branches)
+    with _attention(model.hf, "r2a_continue"), torch.no_grad():
+        for position in range(last + 1, last + max_new_tokens):
+            if all(row[-1] == end for row in written):
+                break
+            # Rows that have ended go on beside the others; what they write is not kept.
+            ids = torch.tensor([[row[-1]] for row in written], device=model.device)
+            options = {"position_ids": torch.full_like(ids, position), "use_cache": False}
+            with model.lm.trace(ids, **options, r2a_rows=rows):
+                for layer in range(model.n_layers):
+                    edits = rows.edits(layer, position)
+                    if edits:
+                        z = places.out_projections[layer].input
+                        for row, edit in edits:
+                            write(z[row], 0, edit)
+                logits = nnsight.save(model.lm.output.logits)
+            for row, token in zip(written, logits[:, -1].argmax(-1).tolist(), strict=True):
+                row.append(end if row[-1] == end else token)
+    return [row[: row.index(end)] if end in row else row for row in written]
+
+
+def _replay_pack(model, recording, branches, reduce) -> torch.Tensor:
+    """Recompute one pack of branches, sorted by position and layer, in one trace."""
+    places, pack = architecture(model), Pack.of(recording, branches, model.device)
+    first, n = pack.groups[0].position, len(recording.token_ids)
+    # The trace needs some tokens to begin with; only their rotary embeddings are used.
+    ids = torch.tensor([recording.token_ids[first:]], device=model.device)
+    at = torch.arange(first, n, device=model.device)[None]
+    options = {"position_ids": at, "use_cache": False}
+    with _attention(model.hf, "r2a_replay"), torch.no_grad(), model.lm.trace(ids, **options):
+        for index, layer in enumerate(places.layers):
+            if index < pack.first_layer:
+                layer.skip(layer.input)
+                continue
+            (old, *_), named = layer.inputs
+            old = old[0] if index > pack.first_layer else old[0, :0]
+            tokens, positions, edits = pack.join(index, old)
+            cos, sin = named["position_embeddings"]
+            at = (positions - first).to(cos.device)
+            named = named | {
+                "position_ids": positions[None],
+                "position_embeddings": (cos[:, at], sin[:, at]),
+                "r2a_pack": pack,
+            }
+            layer.inputs = ((tokens[None],), named)
+            for name in COMPONENTS[1:]:
+                chosen = [(row, edit) for row, edit in edits if edit.component == name]
+                if chosen:
+                    target = _read(places, index, name)[0]
+                    for row, edit in chosen:
+                        write(target, row, edit)
+        rows = pack.rows(recording.read)
+        places.final_norm.input = places.final_norm.input[:, rows]
+        logits = nnsight.save(model.lm.output.logits)
+    shape = (len(branches), len(recording.read))
+    return reduce(_at_least_float(logits[0]).unflatten(0, shape))
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens two sequences have in common from their beginnings on."""
+    pairs = zip(first, second, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _cache(model: ReasoningModel, recording: Recording | None, position: int) -> DynamicCache:
+    """A cache that holds the keys and values of a recording before a position."""
+    cache = DynamicCache(config=model.hf.config)
+    if position:
+        for layer, (keys, values) in enumerate(zip(recording.keys, recording.values, strict=True)):
+            cache.update(keys[None, :, :position], values[None, :, :position], layer)
+    return cache
+
+
+def _at_least_float(logits: torch.Tensor) -> torch.Tensor:
+    """Logits in float32, or as they are in float64."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _read(places: Architecture, layer: int, component: str) -> torch.Tensor:
+    """The named tensor [batch, position, width] of a layer, inside a trace."""
+    if component == "resid":
+        return places.layers[layer].input
+    if component == "attn_out":
+        return places.attention[layer].output[0]
+    if component == "mlp_out":
+        return places.layers[layer].mlp.output
+    if component == "z":
+        return places.out_projections[layer].input
+    return getattr(places.attention[layer], f"{component}_proj").output
+
+
+@contextmanager
+def _attention(module: torch.nn.Module, name: str) -> Iterator[None]:
+    """Let the model's attention modules call the function registered under `name`."""
+    before = module.config._attn_implementation
+    module.set_attn_implementation(name)
+    try:
+        yield
+    finally:
+        module.set_attn_implementation(before)
+
+
+def _packed_attention(module, query, key, value, attention_mask, scaling, r2a_pack, **options):
+    attended = r2a_pack.attend(module.layer_idx, query[0], key[0], value[0], scaling)
+    return attended[None], None
+
+
+def _continued_attention(module, query, key, value, attention_mask, scaling, r2a_rows, **options):
+    return r2a_rows.attend(module.layer_idx, query, key, value, scaling), None
+
+
+AttentionInterface.register("r2a_replay", _packed_attention)
+AttentionInterface.register("r2a_continue", _continued_attention)

@@ -1,0 +1,51 @@
+"""Figures: arrays and frames in, a Figure with alt text out; and the views that live in a page.
+
+`from r2a_utils import figures` is all that a notebook needs. This room knows no model and no torch.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "answers": [
+            "accuracy_by_steps",
+            "funnel",
+            "paired_accuracy",
+            "paired_scores",
+            "score_panels",
+            "training_curve",
+        ],
+        "arms": ["early_answering", "no_cue"],
+        "attention": ["AttentionPanel", "attention_maps", "segment_shares", "six_boxes"],
+        "head_sets": ["head_sets"],
+        "heads": [
+            "HEAD_MARKS",
+            "cue_lift",
+            "depth_distribution",
+            "head_maps",
+            "head_ranking",
+            "trajectories",
+        ],
+        "home": ["home_answers", "home_heads", "home_patching"],
+        "patching": [
+            "CURVE_COLOURS",
+            "approximate_against_exact",
+            "flips",
+            "knockout_profile",
+            "layer_curves",
+            "patch_grid",
+        ],
+        "sentences": ["sentence_page"],
+        "style": [
+            "CONDITION_COLOURS",
+            "CONDITION_LABELS",
+            "SEGMENT_COLOURS",
+            "SEGMENT_LABELS",
+            "BookFigure",
+            "head_name",
+            "show_token",
+        ],
+        "trace": ["coloured_tokens", "one_trace", "trace_anatomy"],
+    },
+)

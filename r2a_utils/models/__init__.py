@@ -1,0 +1,32 @@
+"""Models: loading by name, path or hub id, their published shapes and memory, where they are read.
+
+This room knows where a decoder keeps what the engines read. It knows no method of analysis.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "hooks": [
+            "Architecture",
+            "architecture",
+            "head_outputs",
+            "logit_directions",
+            "most_marks",
+            "read_attention",
+            "read_marks",
+        ],
+        "loading": ["ReasoningModel", "load_model", "random_model"],
+        "memory": [
+            "GPU_MEMORY",
+            "PROMPT_TOKENS",
+            "ROOM",
+            "memory_needed",
+            "most_rows",
+            "token_bytes",
+            "writing_seconds",
+        ],
+        "registry": ["BUNDLED", "REGISTRY", "parameter_count", "shape_of"],
+    },
+)

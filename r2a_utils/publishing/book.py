@@ -1,0 +1,300 @@
+"""Make the book: hand-written pages and the notebooks of one or several runs, as HTML.
+
+`book/runs.yml` names the runs that the book shows. The pages are assembled in a build folder, their
+numbers are put in (see `prose.py`), and Jupyter Book 1 builds them with execution off and warnings
+as errors. Only a complete book whose pages ask the network for nothing replaces the published one.
+This file runs no stage and knows nothing of what they compute.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from r2a_utils.models import memory
+from r2a_utils.publishing.captions import number_captions
+from r2a_utils.publishing.comparison_page import compare
+from r2a_utils.publishing.exercises import fold_solutions, load_exercises
+from r2a_utils.publishing.quoted_numbers import render
+from r2a_utils.publishing.rerun_page import plans_table, read_plans
+from r2a_utils.runs.folder import Run
+from r2a_utils.runs.running import RUNS, read_manifest, read_parameters, stale_stages
+from r2a_utils.runs.stage import ROOT, load_stages
+
+BOOK = ROOT / "book"
+CONFIG = ROOT / "_config.yml"
+BUILD = ROOT / "_build"
+# What turns pages into HTML; a new version of any of them makes the built book old.
+_BUILDERS = ("jupyter-book", "myst-nb", "myst-parser", "sphinx", "sphinx-book-theme")
+MAIN_PAGES = "stages"
+
+
+class PublishError(RuntimeError):
+    """A book that was not published; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class BookRun:
+    """One run as `book/runs.yml` declares it."""
+
+    id: str
+    title: str
+    parameters: Mapping[str, Any] | None = None  # None: shown as it lies in its folder
+    stages: Sequence[str] | None = None  # the stages it consists of; None: all
+    folder: Path = field(default=RUNS)  # of all runs
+
+    @property
+    def run(self) -> Path:
+        """The run's own folder."""
+        return self.folder / self.id
+
+
+def declared_runs(book: Path = BOOK, runs: Path = RUNS) -> list[BookRun]:
+    """The runs that the book shows, in order; the first one's pages are the book's main pages."""
+    path = book / "runs.yml"
+    entries = yaml.safe_load(path.read_text(encoding="utf-8"))["runs"]
+    known = {"id", "title", "parameters", "stages"}
+    for entry in entries:
+        for name in entry.keys() - known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else f"; there are {sorted(known)}"
+            raise PublishError(f"{path}: a run has no {name!r}{hint}")
+        if isinstance(entry.get("parameters"), str):
+            entry["parameters"] = read_parameters(book / entry["parameters"])
+    return [BookRun(folder=runs, **entry) for entry in entries]
+
+
+def publish(
+    book: Path = BOOK, runs: Path = RUNS, build: Path = BUILD, config: Path = CONFIG
+) -> tuple[Path, bool]:
+    """Build the book if anything in it has changed; returns its first page and whether it built.
+
+    Raises PublishError, and leaves the published book as it was, when a run is not complete, when
+    Jupyter Book warns of anything, or when a page would need the network.
+    """
+    shown = declared_runs(book, runs)
+    for declared in _made(shown):
+        _check_run(declared)
+    source = build / "source"
+    assemble(book, shown, source)
+    shutil.copy(config, source / "_config.yml")
+    state = _state(source)
+    published = build / "html"
+    stamp = published / ".state"
+    first_page = published / "index.html"
+    if stamp.exists() and stamp.read_text() == state:
+        return first_page, False
+
+    work = build / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    html = _jupyter_book(source, work)
+    check_pages(source, html)
+    (html / ".state").write_text(state)
+    old = build / "html.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if published.exists():
+        os.replace(published, old)
+    os.replace(html, published)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(work)
+    return first_page, True
+
+
+def assemble(book: Path, shown: Sequence[BookRun], source: Path) -> None:
+    """Put together all pages of the book, ready for Jupyter Book, in the folder `source`."""
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(book, source, ignore=shutil.ignore_patterns("assets", "params", "runs.yml"))
+    shutil.copytree(book / "assets", source / "_static", ignore=shutil.ignore_patterns("mathjax"))
+    shutil.copytree(book / "assets" / "mathjax", source / "extra" / "mathjax")
+    toc = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))
+    summaries = {}
+    made = _made(shown)
+    for declared in made:
+        main = declared is shown[0]
+        pages = MAIN_PAGES if main else declared.id
+        stages = read_manifest(declared.run)["stages"]
+        summaries[declared.id] = {
+            "id": declared.id,
+            "title": declared.title,
+            "pages": pages,
+            "records": Run.open(declared.run).records(),
+            "stages": stages,
+            "machines": _machines(stages),
+        }
+        folder = source / pages
+        folder.mkdir()
+        figures = declared.run / "figures"
+        if figures.exists():
+            shutil.copytree(figures, folder / "figures")
+        if not main:
+            part = {"caption": declared.title, "chapters": [{"glob": f"{pages}/*"}]}
+            toc.setdefault("parts", []).append(part)
+    (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
+    for declared in made:
+        summary = summaries[declared.id]
+        for stage in summary["stages"]:
+            page = _stage_page(declared, stage, summary, summaries)
+            if summary["pages"] != MAIN_PAGES:
+                _remove_labels(page)
+                _link_to_main(page, summary["stages"])
+            nbformat.write(page, source / summary["pages"] / f"{stage}.ipynb")
+    first = summaries[shown[0].id]
+    others = {
+        "comparison": compare(shown, summaries),
+        "plans": plans_table(read_plans(book / "params")),
+        "needs": memory,
+        "exercises": load_exercises(load_stages()),
+    }
+    for path in _pages(source):
+        if path.suffix == ".md":
+            text = (source / path).read_text(encoding="utf-8")
+            text = render(text, f"book/{path}", first, summaries, others)
+            (source / path).write_text(text, encoding="utf-8")
+
+
+def check_pages(source: Path, html: Path) -> None:
+    """PublishError if a page is missing or asks another host for anything when it is opened."""
+    for path in _pages(source):
+        if not (html / path).with_suffix(".html").exists():
+            raise PublishError(f"{path} has no page: is it in book/_toc.yml?")
+    for page in sorted(html.rglob("*.html")):
+        finder = _Requests()
+        finder.feed(page.read_text(encoding="utf-8"))
+        if finder.found:
+            raise PublishError(
+                f"{page.relative_to(html)} asks the network for {', '.join(finder.found)}; "
+                "serve it from book/assets"
+            )
+
+
+class _Requests(HTMLParser):
+    """Collects what a page would fetch from another host without the reader's doing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        loads = [values.get("src"), values.get("srcset"), values.get("poster")]
+        if tag == "link" and values.get("rel") not in ("canonical", "author", "license"):
+            loads.append(values.get("href"))
+        self.found += [url for url in loads if url and re.match(r"(https?:)?//", url)]
+
+
+def _pages(source: Path) -> list[Path]:
+    """The sources of all pages, relative to `source`."""
+    files = [path.relative_to(source) for path in sorted(source.rglob("*"))]
+    pages = [path for path in files if path.suffix in (".md", ".ipynb")]
+    return [path for path in pages if path.parts[0] not in ("_static", "extra")]
+
+
+def _made(shown: Sequence[BookRun]) -> list[BookRun]:
+    """The main run and every other one that has been made; the comparison page names the rest."""
+    return [run for run in shown if run is shown[0] or read_manifest(run.run)["stages"]]
+
+
+def _check_run(declared: BookRun) -> None:
+    command = f"r2a run --run-id {declared.id}"
+    manifest = read_manifest(declared.run)
+    if not manifest["stages"]:
+        raise PublishError(f"run {declared.id!r} has not been made: {command}")
+    stale = stale_stages(manifest)
+    if stale:
+        reasons = "; ".join(f"stage {stage}: {reason}" for stage, reason in stale.items())
+        raise PublishError(f"run {declared.id!r} is not complete ({reasons}): {command}")
+
+
+def _machines(stages: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where the stages of a run were made: one entry for all that share machine and versions."""
+    machines: list[dict[str, Any]] = []
+    for name, entry in stages.items():
+        facts = {"platform": entry["platform"], "python": entry["python"]}
+        facts["versions"] = entry["inputs"]["versions"]
+        same = [m for m in machines if all(m[key] == value for key, value in facts.items())]
+        if same:
+            same[0]["stages"].append(name)
+        else:
+            machines.append({**facts, "stages": [name]})
+    return machines
+
+
+def _stage_page(
+    declared: BookRun, stage: str, summary: Mapping[str, Any], summaries: Mapping[str, Any]
+) -> nbformat.NotebookNode:
+    """A stage's executed notebook with the numbers in its prose and captions, its origin below."""
+    page = nbformat.read(declared.run / "notebooks" / f"{stage}.ipynb", as_version=4)
+    number_captions(page, stage)
+    fold_solutions(page)
+    for cell in page.cells:
+        if cell.cell_type == "markdown":
+            cell.source = render(cell.source, f"notebooks/{stage}.py", summary, summaries)
+    entry = summary["stages"][stage]
+    model = entry.get("model") or {}
+    made_with = " on ".join(str(model[name]) for name in ("name", "device") if name in model)
+    origin = [f"Run `{declared.id}`", made_with, f"{entry['seconds']:.0f} s"]
+    origin.append(f"source `{entry['inputs']['source'][:10]}`")
+    origin.append("[versions and parameters](../status.md)")
+    foot = "---\n\n" + " · ".join(part for part in origin if part)
+    page.cells.append(nbformat.v4.new_markdown_cell(foot, id="origin"))
+    return page
+
+
+def _remove_labels(page: nbformat.NotebookNode) -> None:
+    """A label may be defined once in a book: the main run's pages keep theirs."""
+    for cell in page.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"(?m)^\([\w:.-]+\)=\n", "", cell.source)
+            cell.source = re.sub(r"(?m)^:(name|label):.*\n", "", cell.source)
+        cell.metadata.get("mystnb", {}).get("figure", {}).pop("name", None)
+
+
+def _link_to_main(page: nbformat.NotebookNode, stages: Mapping[str, Any]) -> None:
+    """A link to a stage that this page's run does not have leads to the main run's page."""
+    named = re.compile(r"(\{doc\}`(?:[^`<]*<)?)(\d\d_\w+)")
+
+    def led(link: re.Match) -> str:
+        return link[0] if link[2] in stages else f"{link[1]}../{MAIN_PAGES}/{link[2]}"
+
+    for cell in page.cells:
+        if cell.cell_type == "markdown":
+            cell.source = named.sub(led, cell.source)
+
+
+def _state(source: Path) -> str:
+    """One hash of everything that the built book depends on."""
+    digest = hashlib.sha256()
+    for name in _BUILDERS:
+        digest.update(f"{name} {version(name)}\n".encode())
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        digest.update(str(path.relative_to(source)).encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _jupyter_book(source: Path, work: Path) -> Path:
+    """Build strictly; returns the folder of the pages. PublishError holds the warnings."""
+    start = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "build", str(source)]
+    command += ["--path-output", str(work), "-W", "-n", "--keep-going", "-q"]
+    built = subprocess.run(command, capture_output=True, text=True)
+    if built.returncode != 0:
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", built.stdout + built.stderr).splitlines()
+        wrong = [line for line in lines if re.search(r"WARNING|ERROR|Error|CRITICAL", line)]
+        told = "\n".join(wrong or lines[-20:]).replace(str(source) + os.sep, "")
+        raise PublishError(f"Jupyter Book refused the book:\n{told}")
+    return work / "_build" / "html"

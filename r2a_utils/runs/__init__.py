@@ -1,0 +1,25 @@
+"""Runs: a folder with what a run made, its stages and parameters, and their execution.
+
+This room runs notebooks and knows nothing of what they measure.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "execution": ["StageFailed"],
+        "folder": ["Run", "cut_torn_line", "makers", "write_aside"],
+        "parameters": ["ParameterError", "fill", "resolve"],
+        "running": [
+            "RUNS",
+            "StageResult",
+            "read_manifest",
+            "read_parameters",
+            "run_folder",
+            "run_stages",
+            "stale_stages",
+        ],
+        "stage": ["NOTEBOOKS", "ROOT", "Stage", "load_stages"],
+    },
+)

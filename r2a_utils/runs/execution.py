@@ -1,0 +1,211 @@
+"""Execute one stage's notebook with Papermill, and make a page of it that is good anywhere.
+
+Success means that every code cell completed; anything else raises StageFailed, which names the
+notebook and the cell, and keeps the notebook as far as it came. A page that succeeded is freed of
+what belongs to this machine or needs a live kernel. What the stage computes, and whether it needed
+to run, is not this file's business.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import nbformat
+import papermill
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from r2a_utils.runs.parameters import fill
+from r2a_utils.runs.stage import ROOT, Stage
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# Starting a kernel imports IPython; on a busy machine with a cold disk that has taken a minute.
+_KERNEL_START_SECONDS = 300
+
+
+class StageFailed(RuntimeError):  # noqa: N818  a stage fails; this is that event
+    """A stage that did not complete; the message names its notebook and cell and what happened."""
+
+
+def execute(
+    stage: Stage,
+    values: Mapping[str, Any],
+    folder: Path,
+    *,
+    cell_timeout: int | None,
+    progress_bar: Mapping[str, Any],
+) -> NotebookNode:
+    """Run a stage's notebook from the repository's root and return it, cleaned.
+
+    `values` holds every parameter but `run_dir`, which is the run's `folder`; `cell_timeout` is in
+    seconds for each cell; `progress_bar` goes to tqdm. Raises StageFailed.
+    """
+    inside = folder.resolve().is_relative_to(ROOT)
+    run_dir = folder.resolve().relative_to(ROOT) if inside else folder.resolve()
+    notebook = _prepared(stage, {**values, "run_dir": str(run_dir)})
+    part = folder / "notebooks" / f"{stage.name}.part.ipynb"
+    failed = failed_notebook(folder, stage.name)
+    part.parent.mkdir(exist_ok=True)
+    failed.unlink(missing_ok=True)
+    try:
+        with _kernel_environment(), TemporaryDirectory(prefix="r2a-") as private:
+            papermill.execute_notebook(
+                notebook,
+                part,
+                progress_bar=dict(progress_bar),
+                execution_timeout=cell_timeout,
+                start_timeout=_KERNEL_START_SECONDS,
+                cwd=ROOT,
+                kernel_name="python3",
+                # Talk to the kernel through sockets in a folder that only this user may open:
+                # other users of the machine could listen on a TCP port.
+                config=Config({"KernelManager": {"transport": "ipc", "ip": f"{private}/kernel"}}),
+                # the kernel's own log: being told to stop is no error worth a line in the terminal
+                extra_arguments=["--log-level=CRITICAL"],
+            )
+    except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
+        os.replace(part, failed)
+        index = _last_started(nbformat.read(failed, as_version=4))
+        raise _failure(stage, failed, index, _reason(error, cell_timeout)) from error
+    executed = nbformat.read(part, as_version=4)
+    unfinished = _first_unfinished(executed)
+    if unfinished is not None:
+        os.replace(part, failed)
+        raise _failure(stage, failed, unfinished, "did not complete")
+    clean(executed, folder)
+    part.unlink()
+    return executed
+
+
+def failed_notebook(folder: Path, stage: str) -> Path:
+    """Where a failed stage's notebook is kept, with the cells that finished."""
+    return folder / "notebooks" / f"{stage}.failed.ipynb"
+
+
+def _prepared(stage: Stage, values: Mapping[str, Any]) -> NotebookNode:
+    """The stage's notebook with this run's values in its parameters cell, as readers will see it.
+
+    Papermill would add a second cell with the injected values; one cell is easier to read.
+    """
+    notebook = nbformat.from_dict(stage.notebook)
+    cell = notebook.cells[stage.parameters_cell]
+    cell.source = fill(cell.source, stage.parameters, values)
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    for index, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{index}"
+    return notebook
+
+
+def clean(notebook: NotebookNode, folder: Path) -> None:
+    """Remove from an executed notebook what belongs to this machine or needs a live kernel."""
+    notebook.metadata.pop("papermill", None)
+    notebook.metadata.pop("widgets", None)
+    shorten = _path_shortener(folder)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if not cell.metadata.get("tags"):
+            cell.metadata.pop("tags", None)  # Papermill gives every cell a list of tags
+        cell.source = shorten(cell.source)
+        if cell.cell_type != "code":
+            continue
+        kept = []
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                output.text = shorten(_ANSI.sub("", output.text))
+            data = output.get("data", {})
+            live = data.pop("application/vnd.jupyter.widget-view+json", None) is not None
+            if live and set(data) <= {"text/plain"}:
+                continue  # nothing is left to show without a kernel
+            for kind, value in data.items():
+                if isinstance(value, str) and (kind.startswith("text/") or kind == "image/svg+xml"):
+                    data[kind] = shorten(value)
+            kept.append(output)
+        cell.outputs = kept
+
+
+def _path_shortener(folder: Path) -> Callable[[str], str]:
+    """A function that replaces this machine's folders by names that mean the same anywhere."""
+    folders = [
+        (str(folder.resolve()), f"runs/{folder.name}"),
+        (sys.prefix + os.sep, ""),
+        (str(ROOT) + os.sep, ""),
+        (str(ROOT), "."),
+        (str(Path.home()), "~"),
+    ]
+
+    def shorten(text: str) -> str:
+        for path, name in folders:
+            text = text.replace(path, name)
+        # Not \S* before the name: an image is one long word, on which that takes minutes.
+        return re.sub(r"(?:/[\w.-]+){0,20}/ipykernel_\d+/\d+\.py", "cell", text)
+
+    return shorten
+
+
+@contextmanager
+def _kernel_environment() -> Iterator[None]:
+    """Kernels started inside show no progress bars, which a printed page cannot show."""
+    quiet = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    before = {name: os.environ.get(name) for name in quiet}
+    os.environ.update(quiet)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _first_unfinished(notebook: NotebookNode) -> int | None:
+    """The first code cell that did not complete. Papermill itself calls `sys.exit(0)` a success."""
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and cell.source.strip():
+            completed = cell.metadata.papermill.get("status") == "completed"
+            if not completed or cell.execution_count is None:
+                return index
+    return None
+
+
+def _last_started(notebook: NotebookNode) -> int:
+    started = [
+        index
+        for index, cell in enumerate(notebook.cells)
+        if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time")
+    ]
+    return started[-1] if started else 0
+
+
+def _reason(error: Exception, cell_timeout: int | None) -> str:
+    if isinstance(error, CellTimeoutError):
+        return f"took longer than {cell_timeout} s"
+    if isinstance(error, DeadKernelError):
+        return "the kernel died; most often the machine had no memory left"
+    trace = _ANSI.sub("", "\n".join(error.traceback)).splitlines()
+    return "\n".join([f"{error.ename}: {error.evalue}", *trace[-12:]])
+
+
+def _failure(stage: Stage, kept: Path, index: int, reason: str) -> StageFailed:
+    """The error that names a cell, counted among the code cells of the notebook's source."""
+    cells = nbformat.read(kept, as_version=4).cells
+    number = sum(cell.cell_type == "code" for cell in cells[: index + 1])
+    first_line = cells[index].source.strip().partition("\n")[0]
+    return StageFailed(
+        f"{stage.path.name}, code cell {number} (`{first_line}`): {reason}\n"
+        f"The notebook as far as it came: {kept}"
+    )

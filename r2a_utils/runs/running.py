@@ -1,0 +1,250 @@
+"""Run stages: execute their notebooks with Papermill into a run folder, and say what was done.
+
+A stage is run only if something that its result depends on has changed since it last completed:
+its code, the package modules it imports, its parameters, the files that they name, the versions of
+the numeric packages, or the stages whose artifacts it reads. New prose is put on its page without
+running it. All parameters are checked before anything runs. A stage has succeeded when every code
+cell of its notebook has completed; only then is its notebook cleaned, stamped and put in its place.
+This file knows nothing of what the stages compute.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import platform
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+from tqdm.auto import tqdm
+
+from r2a_utils.runs.execution import StageFailed, execute
+from r2a_utils.runs.folder import Run, write_aside
+from r2a_utils.runs.parameters import ParameterError, resolve
+from r2a_utils.runs.stage import (
+    NOTEBOOKS,
+    ROOT,
+    Stage,
+    data_hashes,
+    load_stages,
+    needed_stages,
+    numeric_versions,
+    select,
+    source_hash,
+)
+
+RUNS = ROOT / "runs"
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What became of one asked-for stage."""
+
+    stage: str
+    ran: bool  # False: its inputs had not changed, its earlier result stands
+    seconds: float  # how long it took when it ran
+    notebook: Path  # the executed notebook
+
+
+def run_folder(run_id: str) -> Path:
+    """The folder of a run id; ParameterError if the id cannot name a folder."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise ParameterError(
+            f"{run_id!r} cannot be a run id: use letters, digits, '_', '-' and '.'"
+        )
+    return RUNS / run_id
+
+
+def run_stages(
+    folder: Path,
+    stages: Sequence[str] | None = None,
+    *,
+    given: Mapping[str, Any] | None = None,
+    settings: Mapping[str, str] | None = None,
+    notebooks: Path = NOTEBOOKS,
+    cell_timeout: int | None = None,
+    progress: bool = True,
+) -> list[StageResult]:
+    """Run the stages (all if None) whose inputs have changed, in order, into a run folder.
+
+    `given` are parameters as a YAML file holds them and `settings` texts from the command line (see
+    `parameters.resolve`). Where `given` is None, the run goes on with the parameters that it was
+    started with. `cell_timeout` is in seconds, for each cell; None waits for ever.
+
+    Raises ParameterError before anything runs, for an unknown stage or refused parameters, and
+    StageFailed when a cell fails; stages that finished before it are kept.
+    """
+    available = load_stages(notebooks)
+    selected = select(available, stages)
+    stored = given is None and _parameters(folder).exists()
+    if given is None:
+        given = read_parameters(_parameters(folder)) if stored else {}
+    declared = {name: stage.parameters for name, stage in available.items()}
+    try:
+        values = resolve(declared, selected, given, settings or {})
+    except ParameterError as error:
+        if stored:
+            raise ParameterError(f"{error}\n(some may come from {_parameters(folder)})") from error
+        raise
+    given = _with_settings(given, declared, selected, settings or {})
+
+    run = Run.open(folder)
+    text = yaml.safe_dump(given, allow_unicode=True, sort_keys=False)
+    write_aside(_parameters(folder), lambda part: part.write_text(text, encoding="utf-8"))
+    results = []
+    bar = tqdm(selected, unit="stage", disable=None if progress else True, position=0)
+    for name in bar:
+        bar.set_description(f"run {folder.name}: {name}")
+        stage = available[name]
+        manifest = read_manifest(folder)
+        inputs = _inputs(stage, values[name], available, manifest)
+        entry = manifest["stages"].get(name, {})
+        page = folder / "notebooks" / f"{name}.ipynb"
+        if page.exists() and entry.get("inputs") == inputs and entry["status"] == "completed":
+            _print_prose(stage, page)
+            results.append(StageResult(name, False, entry["seconds"], page))
+            continue
+        seconds = _run_stage(run, stage, values[name], inputs, page, cell_timeout, progress)
+        results.append(StageResult(name, True, seconds, page))
+    return results
+
+
+def read_parameters(path: Path) -> dict[str, Any]:
+    """A parameter file: names and values, or a mapping of them under a stage's name."""
+    try:
+        parameters = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ParameterError(f"cannot read the parameter file {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path} is not YAML: {error}") from error
+    if not isinstance(parameters, dict):
+        raise ParameterError(f"{path} must hold names and values, as in `n_problems: 50`")
+    return parameters
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a run's stages were made from and how they went; an empty one for a new run."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        return {"run_id": folder.name, "stages": {}}
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def stale_stages(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The stages of a run whose result should not be shown, each with the reason."""
+    reasons = {}
+    for name, entry in manifest["stages"].items():
+        if entry["status"] != "completed":
+            reasons[name] = "it has not completed"
+        for needed, chain in entry.get("inputs", {}).get("stages", {}).items():
+            if manifest["stages"].get(needed, {}).get("chain") != chain:
+                reasons[name] = f"{needed} has been run anew since"
+    return reasons
+
+
+def _parameters(folder: Path) -> Path:
+    return folder / "parameters.yml"
+
+
+def _inputs(
+    stage: Stage, values: Mapping[str, Any], available: Mapping[str, Stage], manifest: Mapping
+) -> dict[str, Any]:
+    """All that a stage's result depends on, prose left out; if equal, it need not run again."""
+    entries = manifest["stages"]
+    earlier = [other for name, other in available.items() if name < stage.name and name in entries]
+    parameters = {name: value for name, value in values.items() if name != "run_dir"}
+    inputs = {
+        "source": source_hash(stage.code),
+        "parameters": parameters,
+        "versions": numeric_versions(),
+        "stages": {name: entries[name].get("chain") for name in needed_stages(stage, earlier)},
+    }
+    data = data_hashes(parameters)
+    return {**inputs, "data": data} if data else inputs
+
+
+def _run_stage(
+    run: Run,
+    stage: Stage,
+    values: Mapping[str, Any],
+    inputs: dict[str, Any],
+    page: Path,
+    cell_timeout: int | None,
+    progress: bool,
+) -> float:
+    """Execute one stage; its page and its manifest entry appear only when it has succeeded."""
+    page.unlink(missing_ok=True)
+    _write_entry(run, stage.name, {"status": "running", "inputs": inputs})
+    bar = {"desc": stage.name, "leave": False, "position": 1, "disable": None if progress else True}
+    started = datetime.datetime.now(datetime.UTC)
+    clock = time.monotonic()
+    try:
+        executed = execute(stage, values, run.folder, cell_timeout=cell_timeout, progress_bar=bar)
+    except StageFailed:
+        _write_entry(run, stage.name, {"status": "failed", "inputs": inputs})
+        raise
+    seconds = round(time.monotonic() - clock, 1)
+    entry = {
+        "status": "completed",
+        "inputs": inputs,
+        "chain": _chain(inputs),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": seconds,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "model": run.records().get("model"),
+    }
+    executed.metadata["r2a"] = {"stage": stage.name, "run_id": run.folder.name, **entry}
+    write_aside(page, lambda path: nbformat.write(executed, path))
+    _write_entry(run, stage.name, entry)
+    return seconds
+
+
+def _print_prose(stage: Stage, page: Path) -> None:
+    """Give a page whose code and results stand the prose that the notebook has now."""
+    executed = nbformat.read(page, as_version=4)
+    results = iter([cell for cell in executed.cells if cell.cell_type == "code"])
+    notebook = nbformat.from_dict(stage.notebook)
+    cells = []
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code":
+            cell = {**next(results), "metadata": cell.metadata}
+        cells.append(nbformat.from_dict({**cell, "id": f"cell-{index}"}))
+    if cells != executed.cells:
+        executed.cells = cells
+        write_aside(page, lambda path: nbformat.write(executed, path))
+
+
+def _chain(inputs: Mapping[str, Any]) -> str:
+    """One hash of a stage's inputs, for the stages that read what it makes."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def _with_settings(given, declared, selected, settings) -> dict[str, Any]:
+    """The parameters to go on with later: those given and, typed, those set by name."""
+    merged = {
+        name: {k: v for k, v in value.items() if k not in settings}
+        if isinstance(value, Mapping)
+        else value
+        for name, value in given.items()
+    }
+    for name, text in settings.items():
+        stage = next(stage for stage in selected if name in declared[stage])
+        merged[name] = declared[stage][name].parse(text)
+    return merged
+
+
+def _write_entry(run: Run, stage: str, entry: Mapping[str, Any]) -> None:
+    manifest = read_manifest(run.folder)
+    manifest["stages"] = dict(sorted({**manifest["stages"], stage: dict(entry)}.items()))
+    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    write_aside(run.folder / "manifest.json", lambda part: part.write_text(text + "\n"))

@@ -1,0 +1,1 @@
+"""Checks of the exercises: each tries a participant's function and names the mistake."""

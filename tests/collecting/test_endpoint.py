@@ -1,0 +1,132 @@
+"""Requests are repeated where that can help, and refused loudly where it cannot."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from local_server import serve
+
+from r2a_utils.collecting.endpoint import Endpoint, EndpointError, concurrently
+
+
+def endpoint(url: str, **settings) -> Endpoint:
+    return Endpoint(url, "m", **{"delay_s": 0.01, "timeout_s": 10, "retries": 3} | settings)
+
+
+def post(to: Endpoint, body: dict | None = None) -> dict:
+    return to.post("completions", body or {})
+
+
+def failing(replies: list, seen: list):
+    """A server that gives these replies one after the other, then {"ok": True}."""
+
+    def reply(path, body, headers):
+        seen.append((path, body, headers))
+        return replies[len(seen) - 1] if len(seen) <= len(replies) else {"ok": True}
+
+    return reply
+
+
+def test_the_model_and_the_body_are_posted():
+    seen: list = []
+    with serve(failing([], seen)) as url:
+        assert post(endpoint(url), {"prompt": "a"}) == {"ok": True}
+    path, body, headers = seen[0]
+    assert path == "/v1/completions" and body == {"model": "m", "prompt": "a"}
+    assert "Authorization" not in headers
+
+
+def test_the_key_comes_from_the_environment_and_stands_nowhere_else(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "s3cret")
+    seen: list = []
+    with serve(failing([], seen)) as url:
+        to = endpoint(url, key_variable="MY_KEY")
+        post(to)
+    assert seen[0][2]["Authorization"] == "Bearer s3cret"
+    assert "s3cret" not in repr(to)
+
+
+@pytest.mark.parametrize(
+    "fault", [(503, "busy"), (500, "oops"), (429, "slow down"), (200, "{torn")]
+)
+def test_a_passing_fault_is_tried_again(fault):
+    seen: list = []
+    with serve(failing([fault, fault], seen)) as url:
+        assert post(endpoint(url)) == {"ok": True}
+    assert len(seen) == 3
+
+
+def test_the_last_fault_is_told():
+    seen: list = []
+    with (
+        serve(failing([(503, "the model is loading")] * 9, seen)) as url,
+        pytest.raises(EndpointError, match=r"failed 4 times.*503: the model is loading"),
+    ):
+        post(endpoint(url))
+    assert len(seen) == 4
+
+
+def test_a_refusal_is_final():
+    seen: list = []
+    with (
+        serve(failing([(404, '{"error": "no model m"}')], seen)) as url,
+        pytest.raises(EndpointError, match=r"refused with 404: .*no model m"),
+    ):
+        post(endpoint(url))
+    assert len(seen) == 1
+
+
+def test_the_server_may_ask_for_a_longer_wait():
+    seen: list = []
+    with serve(failing([(429, "later", {"Retry-After": "0.5"})], seen)) as url:
+        start = time.monotonic()
+        post(endpoint(url))
+    assert time.monotonic() - start >= 0.5
+
+
+def test_a_server_that_is_silent_or_gone_is_an_error():
+    def silent(path, body, headers):
+        time.sleep(0.5)
+        return {}
+
+    with serve(silent) as url, pytest.raises(EndpointError, match="ReadTimeout"):
+        post(endpoint(url, timeout_s=0.1, retries=1))
+    with pytest.raises(EndpointError, match="ConnectError"):
+        post(endpoint(url, retries=1))
+
+
+def test_as_many_as_asked_run_at_a_time_and_none_is_lost():
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work(item: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+        return item**2
+
+    results = dict(concurrently(work, list(range(20)), 4))
+    assert results == {i: i**2 for i in range(20)}
+    assert most == 4
+    with pytest.raises(ValueError, match="at least 1"):
+        list(concurrently(work, [1], 0))
+
+
+def test_the_first_error_ends_the_work():
+    done: list[int] = []
+
+    def work(item: int) -> int:
+        if item == 2:
+            raise EndpointError("gone")
+        time.sleep(0.01)
+        done.append(item)
+        return item
+
+    with pytest.raises(EndpointError, match="gone"):
+        list(concurrently(work, list(range(200)), 2))
+    assert len(done) < 100

@@ -1,0 +1,221 @@
+"""Problems come from where they should, and a faulty row is named."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from r2a_utils.collecting.loading import (
+    Problem,
+    column_names,
+    load_problems,
+    problems_from_table,
+    problems_table,
+)
+
+ROWS = [
+    {"id": "a", "question": "1+1?", "answer": "2", "kind": "easy"},
+    {"id": "b", "question": "2+2?", "answer": "4", "kind": "hard"},
+    {"id": "c", "question": "3+3?", "answer": "6", "kind": "hard"},
+]
+
+
+def write(path: Path, rows: list[dict]) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".csv":
+        pd.DataFrame(rows).to_csv(path, index=False)
+    else:
+        pd.DataFrame(rows).to_parquet(path)
+    return path
+
+
+def wildbench_row(session: str, tag: str, question: str = "Write a poem.") -> dict:
+    return {
+        "id": f"row of {session}",
+        "session_id": session,
+        "conversation_input": [
+            {"content": question, "role": "user", "language": "English"},
+            {"content": "Which one?", "role": "assistant", "language": "English"},
+            {"content": "Any.", "role": "user", "language": "English"},
+        ],
+        "references": {"gpt-4": "…"},
+        "length": 3,
+        "checklist": ["Is it a poem?", "Does it rhyme?"],
+        "intent": "…",
+        "primary_tag": tag,
+        "secondary_tags": ["Editing"],
+    }
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_the_same_rows_give_the_same_problems_in_every_format(tmp_path, suffix):
+    problems = load_problems(write(tmp_path / f"rows{suffix}", ROWS))
+    assert problems[0] == Problem("a", "1+1?", "2", {"kind": "easy"})
+    assert [p.id for p in problems] == ["a", "b", "c"]
+
+
+def test_a_mapping_says_which_columns_hold_what(tmp_path):
+    rows = [
+        {"key": 7, "text": "Say it.", "gold": 3, "tags": ["x"]},
+        {"key": 8, "text": "And this."},
+    ]
+    path = write(tmp_path / "rows.jsonl", rows)
+    columns = {"id": "key", "question": "text", "answer": "gold"}
+    first, second = load_problems(path, columns=columns)
+    assert first == Problem("7", "Say it.", "3", {"tags": ["x"]})
+    assert second.answer is None
+
+
+def test_rows_without_an_id_are_numbered(tmp_path):
+    path = write(tmp_path / "rows.csv", [{"question": "A?"}, {"question": "B?"}])
+    assert [(p.id, p.answer) for p in load_problems(path)] == [("row-1", None), ("row-2", None)]
+
+
+def test_n_draws_by_the_seed_and_keeps_the_order(tmp_path):
+    rows = [{"id": f"{i:03}", "question": f"What is {i}?"} for i in range(100)]
+    path = write(tmp_path / "rows.csv", rows)
+    drawn = [p.id for p in load_problems(path, n=20, seed=1)]
+    assert drawn == sorted(drawn) and len(set(drawn)) == 20
+    assert drawn == [p.id for p in load_problems(path, n=20, seed=1)]
+    assert drawn != [p.id for p in load_problems(path, n=20, seed=2)]
+
+
+def test_tiny_problems_are_held_out_ones_with_family_and_steps():
+    problems = load_problems("tiny", n=40, seed=3)
+    assert len({p.id for p in problems}) == 40
+    assert {p.meta["family"] for p in problems} == {"arithmetic", "comparison"}
+    assert all(p.answer and isinstance(p.meta["steps"], int) for p in problems)
+    assert problems == load_problems("tiny", n=40, seed=3)
+    assert problems != load_problems("tiny", n=40, seed=4)
+
+
+def test_wildbench_takes_the_first_turn_and_the_area_and_leaves_mathematics_out(tmp_path):
+    tags = ["Role playing", "Math", "Planning", "Coding & Debugging", "Advice seeking"]
+    rows = [wildbench_row(f"s{i}", tag) for i, tag in enumerate(tags)]
+    problems = load_problems(write(tmp_path / "rows.jsonl", rows))
+    assert [p.id for p in problems] == ["s0", "s2", "s3", "s4"]
+    assert [p.meta["area"] for p in problems] == [
+        "Creative Tasks", "Reasoning & Planning", "Coding & Analysis", "Information Seeking",
+    ]  # fmt: skip
+    assert problems[0].question == "Write a poem."
+    assert problems[0].answer is None
+    assert problems[0].meta["checklist"] == ["Is it a poem?", "Does it rhyme?"]
+    assert problems[0].meta["turns"] == 2
+
+
+def test_wildbench_reads_the_same_from_parquet(tmp_path):
+    rows = [wildbench_row("s0", "Editing"), wildbench_row("s1", "Reasoning", "Why?")]
+    from_lines = load_problems(write(tmp_path / "rows.jsonl", rows))
+    assert load_problems(write(tmp_path / "rows.parquet", rows)) == from_lines
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "message"),
+    [
+        ([ROWS[0], ROWS[1] | {"question": " "}], None, "row 2: no question"),
+        ([ROWS[0], {"id": "b", "answer": "4"}], None, "row 2: no question"),
+        ([*ROWS, ROWS[1]], None, "row 4: the id 'b'"),
+        ([ROWS[0], ROWS[1] | {"id": None}], None, "row 2: no id"),
+        ([], None, "no rows"),
+        ([{"prompt": "A?"}], None, "say which hold what"),
+        (ROWS, {"question": "questions"}, "no column 'questions': did you mean 'question'?"),
+        (ROWS, {"id": "id"}, "the keys are question"),
+        (ROWS, {"question": "question", "gold": "answer"}, "the keys are question"),
+        ([wildbench_row("s", "Cooking")], None, "row 1: the paper has no area .* 'Cooking'"),
+        ([wildbench_row("s", "Editing", "")], None, "row 1: no question"),
+        ([wildbench_row("s", "Math")], None, "every row has a tag that the paper leaves out"),
+    ],
+)
+def test_a_faulty_row_is_named(tmp_path, rows, columns, message):
+    path = write(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(ValueError, match=message):
+        load_problems(path, columns=columns)
+
+
+def test_a_faulty_file_is_named(tmp_path):
+    torn = tmp_path / "torn.jsonl"
+    torn.write_text('{"id": "a", "question": "A?"}\n{"id": "b", "ques')
+    with pytest.raises(ValueError, match=r"torn\.jsonl, line 2 is no JSON"):
+        load_problems(torn)
+    torn.write_text("[1]\n")
+    with pytest.raises(ValueError, match="line 1 is no JSON object"):
+        load_problems(torn)
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(ValueError, match="no rows"):
+        load_problems(tmp_path / "empty.csv")
+    with pytest.raises(FileNotFoundError, match=r"gone\.csv is not there"):
+        load_problems(tmp_path / "gone.csv")
+
+
+def test_an_unknown_name_brings_the_nearest_one():
+    with pytest.raises(ValueError, match="did you mean 'math500'"):
+        load_problems("math-500")
+    with pytest.raises(ValueError, match=re.escape("known are tiny, math500, wildbench")):
+        load_problems("gsm8k")
+
+
+def test_more_problems_than_there_are_is_an_error(tmp_path):
+    path = write(tmp_path / "rows.csv", ROWS)
+    with pytest.raises(ValueError, match="has 3 problems, not 4"):
+        load_problems(path, n=4)
+    with pytest.raises(ValueError, match="at least one"):
+        load_problems(path, n=0)
+
+
+def test_named_sets_come_from_the_hub(monkeypatch):
+    import datasets
+
+    asked = []
+
+    def load_dataset(**arguments):
+        asked.append(arguments)
+        return datasets.Dataset.from_list(
+            [{"unique_id": "test/1", "problem": "1+1?", "answer": "2", "solution": "…",
+              "subject": "Algebra", "level": 2}]
+        )  # fmt: skip
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert load_problems("math500") == [
+        Problem("test/1", "1+1?", "2", {"subject": "Algebra", "level": 2})
+    ]
+    assert asked == [{"path": "HuggingFaceH4/MATH-500", "split": "test"}]
+
+
+def test_without_the_hub_the_error_says_what_else_to_do(monkeypatch):
+    import datasets
+
+    def load_dataset(**arguments):
+        raise ConnectionError("Couldn't reach it")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(ConnectionError, match=r"allenai/WildBench.*path of a local copy"):
+        load_problems("wildbench")
+
+
+def test_math500_itself(paper_data):
+    problems = load_problems(paper_data / "math500.jsonl")
+    assert len(problems) == 500
+    assert all(p.answer and p.question for p in problems)
+    assert {p.meta["level"] for p in problems} == {1, 2, 3, 4, 5}
+    assert len({p.meta["subject"] for p in problems}) == 7
+
+
+def test_problems_survive_a_table(tmp_path):
+    problems = [
+        Problem("a", "1+1?", "2", {"steps": 1, "operations": [["add", 1]], "note": None}),
+        Problem("b", "Write a poem.", None, {"checklist": ["Does it rhyme?"]}),
+    ]
+    problems_table(problems).to_parquet(tmp_path / "problems.parquet")
+    assert problems_from_table(pd.read_parquet(tmp_path / "problems.parquet")) == problems
+
+
+def test_names_of_columns_come_from_texts():
+    assert column_names(["question=text", "answer=a=b"]) == {"question": "text", "answer": "a=b"}
+    assert column_names(None) is None
+    with pytest.raises(ValueError, match="such as question=text, not 'text'"):
+        column_names(["text"])

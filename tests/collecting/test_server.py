@@ -1,0 +1,235 @@
+"""Completions from real servers: `transformers serve` with the bundled model, and a local one."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from local_server import serve
+
+from r2a_utils.collecting.endpoint import Endpoint, EndpointError
+from r2a_utils.collecting.generation import Prompt, Sampling, collect_completions
+from r2a_utils.collecting.loading import Problem, load_problems
+from r2a_utils.collecting.server import server_backend
+from r2a_utils.models.registry import BUNDLED
+
+CONDITIONS = ("with_reasoning", "without_reasoning")
+
+
+def endpoint(url: str, model: str = "m") -> Endpoint:
+    return Endpoint(url, model, timeout_s=60, retries=2, delay_s=0.01)
+
+
+# --- the real thing ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def transformers_server(tmp_path):
+    """`transformers serve` on the bundled model; yields its endpoint."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path / "log.txt"
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(BUNDLED)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    command += ["--dtype", "float32"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+        try:
+            deadline = time.monotonic() + 300  # seconds on an idle machine
+            while not _is_up(f"http://127.0.0.1:{port}/health"):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(f"the server did not start:\n{log.read_text()[-2000:]}")
+                time.sleep(0.2)
+            yield endpoint(f"http://127.0.0.1:{port}/v1", str(BUNDLED))
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def _is_up(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_transformers_serve_writes_what_the_model_writes_here(tiny, transformers_server):
+    # One test, because the server takes seconds to start in each process that runs tests.
+    problems = load_problems("tiny", n=6, seed=1)
+    as_text = server_backend(transformers_server, tiny.tokenizer, 3, prompt_as="text")
+    for condition in CONDITIONS:
+        sampling = Sampling(max_new_tokens=400)
+        here = collect_completions(tiny, problems, condition, sampling=sampling)
+        there = collect_completions(tiny, problems, condition, sampling=sampling, backend=as_text)
+        for one, other in zip(there, here, strict=True):
+            assert one.text == other.text
+            assert one == replace(other, settings=one.settings)
+        assert all(c.finished for c in there)
+
+    cut = collect_completions(tiny, problems, sampling=Sampling(5), backend=as_text)
+    assert [c.finished for c in cut] == [False] * 6
+    assert [len(c.completion_ids) for c in cut] == [5] * 6
+
+    as_ids = server_backend(transformers_server, tiny.tokenizer, prompt_as="ids")
+    with pytest.raises(EndpointError, match="prompt must be a string"):
+        list(as_ids([Prompt((1, 70, 71), problems[0], "with_reasoning", 0)], Sampling(1)))
+
+
+# --- a local server whose replies a test decides -------------------------------------------------
+
+
+class Echo:
+    """Completes every prompt with the same words and counts tokens as `tokenizer` does."""
+
+    def __init__(self, tokenizer, text="\nHm.\n</think>\n\n4", reason="stop", adds_bos=False):
+        self.tokenizer, self.text, self.reason = tokenizer, text, reason
+        self.adds_bos, self.bodies = adds_bos, []
+
+    def __call__(self, path, body, headers):
+        assert path == "/v1/completions"
+        self.bodies.append(body)
+        prompt = body["prompt"]
+        if isinstance(prompt, str):
+            prompt = self.tokenizer.encode(prompt, add_special_tokens=False)
+        return {
+            "choices": [{"index": 0, "text": self.text, "finish_reason": self.reason}],
+            "usage": {"prompt_tokens": len(prompt) + self.adds_bos, "completion_tokens": 9},
+        }
+
+
+@pytest.fixture
+def prompts(tokenizer):
+    bos, ids = tokenizer.bos_token_id, tokenizer.encode("3 plus 1?", add_special_tokens=False)
+    return [
+        Prompt((bos, *ids, *([ids[0]] * i)), Problem(f"p{i}", "3 plus 1?"), "with_reasoning", 0)
+        for i in range(5)
+    ]
+
+
+def complete(to, tokenizer, prompts, sampling=None, **options):
+    found = list(server_backend(to, tokenizer, **options)(prompts, sampling or Sampling(99)))
+    return {index: (ids, finished) for index, ids, finished in found}
+
+
+def test_prompts_go_out_as_ids_with_bos_once(tokenizer, prompts):
+    echo = Echo(tokenizer)
+    with serve(echo) as url:
+        found = complete(
+            endpoint(url), tokenizer, prompts, Sampling(77, temperature=0.6, top_p=0.9)
+        )
+    expected = tokenizer.encode(echo.text, add_special_tokens=False)
+    assert found == {i: (expected, True) for i in range(5)}
+    assert sorted(b["prompt"] for b in echo.bodies) == sorted(list(p.ids) for p in prompts)
+    assert all(b["prompt"].count(tokenizer.bos_token_id) == 1 for b in echo.bodies)
+    body = echo.bodies[0]
+    assert (body["max_tokens"], body["temperature"], body["top_p"]) == (77, 0.6, 0.9)
+    assert "logit_bias" not in body
+
+
+def test_each_prompt_has_a_seed_of_its_own_and_keeps_it(tokenizer, prompts):
+    seeds = []
+    for _ in range(2):
+        echo = Echo(tokenizer)
+        with serve(echo) as url:
+            complete(endpoint(url), tokenizer, prompts)
+        seeds.append({tuple(b["prompt"]): b["seed"] for b in echo.bodies})
+    assert seeds[0] == seeds[1]
+    assert len(set(seeds[0].values())) == 5
+    assert all(0 <= seed < 2**31 for seed in seeds[0].values())
+
+
+@pytest.mark.parametrize("adds_bos", [False, True])
+def test_as_text_bos_is_added_where_the_server_does_not(tokenizer, prompts, adds_bos):
+    echo = Echo(tokenizer, adds_bos=adds_bos)
+    with serve(echo) as url:
+        complete(endpoint(url), tokenizer, prompts, prompt_as="text")
+    for body in echo.bodies[-5:]:
+        assert body["prompt"].startswith(tokenizer.bos_token) is not adds_bos
+
+
+def test_a_second_bos_is_refused(tokenizer, prompts):
+    with (
+        serve(Echo(tokenizer, adds_bos=True)) as url,
+        pytest.raises(EndpointError, match=r"made \d+ tokens of a prompt of \d+: it adds a BOS"),
+    ):
+        complete(endpoint(url), tokenizer, prompts)
+
+
+def test_another_models_server_is_refused(tokenizer, prompts):
+    def other(path, body, headers):
+        return {"choices": [{"text": "a", "finish_reason": "stop"}], "usage": {"prompt_tokens": 99}}
+
+    with serve(other) as url:
+        with pytest.raises(EndpointError, match="another tokenizer"):
+            complete(endpoint(url), tokenizer, prompts)
+        with pytest.raises(EndpointError, match="another tokenizer"):
+            complete(endpoint(url), tokenizer, prompts, prompt_as="text")
+
+
+def test_a_cut_completion_is_not_finished_and_an_end_token_is_dropped(tokenizer, prompts):
+    with serve(Echo(tokenizer, "\nHm", "length")) as url:
+        found = complete(endpoint(url), tokenizer, prompts[:1])
+    assert found[0] == (tokenizer.encode("\nHm", add_special_tokens=False), False)
+    with serve(Echo(tokenizer, "\nHm" + tokenizer.eos_token)) as url:
+        found = complete(endpoint(url), tokenizer, prompts[:1])
+    assert found[0] == (tokenizer.encode("\nHm", add_special_tokens=False), True)
+
+
+def test_banned_tokens_are_banned_and_a_server_that_ignores_it_is_refused(tokenizer, prompts):
+    banned = tuple(tokenizer.encode("Z", add_special_tokens=False))
+    echo = Echo(tokenizer)
+    with serve(echo) as url:
+        complete(endpoint(url), tokenizer, prompts, Sampling(9, banned_ids=banned))
+    assert echo.bodies[0]["logit_bias"] == {str(banned[0]): -100}
+    with (
+        serve(Echo(tokenizer, "\nZZ")) as url,
+        pytest.raises(EndpointError, match="does not heed logit_bias"),
+    ):
+        complete(endpoint(url), tokenizer, prompts, Sampling(9, banned_ids=banned))
+
+
+@pytest.mark.parametrize(
+    "reply", [{"choices": []}, {"usage": {"prompt_tokens": 0}}, {"error": "?"}]
+)
+def test_a_reply_that_is_no_completion_is_refused(tokenizer, prompts, reply):
+    with serve(lambda *request: reply) as url, pytest.raises(EndpointError):
+        complete(endpoint(url), tokenizer, prompts)
+
+
+def test_a_tokenizer_whose_tags_servers_drop_is_refused(tokenizer):
+    dropping = deepcopy(tokenizer)
+    dropping.add_special_tokens({"additional_special_tokens": ["</think>"]})
+    with pytest.raises(ValueError, match="</think> is a special token"):
+        server_backend(endpoint("http://127.0.0.1:9/v1"), dropping)
+    with pytest.raises(ValueError, match='choose "ids" or "text"'):
+        server_backend(endpoint("http://127.0.0.1:9/v1"), tokenizer, prompt_as="chat")
+
+
+def test_a_broken_off_collection_goes_on_where_it_was(make_random_model, tokenizer, tmp_path):
+    model, problems = make_random_model("qwen2"), load_problems("tiny", n=8, seed=2)
+    echo, path = Echo(tokenizer), tmp_path / "with_reasoning.jsonl"
+
+    def breaks_down(path, body, headers):
+        return (500, "out of memory") if len(echo.bodies) >= 3 else echo(path, body, headers)
+
+    def collect(url):
+        backend = server_backend(endpoint(url), tokenizer, concurrency=1)
+        return collect_completions(model, problems, path=path, backend=backend)
+
+    with serve(breaks_down) as url, pytest.raises(EndpointError, match="out of memory"):
+        collect(url)
+    assert path.read_text().count("\n") == 3
+    with serve(echo) as url:
+        completions = collect(url)
+    assert [c.problem_id for c in completions] == [p.id for p in problems]
+    assert len(echo.bodies) == 8

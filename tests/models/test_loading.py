@@ -1,0 +1,303 @@
+"""Models: known by name, found wherever they are, refused with words that help."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import psutil
+import pytest
+import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers import models as tokenizer_models
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedTokenizerFast,
+    dynamic_module_utils,
+)
+
+from r2a_utils.models import loading, weights
+from r2a_utils.models.loading import ReasoningModel, load_model, random_model
+from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
+
+# What the hub's pages say; the totals of the safetensors files.
+PUBLISHED_TOTALS = {
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": 1_777_088_000,
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": 7_615_616_512,
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": 14_770_033_664,
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": 32_763_876_352,
+    "deepseek-ai/DeepSeek-R1-Distill-Llama-8B": 8_030_261_248,
+    "deepseek-ai/DeepSeek-R1-Distill-Llama-70B": 70_553_706_496,
+    "smollm2-135m": 134_515_008,
+}
+
+
+@pytest.fixture
+def folder(make_random_model, tokenizer, tmp_path):
+    """A small Qwen3 in a local folder, as save_pretrained leaves it."""
+    make_random_model("qwen3").hf.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def without_network(monkeypatch):
+    def fail(*args, **kwargs):
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(HfApi, "model_info", fail)
+
+
+def hub_answers(monkeypatch, error):
+    def fail(*args, **kwargs):
+        raise error.__new__(error)
+
+    monkeypatch.setattr(HfApi, "model_info", fail)
+
+
+# The registry -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PUBLISHED_TOTALS)
+def test_published_shapes_have_the_published_number_of_parameters(name):
+    assert parameter_count(shape_of(name)) == PUBLISHED_TOTALS[name]
+
+
+def test_the_count_of_parameters_is_that_of_the_built_model(any_model):
+    config = any_model.hf.config.to_dict()
+    if config["model_type"] == "granite":
+        with pytest.raises(ValueError, match="cannot count the parameters of a 'granite' model"):
+            parameter_count(config)
+    else:
+        assert parameter_count(config) == sum(p.numel() for p in any_model.hf.parameters())
+
+
+@pytest.mark.parametrize("name", PUBLISHED_TOTALS)
+def test_published_shapes_build_the_architecture_that_they_name(name):
+    shape = shape_of(name)
+    config = AutoConfig.for_model(**shape)
+    with torch.device("meta"):
+        hf = AutoModelForCausalLM.from_config(config)
+    assert sum(p.numel() for p in hf.parameters()) == PUBLISHED_TOTALS[name]
+    assert config.rope_parameters["rope_theta"] == shape["rope_parameters"]["rope_theta"]
+
+
+def test_the_bundled_model_is_registered_with_the_shape_in_its_file(tiny):
+    assert "r2a-tiny" in REGISTRY
+    count = sum(p.numel() for p in tiny.hf.parameters())
+    assert parameter_count(shape_of("r2a-tiny")) == count
+    assert count <= 5_000_000
+
+
+# Loading ------------------------------------------------------------------------------------------
+
+
+def test_the_bundled_model_loads_and_writes_its_tags_as_one_token(tiny):
+    assert type(tiny.hf).__name__ == "Qwen2ForCausalLM"
+    assert 6 <= tiny.n_layers <= 8 and tiny.n_kv_heads < tiny.n_heads
+    assert (tiny.name, tiny.dtype, tiny.device.type) == ("r2a-tiny", torch.float32, "cpu")
+    for tag in loading.TAGS:
+        assert len(tiny.tokenizer.encode(tag, add_special_tokens=False)) == 1
+
+
+def test_a_local_folder_loads_with_the_shape_that_it_has(folder):
+    model = load_model(folder, device="cpu")
+    assert (model.n_layers, model.n_heads, model.n_kv_heads) == (3, 6, 2)
+    assert model.head_dim == 24 != model.hidden_size // model.n_heads
+    assert (model.name, model.revision) == (str(folder), None)
+    assert model.dtype == torch.float32
+    assert not any(p.requires_grad for p in model.hf.parameters())
+    assert load_model(str(folder), device="cpu", dtype=torch.bfloat16).dtype == torch.bfloat16
+
+
+def test_the_digest_of_the_weights_tells_models_apart(folder, make_random_model):
+    loaded, same = load_model(folder, device="cpu"), make_random_model("qwen3")
+    assert loaded.weights_sha256 == same.weights_sha256
+    other = make_random_model("qwen3")
+    other.hf.model.layers[1].mlp.up_proj.weight[3, 2] += 1e-3
+    assert other.weights_sha256 != same.weights_sha256
+
+
+def test_random_models_come_from_their_seed(make_random_model):
+    state = torch.get_rng_state()
+    digests = [make_random_model("llama", seed=s).weights_sha256 for s in (0, 0, 1)]
+    assert digests[0] == digests[1] != digests[2]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_twin_has_the_shape_of_the_model_that_it_is_named_after(tokenizer):
+    name = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
+    twin = random_model(name, tokenizer, num_hidden_layers=1, vocab_size=len(tokenizer))
+    assert (twin.n_heads, twin.n_kv_heads, twin.head_dim, twin.hidden_size) == (12, 2, 128, 1536)
+
+
+def test_smollm2_is_a_chat_model_whose_tags_are_several_tokens(smollm2):
+    assert (smollm2.n_layers, smollm2.n_heads, smollm2.n_kv_heads) == (30, 9, 3)
+    assert len(smollm2.tokenizer.encode("<think>", add_special_tokens=False)) > 1
+    # Digits stand alone, and the space before one is a token of its own, as in SmolLM2's own files.
+    assert smollm2.tokenizer.tokenize("a  12") == ["a", "ĠĠ", "1", "2"]
+    question = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+    ids = smollm2.tokenizer(question, return_tensors="pt").input_ids
+    written = smollm2.hf.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
+    assert "Paris" in smollm2.tokenizer.decode(written)
+
+
+# Refusals -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("smolm2-135", "smollm2-135m"),
+        ("r2a_tiny", "r2a-tiny"),
+        ("DeepSeek-R1-Distill-Qwen-1.5B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"),
+        ("distill-llama-8b", "deepseek-ai/DeepSeek-R1-Distill-Llama-8B"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(name, nearest):
+    with pytest.raises(ValueError, match=f"no registered model.*nearest.*{nearest}"):
+        load_model(name)
+
+
+def test_no_weights_and_no_network(without_network):
+    with pytest.raises(
+        FileNotFoundError, match=r"hub cannot be reached .*hf download deepseek-ai/"
+    ):
+        load_model("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B")
+
+
+def test_a_misspelt_hub_id_without_network_names_the_nearest(without_network):
+    with pytest.raises(FileNotFoundError, match=r"nearest registered names: deepseek-ai/.*Qwen-7B"):
+        load_model("deepseek-ai/DeepSeek-R1-Distil-Qwen-7B")
+
+
+def test_without_network_what_the_machine_holds_is_loaded(without_network, monkeypatch):
+    monkeypatch.setattr(weights, "try_to_load_from_cache", lambda *a, **k: "/cache/config.json")
+    found = weights.find_weights("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "main", False)
+    assert found == (
+        "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
+        "main",
+        {"trust_remote_code": False, "local_files_only": True},
+    )
+
+
+def test_a_revision_is_pinned_to_its_commit(monkeypatch):
+    info = type("Info", (), {"sha": "0123abc"})
+    monkeypatch.setattr(HfApi, "model_info", lambda *a, **k: info)
+    assert weights.find_weights("some/model", "main", True) == (
+        "some/model",
+        "0123abc",
+        {"trust_remote_code": True},
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RepositoryNotFoundError, "the hub has no model 'some/r2a-tiny'.*nearest.*r2a-tiny"),
+        (RevisionNotFoundError, "has no revision 'nightly'"),
+        (GatedRepoError, "accept on its page, then `hf auth login`"),
+    ],
+)
+def test_what_the_hub_refuses_is_said(monkeypatch, error, words):
+    hub_answers(monkeypatch, error)
+    with pytest.raises(ValueError, match=words):
+        load_model("some/r2a-tiny", revision="nightly")
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no model \(config.json and weights\)"):
+        load_model(tmp_path)
+
+
+def test_types_and_devices_that_are_not_there(folder, monkeypatch):
+    with pytest.raises(
+        ValueError, match=r"'float16' is not offered \(the R1 distills overflow it\)"
+    ):
+        load_model(folder, dtype=torch.float16)
+    with pytest.raises(ValueError, match="'half' is not offered; choose from float32"):
+        load_model(folder, dtype="half")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match="no device 'cuda:1': torch sees 0 GPUs"):
+        load_model(folder, device="cuda:1")
+
+
+def test_weights_beyond_the_free_memory(folder, monkeypatch):
+    free = type("Memory", (), {"available": 1000})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    with pytest.raises(MemoryError, match=r"does not fit .*Take a smaller model, dtype='bfloat16'"):
+        load_model(folder, device="cpu")
+
+
+def test_weights_beyond_a_gpus_memory_go_to_all_gpus_or_nowhere(monkeypatch):
+    """A machine with two GPUs of 16 GB: 1.5B fits one, 7B in bfloat16 both, 32B none."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    free = {0: int(14e9), 1: int(15e9), torch.device("cuda:1"): int(15e9)}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[device], int(16e9)))
+    place = loading._place("auto")
+    assert place == torch.device("cuda:1")
+
+    def placed(name, spread=True):
+        config = AutoConfig.for_model(**shape_of(f"deepseek-ai/DeepSeek-R1-Distill-{name}"))
+        return loading._device_map(name, config, torch.bfloat16, place, spread)
+
+    assert placed("Qwen-1.5B") == place
+    assert placed("Qwen-7B") == "auto"
+    with pytest.raises(MemoryError, match=r"15.2 GB of weights, 15.0 GB free"):
+        placed("Qwen-7B", spread=False)
+    with pytest.raises(MemoryError, match=r"65.5 GB of weights, 29.0 GB free"):
+        placed("Qwen-32B")
+    free |= {1: int(20e9), place: int(20e9)}  # one would hold 7B's weights and hardly a text
+    assert placed("Qwen-7B") == "auto"
+    assert placed("Qwen-7B", spread=False) == place
+    free |= {1: int(40e9), place: int(40e9)}
+    assert placed("Qwen-7B") == place
+
+
+def test_a_tokenizer_that_cannot_write_the_tags_is_refused(folder):
+    letters = Tokenizer(tokenizer_models.WordLevel({"[UNK]": 0, "think": 1}, unk_token="[UNK]"))
+    letters.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=letters, unk_token="[UNK]").save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"cannot write the tag <think>.*add_tokens"):
+        load_model(folder, device="cpu")
+
+
+def test_a_tag_of_several_tokens_is_accepted(folder):
+    bytes_only = Tokenizer(tokenizer_models.BPE())
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bytes_only = Tokenizer(tokenizer_models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_only.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=bytes_only).save_pretrained(folder)
+    model = load_model(folder, device="cpu")
+    assert len(model.tokenizer.encode("</think>")) == 8
+
+
+def test_code_that_comes_with_weights_does_not_run_unless_asked(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    marker = folder / "ran"
+    code = f"from pathlib import Path\nPath({str(marker)!r}).touch()\nclass Own: pass\n"
+    (folder / "modeling_own.py").write_text(code)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "modeling_own.Own"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        load_model(folder, device="cpu")
+    assert not marker.exists()
+    with pytest.raises(Exception, match="Own"):  # it runs, and is no configuration
+        load_model(folder, device="cpu", trust_remote_code=True)
+    assert marker.exists()
+
+
+def test_the_wrapper_and_the_plain_module_are_the_same_model(make_random_model):
+    model = make_random_model("qwen2")
+    assert isinstance(model, ReasoningModel)
+    ids = torch.tensor([[5, 9, 7]])
+    with torch.no_grad(), model.lm.trace(input_ids=ids):
+        logits = model.lm.output.logits.save()
+    assert torch.equal(logits, model.hf(ids).logits)

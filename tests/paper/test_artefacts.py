@@ -1,0 +1,319 @@
+"""The paper's numbers stand in the package; its data are read from a folder, or fetched, pinned."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from r2a_utils.answers.comparison import funnel, paired_comparison
+from r2a_utils.collecting.loading import Problem
+from r2a_utils.paper import artefacts, download
+from r2a_utils.paper.download import Original
+from r2a_utils.texts.trace import SEGMENTS
+
+WITH, WITHOUT = "with_reasoning", "without_reasoning"
+
+
+@pytest.fixture
+def folder(paper_data) -> Path:
+    return paper_data
+
+
+def test_the_published_numbers_hang_together():
+    published = artefacts.published()
+    stage1 = published["stage1_math500"]
+    for row in stage1["rows"]:
+        funnel = stage1["funnel"][row["model"]]
+        for counts in funnel.values():
+            assert counts == sorted(counts, reverse=True) and counts[0] == 500
+        # A pair needs both answers: no more than the smaller arm, no fewer than both leave over.
+        with_, without = funnel[WITH][-1], funnel[WITHOUT][-1]
+        assert with_ + without - 500 <= row["n"] <= min(with_, without)
+    for row in published["stage1_wildbench"]["rows"]:
+        assert sum(row["n"][:-1]) == row["n"][-1]
+    for masses in list(published["stage2_mean_segment_mass_answer"].values())[2:]:
+        assert sum(masses) == pytest.approx(1, abs=5e-4)
+    assert "1e43ea686b39aa67ba3e87daca947fcafd170f3d" in published["paper"]["code"]
+
+
+def test_discordant_pairs_are_found_or_refused():
+    # 20 pairs, 6 right only with and 1 only without reasoning: d = 0.25, s² = (7/20 - 1/16)·20/19.
+    t = 0.25 / np.sqrt((7 / 20 - 1 / 16) * 20 / 19 / 20)
+    assert artefacts.discordant_pairs(20, 0.75, 0.5, t) == (6, 1)
+    with pytest.raises(ValueError, match="0 pairs of counts"):
+        artefacts.discordant_pairs(20, 0.75, 0.5, t + 0.01)
+
+
+def test_a_missing_folder_or_file_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.delenv("R2A_PAPER_DATA", raising=False)
+    with pytest.raises(FileNotFoundError, match="set R2A_PAPER_DATA"):
+        artefacts.load_traces()
+    with pytest.raises(FileNotFoundError, match="is not there"):
+        artefacts.load_traces(tmp_path / "none")
+    monkeypatch.setenv("R2A_PAPER_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"math500_greedy_traces\.parquet is not in"):
+        artefacts.load_traces()
+    with pytest.raises(ValueError, match="choose one of with_reasoning, without_reasoning"):
+        artefacts.load_segment_mass(tmp_path, "qwen-7B", "withR")
+
+
+def test_the_folder_may_come_from_the_environment(folder, monkeypatch):
+    monkeypatch.setenv("R2A_PAPER_DATA", str(folder))
+    assert len(artefacts.load_traces()) == 400
+
+
+def test_the_authors_traces_are_well_formed(folder):
+    traces = artefacts.load_traces(folder)
+    counts = traces.groupby(["model_alias", "condition"]).size()
+    assert counts.tolist() == [100] * 4
+    assert set(traces["condition"]) == {WITH, WITHOUT}
+    assert (traces["response"].str.count("</think>") == 1).all()
+    assert traces["is_answer_correct"].isin([0, 1]).all()
+
+
+def test_our_grades_agree_with_the_authors_and_each_difference_is_reviewed(folder):
+    traces = artefacts.regraded_traces(folder)
+    agree = traces["correct"] == traces["is_answer_correct"].astype(bool)
+    assert agree.mean() >= 0.96
+    # The table that comes with the package is the one that the traces give.
+    differences = artefacts.grading_disagreements(folder)
+    assert differences.to_dict("records") == artefacts.regrading()["disagreements"]
+    assert agree.sum() == artefacts.regrading()["agreeing"] == 400 - len(differences)
+    # Worked out by hand, case by case: every one is an equal answer that was marked wrong.
+    assert (differences["who_is_right"] == "R2A").all() and (differences["because"] != "").all()
+    assert (differences["authors"] == "wrong").all() and (differences["r2a"] == "right").all()
+
+
+def test_the_regraded_counts_are_those_of_the_traces(folder):
+    traces = artefacts.regraded_traces(folder)
+    for row in artefacts.regrading()["rows"]:
+        of_model = traces[traces["model_alias"].map(artefacts.MODEL_NAMES) == row["model"]]
+        for grader, column in (("authors", "is_answer_correct"), ("regraded", "correct")):
+            grades = of_model.pivot(index="problem_id", columns="condition", values=column)
+            with_, without = grades[WITH].astype(bool), grades[WITHOUT].astype(bool)
+            assert len(grades) == row["n"]
+            assert row[grader] == {
+                WITH: with_.sum(),
+                WITHOUT: without.sum(),
+                "only_with": (with_ & ~without).sum(),
+                "only_without": (without & ~with_).sum(),
+            }
+
+
+def test_an_unreviewed_difference_is_called_so(folder, monkeypatch):
+    monkeypatch.setattr(artefacts, "grade_math", lambda answer, gold: False)
+    differences = artefacts.grading_disagreements(folder)
+    assert len(differences) == 302  # all that the authors marked right
+    assert set(differences["who_is_right"]) == {"not reviewed"}
+
+
+@pytest.mark.parametrize(("alias", "heads"), [("qwen-1p5B", 12), ("qwen-7B", 28)])
+@pytest.mark.parametrize("condition", [WITH, WITHOUT])
+def test_segment_masses_have_the_layout_of_our_own(folder, alias, heads, condition):
+    mass = artefacts.load_segment_mass(folder, alias, condition)
+    assert mass.dims == ("trace", "layer", "head", "from_segment", "to_segment")
+    assert mass.shape == (100, 28, heads, 6, 6)
+    assert mass.name == "segment_mass" and mass.dtype == np.float32
+    assert tuple(mass["from_segment"].values) == tuple(mass["to_segment"].values) == SEGMENTS
+    assert len(set(mass["trace"].values)) == 100
+    answer = mass.sel(from_segment="answer")
+    assert np.allclose(answer.sum("to_segment"), 1, atol=1e-5)
+    reasoning = mass.sel(from_segment="reasoning")
+    kept = ["bos", "prompt", "think", "reasoning"]
+    assert np.allclose(reasoning.sel(to_segment=kept).sum("to_segment"), 1, atol=1e-5)
+    assert reasoning.sel(to_segment=["end_think", "answer"]).isnull().all()
+    assert mass.sel(from_segment=["bos", "prompt", "think", "end_think"]).isnull().all()
+
+
+def test_segment_borders_tile_the_sequence(folder):
+    mass = artefacts.load_segment_mass(folder, "qwen-1p5B", WITHOUT)
+    starts, stops = mass["segment_start"].values, mass["segment_stop"].values
+    assert (starts[:, 0] == 0).all() and (starts[:, 1:] == stops[:, :-1]).all()
+    lengths = dict(zip(SEGMENTS, (stops - starts).T, strict=True))
+    for single in ("bos", "think", "end_think"):
+        assert (lengths[single] == 1).all()
+    # "\nOkay, I think I have finished thinking.\n" is ten tokens of Qwen's vocabulary.
+    assert (lengths["reasoning"] == 10).all()
+
+
+def test_the_mean_masses_are_the_published_ones(folder):
+    published = artefacts.published()["stage2_mean_segment_mass_answer"]
+    for alias, name in (("qwen-1p5B", "R1-Qwen-1.5B"), ("qwen-7B", "R1-Qwen-7B")):
+        mass = artefacts.load_segment_mass(folder, alias)
+        mean = mass.sel(from_segment="answer").mean(["trace", "layer", "head"])
+        assert mean.values == pytest.approx(published[name], abs=1e-4)
+
+
+@pytest.mark.parametrize(("alias", "length"), [("qwen-1p5B", 1015), ("qwen-7B", 1523)])
+def test_the_patching_case_is_a_patch_grid(folder, alias, length):
+    grid = artefacts.load_patching_case(folder, alias)
+    assert grid.dims == ("layer", "position") and grid.sizes["layer"] == 28
+    positions = grid["position"].values
+    assert (np.diff(positions) > 0).all() and positions[-1] == length - 1
+    assert len(grid.attrs["clean_tokens"]) == len(grid.attrs["corrupted_tokens"]) == length
+    # The answer-flipping token works early; the last token before the answer takes over late.
+    flips = grid["clean_token"] != grid["corrupted_token"]
+    flipping = grid.sel(position=positions[flips.values]).max("position")
+    assert flipping[:5].min() > 0.3 and flipping[-1] < 0.1
+    assert abs(grid[:5, -1]).max() < 0.05 and grid[-1, -1] > 0.9
+
+
+def test_the_question_pairs(folder):
+    pairs = artefacts.load_question_pairs(folder)
+    assert len(pairs) == 197 and pairs["selected"].sum() == 103
+    assert (pairs["answer_a"] != pairs["answer_b"]).all()
+    assert pairs.loc[0, "answer_a"] == "Pacific"
+
+
+# --- fetching ------------------------------------------------------------------------------------
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    asked: list[str]
+
+    def log_message(self, *arguments):
+        self.asked.append(self.path)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A real file server with two published files, one of them in the LFS tree."""
+    root = tmp_path / "server"
+    files = {
+        "raw/pairs.csv": b"query_a,answer_a\nWhich?,This\n",
+        "lfs/traces/a.jsonl": b'{"unique_id": "1"}\n' * 50_000,
+    }
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    asked: list[str] = []
+    handler = type("Handler", (QuietHandler,), {"asked": asked})
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(root)))
+    thread = threading.Thread(target=httpd.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{httpd.server_port}/"
+    sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    published = [
+        Original("pairs.csv", "pairs.csv", sha256["raw/pairs.csv"], lfs=False),
+        Original("traces/a.jsonl", "a.jsonl", sha256["lfs/traces/a.jsonl"], lfs=True),
+    ]
+    yield (
+        root,
+        asked,
+        partial(artefacts.fetch, files=published, raw_url=url + "raw/", lfs_url=url + "lfs/"),
+    )
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+def test_fetch_brings_each_file_once(server, tmp_path):
+    root, asked, fetch = server
+    paths = fetch(tmp_path / "data")
+    assert [p.read_bytes() for p in paths] == [
+        (root / "raw/pairs.csv").read_bytes(),
+        (root / "lfs/traces/a.jsonl").read_bytes(),
+    ]
+    assert asked == ["/raw/pairs.csv", "/lfs/traces/a.jsonl"]
+    fetch(tmp_path / "data")
+    assert len(asked) == 2
+    paths[0].write_bytes(b"damaged")
+    fetch(tmp_path / "data")
+    assert asked[2:] == ["/raw/pairs.csv"]
+    assert paths[0].read_bytes() == (root / "raw/pairs.csv").read_bytes()
+
+
+def test_fetch_keeps_nothing_that_is_not_what_was_published(server, tmp_path):
+    root, _, fetch = server
+    (root / "raw/pairs.csv").write_bytes(b"something else")
+    with pytest.raises(ValueError, match="not what the authors published"):
+        fetch(tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_fetch_says_what_cannot_be_had(server, tmp_path):
+    root, _, fetch = server
+    (root / "raw/pairs.csv").unlink()
+    with pytest.raises(ConnectionError, match=re.escape("raw/pairs.csv cannot be had")):
+        fetch(tmp_path / "data")
+    with pytest.raises(ConnectionError, match="cannot be had"):
+        fetch(tmp_path / "data", raw_url="http://127.0.0.1:9/")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_the_list_of_originals_is_pinned_and_in_safe_formats():
+    files = download.originals()
+    assert "/1e43ea686b39aa67ba3e87daca947fcafd170f3d/" in download.RAW_URL
+    assert "/1e43ea686b39aa67ba3e87daca947fcafd170f3d/" in download.LFS_URL
+    assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) for file in files)
+    assert {Path(file.path).suffix for file in files} == {".csv", ".jsonl"}
+    assert len({file.name for file in files}) == len(files) == 14
+
+
+def test_the_pinned_checksum_is_that_of_the_pairs_in_the_folder(folder):
+    pinned = {file.name: file.sha256 for file in download.originals()}
+    content = (folder / "coc_pairs.csv").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == pinned["coc_pairs.csv"]
+
+
+BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
+
+
+@pytest.fixture
+def fetched(tmp_path) -> Path:
+    """Files in the authors' format, as `fetch` names them: four problems, both conditions."""
+    ask = "Please put your final answer within \\boxed{}. <think>\n"
+    closed = f"{ask}Okay, I think I have finished thinking.\n</think>"
+    responses = {
+        WITH: [
+            f"{BOS}1+1? {ask}Hm</think>\\boxed{{2}}{EOS}",
+            f"{BOS}1+2? {ask}Hm, \\boxed{{3}}, cut",
+            f"{BOS}1+3? {ask}a</think>b</think>\\boxed{{4}}{EOS}",
+            f"{BOS}1+4? {ask}Hm</think>It is 5{EOS}",
+        ],
+        WITHOUT: [
+            f"{BOS}1+1? {closed}\\boxed{{3}}{EOS}",
+            f"{BOS}1+2? {closed}\\boxed{{3}}{EOS}",
+            f"{BOS}1+3? {closed}\\boxed{{8/2}}{EOS}",
+            f"{BOS}1+4? {closed}\\boxed{{5}}{EOS}",
+        ],
+    }
+    for condition, texts in responses.items():
+        rows = [
+            {"unique_id": f"p{i}", "problem": f"1+{i}?", "response": text}
+            for i, text in enumerate(texts, start=1)
+        ]
+        path = tmp_path / f"math500_sampled_qwen-7B_{condition}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return tmp_path
+
+
+def test_fetched_traces_are_read_with_what_the_funnel_needs(fetched):
+    frame = artefacts.load_originals(fetched, "qwen-7B", WITH)
+    assert frame["problem_id"].tolist() == ["p1", "p2", "p3", "p4"]
+    assert frame["finished"].tolist() == [True, False, True, True]
+    assert frame["well_formed"].tolist() == [True, False, False, True]
+    with pytest.raises(FileNotFoundError, match=r"fetch\(.*brings these traces: math500_sampled"):
+        artefacts.load_originals(fetched, "qwen-7B", WITH, greedy=True)
+
+
+def test_fetched_traces_give_the_funnel_and_the_comparison(fetched):
+    problems = [Problem(f"p{i}", f"1+{i}?", str(1 + i), {"level": i}) for i in range(1, 5)]
+    answers = artefacts.original_answers(fetched, "qwen-7B", problems)
+    counts = funnel(answers).pivot(index="condition", columns="step", values="count")
+    steps = ["asked", "finished", "well formed", "answer found"]
+    assert counts.loc[WITH, steps].tolist() == [4, 3, 2, 1]
+    assert counts.loc[WITHOUT, steps].tolist() == [4, 4, 4, 4]
+    finished = paired_comparison(answers, "finished_pairs").iloc[0]
+    assert (finished["n"], finished["only_with"], finished["only_without"]) == (1, 1, 0)
+    wrong = paired_comparison(answers, "unfinished_wrong").iloc[0]
+    assert (wrong["n"], wrong["accuracy_with"], wrong["accuracy_without"]) == (4, 0.25, 0.75)
+    assert answers["level"].tolist() == [1, 2, 3, 4] * 2

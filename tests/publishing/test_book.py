@@ -1,0 +1,248 @@
+"""The book is built strictly from complete runs, or the published one stays as it is."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from r2a_utils.publishing import book as publishing
+from r2a_utils.publishing.book import PublishError, assemble, check_pages, declared_runs, publish
+from r2a_utils.publishing.quoted_numbers import ProseError, render
+from r2a_utils.runs.folder import Run
+from r2a_utils.runs.running import run_stages
+from r2a_utils.runs.stage import ROOT
+
+pytestmark = pytest.mark.xdist_group("book")
+
+STAGE = """\
+# %% [markdown]
+# (counting)=
+# # Counting
+#
+# There are {{ count.n }} of them. See {ref}`counting` and the [home page](../intro.md).
+
+# %% tags=["parameters"]
+run_dir = "runs/default"
+n = 3
+
+# %%
+import matplotlib.pyplot as plt
+from r2a_utils.runs.folder import Run
+run = Run.open(run_dir)
+run.write_record("count", {"n": n, "share": 0.5})
+figure = plt.figure(figsize=(1, 1))
+figure.add_subplot().plot([0, n])
+plt.close(figure)
+run.write_figure("line", figure);
+
+# %% mystnb={"figure": {"caption": "Up.", "name": "fig-line"}, "image": {"alt": "a line"}}
+figure
+"""
+LATER = """\
+# %% [markdown]
+# # Later
+#
+# After {doc}`01_counting`, or {doc}`the first one <01_counting>`, comes {doc}`02_later`.
+
+# %% tags=["parameters"]
+run_dir = "runs/default"
+"""
+INTRO = """\
+# Home
+
+{{ count.n }} here and {{ runs["other"].records.count.n }} there. $x^2$
+
+![A line](stages/figures/line.png)
+"""
+TOC = """\
+format: jb-book
+root: intro
+parts:
+- caption: All
+  chapters:
+  - glob: stages/*
+  - file: status
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with a small book and two complete runs of one stage."""
+    folder = tmp_path_factory.mktemp("publish")
+    for path in ("notebooks", "book", "book/assets/mathjax"):
+        (folder / path).mkdir(parents=True)
+    (folder / "notebooks/01_counting.py").write_text(STAGE)
+    (folder / "book/intro.md").write_text(INTRO)
+    (folder / "book/status.md").write_text("# Status\n")
+    (folder / "book/references.bib").write_text("")
+    (folder / "book/assets/book.css").write_text("")
+    (folder / "book/assets/mathjax/startup.js").write_text("")
+    (folder / "book/_toc.yml").write_text(TOC)
+    (folder / "book/runs.yml").write_text(
+        "runs:\n- {id: default, title: Ours, parameters: {}}\n- {id: other, title: Another}\n"
+        "- {id: part, title: A part}\n- {id: nowhere, title: Not made}\n"
+    )
+    (folder / "notebooks/02_later.py").write_text(LATER)
+    for run_id, stages, given in (
+        ("default", None, {}),
+        ("other", ["01"], {"n": 4}),
+        ("part", ["02"], {}),
+    ):
+        run_stages(
+            folder / "runs" / run_id,
+            stages,
+            given=given,
+            notebooks=folder / "notebooks",
+            progress=False,
+        )
+    return folder
+
+
+def build(made: Path) -> tuple[Path, bool]:
+    return publish(made / "book", made / "runs", made / "_build")
+
+
+def test_the_book_shows_every_run_and_is_built_again_only_when_something_changed(made):
+    first_page, built = build(made)
+    assert built
+    html = first_page.parent
+    assert "3 here and 4 there" in (html / "intro.html").read_text()
+    assert "There are 3 of them" in (html / "stages/01_counting.html").read_text()
+    other = (html / "other/01_counting.html").read_text()
+    assert "There are 4 of them" in other
+    assert "Another" in other
+    assert 'alt="a line"' in other
+    assert (html / "_images/line.png").exists()
+    assert build(made) == (first_page, False)
+
+    status = made / "book/status.md"
+    status.write_text("# Status\n\nAll well.\n")
+    assert build(made)[1]
+    assert "All well." in (html / "status.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("# Status\n\n{ref}`nowhere`\n", "nowhere"),
+        ("# Status\n\n[gone](gone.md)\n", "gone"),
+        ("# Status\n\n#### Too deep\n", "H1 to H4"),
+        ("# Status\n\n<script src='https://example.org/x.js'></script>\n", "status.html asks the"),
+    ],
+)
+def test_a_book_with_a_fault_is_refused_and_the_published_one_stays(made, text, told):
+    first_page, _ = build(made)
+    before = (first_page.parent / "status.html").read_text()
+    status = made / "book/status.md"
+    good = status.read_text()
+    status.write_text(text)
+    try:
+        with pytest.raises(PublishError, match=told):
+            build(made)
+    finally:
+        status.write_text(good)
+    assert (first_page.parent / "status.html").read_text() == before
+
+
+def test_a_run_that_is_missing_or_not_complete_is_refused(made, tmp_path):
+    with pytest.raises(PublishError, match="'default' has not been made: r2a run --run-id default"):
+        publish(made / "book", tmp_path, tmp_path / "_build")
+    manifest = made / "runs/other/manifest.json"
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"completed"', '"failed"'))
+    try:
+        with pytest.raises(PublishError, match="stage 01_counting: it has not completed"):
+            build(made)
+    finally:
+        manifest.write_text(text)
+
+
+def test_labels_stay_only_on_the_main_pages(made, tmp_path):
+    assemble(made / "book", declared_runs(made / "book", made / "runs"), tmp_path / "source")
+    main, other = (
+        nbformat.read(tmp_path / "source" / run / "01_counting.ipynb", as_version=4)
+        for run in ("stages", "other")
+    )
+    assert main.cells[0].source.startswith("(counting)=\n# Counting")
+    assert other.cells[0].source.startswith("# Counting")
+    assert main.cells[3].metadata["mystnb"]["figure"]["name"] == "fig-line"
+    assert "name" not in other.cells[3].metadata["mystnb"]["figure"]
+
+
+def test_a_run_of_some_stages_links_to_the_main_runs_other_pages(made):
+    first_page, _ = build(made)
+    later = (first_page.parent / "part/02_later.html").read_text()
+    assert later.count('href="../stages/01_counting.html"><span class="doc">') == 2
+    assert 'href="#"><span class="doc">' in later or 'href="02_later.html"' in later
+
+
+def test_a_run_that_has_not_been_made_has_no_pages_and_stops_no_book(made):
+    first_page, _ = build(made)
+    assert not (first_page.parent / "nowhere").exists()
+
+
+def test_a_page_says_which_run_it_comes_from(made, tmp_path):
+    Run.open(made / "runs/other")
+    assemble(made / "book", declared_runs(made / "book", made / "runs"), tmp_path / "source")
+    page = nbformat.read(tmp_path / "source/other/01_counting.ipynb", as_version=4)
+    assert "Run `other`" in page.cells[-1].source
+    assert "../status.md" in page.cells[-1].source
+
+
+def test_a_page_that_jupyter_book_did_not_make_is_missed(tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/alone.md").write_text("# Alone")
+    with pytest.raises(PublishError, match=r"alone.md has no page: is it in book/_toc.yml"):
+        check_pages(tmp_path / "source", tmp_path / "html")
+
+
+def test_a_misspelt_entry_of_runs_yml_is_answered_with_the_nearest(tmp_path):
+    (tmp_path / "runs.yml").write_text("runs:\n- {id: default, titel: Ours}\n")
+    with pytest.raises(PublishError, match="did you mean title"):
+        declared_runs(tmp_path)
+
+
+def test_a_run_may_take_its_parameters_from_a_file(tmp_path):
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params/small.yml").write_text("n: 3")
+    (tmp_path / "runs.yml").write_text(
+        "runs:\n- {id: default, title: Ours, parameters: params/small.yml, stages: ['01']}\n"
+    )
+    (run,) = declared_runs(tmp_path)
+    assert run.parameters == {"n": 3}
+    assert run.stages == ["01"]
+
+
+def test_the_projects_own_runs_are_well_declared():
+    runs = declared_runs()
+    assert runs[0].id == "default"
+    assert runs[0].parameters is not None
+    assert publishing.CONFIG == ROOT / "_config.yml"
+
+
+SUMMARY = {"id": "default", "records": {"quality": {"share": 0.934, "p": 2e-5, "d": -0.5}}}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{{ quality.share | percent }}", "93 %"),
+        ("{{ quality.share | percent(1) }}", "93.4 %"),
+        ("{{ quality.p | p_value }}", "p < 0.001"),
+        ("{{ 0.0123 | p_value }}", "p = 0.012"),
+        ("{{ quality.d | number }}", "−0.50"),
+        ("{#id .class} $x_{i}$\n", "{#id .class} $x_{i}$\n"),
+        ("{{ runs.default.records.quality.share }}", "0.934"),
+    ],
+)
+def test_numbers_are_put_into_prose(text, told):
+    assert render(text, "page.md", SUMMARY, {"default": SUMMARY}) == told
+
+
+BROKEN = ["{{ qualty.share }}", "{{ quality.shar }}", "{{ quality", "{{ none | percent }}"]
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_quotation_of_nothing_names_its_page(text):
+    with pytest.raises(ProseError, match=r"page.md.*has the records quality"):
+        render(text, "page.md", SUMMARY, {})

@@ -1,0 +1,128 @@
+"""The pages as they are written: a thread through the stages, terms, references, captions."""
+
+from __future__ import annotations
+
+import re
+
+import nbformat
+import pytest
+
+from r2a_utils.publishing.book import BOOK, declared_runs
+from r2a_utils.publishing.captions import is_caption, shows_figure
+from r2a_utils.publishing.quoted_numbers import render
+from r2a_utils.runs.stage import load_stages
+
+STAGES = load_stages()
+NAMES = list(STAGES)
+MAIN_RUN = declared_runs()[0].id
+PROSE = {
+    name: "\n\n".join(c.source for c in stage.notebook.cells if c.cell_type == "markdown")
+    for name, stage in STAGES.items()
+}
+WRITTEN = {path.name: path.read_text(encoding="utf-8") for path in sorted(BOOK.glob("**/*.md"))}
+
+
+@pytest.mark.parametrize("place", range(len(NAMES)))
+def test_a_stage_begins_with_what_is_known_and_ends_with_what_is_missing(place):
+    prose = PROSE[NAMES[place]]
+    known = re.search(r"\*\*What we know so far\.\*\*(.*?)\n\n", prose, re.DOTALL).group(1)
+    limits, missing = re.split(r"\n## What is missing\n", prose)
+    assert "\n## What this does not show\n" in limits and "\n## " not in missing
+    assert place == 0 or re.search(r"<\d\d_\w+>`", known)
+    if place + 1 < len(NAMES):
+        assert f"<{NAMES[place + 1]}>`" in re.sub(r"\s+", " ", missing).replace("` <", "`<")
+
+
+def test_every_reference_is_cited():
+    entries = re.findall(r"(?m)^@\w+\{(\w+),", (BOOK / "references.bib").read_text("utf-8"))
+    pages = "\n".join([*PROSE.values(), *WRITTEN.values()])
+    cited = {key for keys in re.findall(r"\{cite:\w+\}`([^`]+)`", pages) for key in keys.split(",")}
+    assert len(entries) == len(set(entries)) and set(entries) == {key.strip() for key in cited}
+
+
+def test_every_term_of_the_glossary_is_linked_from_a_stage():
+    glossary = WRITTEN["glossary.md"].partition("```{glossary}\n")[2].partition("\n```")[0]
+    entries = re.findall(r"(?m)^((?:\S.*\n)+)  ", glossary)
+    pages = re.sub(r"\s+", " ", "\n".join([*PROSE.values(), WRITTEN["intro.md"]]))
+    links = re.findall(r"\{term\}`([^`]+)`", pages)
+    linked = {(link.partition("<")[2].strip("> ") or link).lower() for link in links}
+    assert entries
+    assert [names for names in entries if not set(names.lower().splitlines()) & linked] == []
+
+
+# A model of which nothing holds: its answers are worse after reasoning, its heads look elsewhere,
+# no patch moves it, it boxes nothing and no pair is kept under the paper's probes.
+NOTHING = {
+    "model": {"name": "nobody"},
+    "answer_quality": {
+        "n": 100,
+        "with_reasoning": 0.1,
+        "without_reasoning": 0.5,
+        "difference": -0.4,
+        "ci_low": -0.5,
+        "ci_high": -0.3,
+    },
+    "segment_attention": {
+        "answer": {"reasoning": 0.2},
+        "uniform_reasoning": 0.6,
+        "lift_reasoning": 0.3,
+        "heads_above_uniform": 0,
+        "n_heads": 12,
+    },
+    "reasoning_focus_heads": {"top": "L0.H0", "top_mass": 0.4, "beyond_distance": 0, "k": 10},
+    "activation_patching": {
+        "n": 20,
+        "protocol": "own",
+        "flip_rate": 0.0,
+        "flip_low": 0.0,
+        "flip_high": 0.16,
+        "flipping_first": 0.01,
+        "noise_floor": 1e-7,
+        "early_probe": None,
+        "early_boxed_probe": None,
+        "crossing": None,
+    },
+    "head_interventions": {
+        "strongest_layer": 0,
+        "strongest_change": 0.0,
+        "smallest_p": 1.0,
+        "flip_n": 0,
+        "flips": {},
+    },
+    "sentence_importance": {
+        "n": 20,
+        "needed_n": 0,
+        "needed": None,
+        "noise": 0.1,
+        "dear_n": 0,
+        "last_strongest": None,
+    },
+    "home_figures": {"answers": "", "heads": "", "patching": ""},
+    "paper_effects": {"lowest": 0.29, "highest": 0.51},
+}
+
+
+def test_a_model_of_which_nothing_holds_is_told_so():
+    run = {"id": "nobody", "records": NOTHING}
+    synthesis = " ".join(render(PROSE["07_synthesis"], "07", run, {}).split())
+    assert "**Fewer answers are right after reasoning.**" in synthesis
+    assert "**No head looks at the reasoning more than its length explains.**" in synthesis
+    assert "**In no pair does the answer follow one token of the reasoning.**" in synthesis
+    assert "depends on what the reasoning says is not shown by this run" in synthesis
+    assert "depends causally" not in synthesis and "boxes no answer" in synthesis
+    home = render(WRITTEN["intro.md"], "intro", run, {})
+    cards = re.findall(r"(?m)^:::\{grid-item-card\} \d\. (.*)$", home)
+    assert cards == [
+        "Fewer answers are right after reasoning",
+        "No head prefers the reasoning",
+        "No answer follows one token",
+    ]
+
+
+@pytest.mark.xdist_group("book")
+@pytest.mark.parametrize("stage", NAMES)
+def test_every_figure_has_a_caption(small_runs, stage):
+    page = nbformat.read(small_runs / MAIN_RUN / "notebooks" / f"{stage}.ipynb", as_version=4)
+    following = zip(page.cells, [*page.cells[1:], None], strict=True)
+    bare = [c.source for c, n in following if shows_figure(c) and not (n and is_caption(n))]
+    assert bare == []

@@ -1,0 +1,79 @@
+"""The page that says how to rerun quotes messages, files and commands that exist."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from r2a_utils import cli
+from r2a_utils.runs.parameters import ParameterError, resolve
+from r2a_utils.runs.stage import ROOT, load_stages
+
+PAGE = (ROOT / "book" / "rerun.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DECLARED = {name: stage.parameters for name, stage in load_stages().items()}
+NAMED = {"THINK": "<think>", "END_THINK": "</think>"}
+
+
+def text_of(node: ast.expr) -> str:
+    """A text of the source as it is shown, its variable parts as one character each."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.FormattedValue):
+        return NAMED.get(getattr(node.value, "id", ""), "\0")
+    return "".join(map(text_of, node.values))
+
+
+def refusal(given: dict) -> str:
+    with pytest.raises(ParameterError) as error:
+        resolve(DECLARED, DECLARED, given, {})
+    return str(error.value)
+
+
+@pytest.fixture(scope="module")
+def messages() -> str:
+    """All texts of the package, and two refusals that are put together from several."""
+    trees = [ast.parse(path.read_text("utf-8")) for path in ROOT.glob("r2a_utils/*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    texts = [text_of(n) for n in nodes if isinstance(n, ast.JoinedStr)]
+    texts += [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    names = [n.attr for n in nodes if isinstance(n, ast.Attribute)]
+    return "\n".join([*texts, *names, refusal({"n_problem": 1}), refusal({"n_problems": "many"})])
+
+
+QUOTED = re.findall(r"(?m)^\| `(.+?)`(?: .*?)? \| ", PAGE)
+
+
+@pytest.mark.parametrize("quoted", QUOTED)
+def test_a_message_of_the_page_is_one_that_the_program_gives(quoted, messages):
+    pieces = [re.escape(piece.strip()) for piece in quoted.split("…") if piece.strip()]
+    assert re.search(r"[^\n]*?".join(pieces), messages)
+
+
+def test_the_page_quotes_messages():
+    assert len(QUOTED) > 12
+
+
+def commands(text: str) -> list[str]:
+    blocks = "\n".join(re.findall(r"(?ms)^```\n(.*?)^```", text))
+    lines = [line.partition("#")[0] for line in blocks.splitlines()]
+    return [line.strip() for line in lines if line.startswith(".venv/bin/r2a ")]
+
+
+@pytest.mark.parametrize("command", [*commands(PAGE), *commands(README)])
+def test_a_command_in_print_is_one_that_the_program_takes(command):
+    arguments = shlex.split(command)[1:]
+    options = cli._parser().parse_args(arguments)
+    if arguments[0] != "run":
+        return
+    if options.params is not None:
+        assert (ROOT / options.params).is_file()
+    settings = dict(cli._name_and_value(text) for text in options.set)
+    assert resolve(DECLARED, DECLARED, {}, settings)
+
+
+@pytest.mark.parametrize("path", re.findall(r"\bparams/[\w.-]+\.yml", PAGE + README))
+def test_a_parameter_file_in_print_is_there(path):
+    assert Path(ROOT / "book" / path).is_file()

@@ -1,0 +1,123 @@
+"""What a stage writes is what the next one reads, and nothing half-written is ever read."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from r2a_utils.runs import folder
+from r2a_utils.runs.folder import Run, makers, write_aside
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return Run.open(tmp_path / "runs" / "trial")
+
+
+def test_a_run_is_made_when_it_is_opened_and_can_be_opened_again(run):
+    assert run.folder.is_dir()
+    assert Run.open(run.folder) == run
+
+
+def test_an_array_comes_back_with_its_labels_type_and_attributes(run):
+    array = xr.DataArray(
+        np.random.default_rng(0).random((2, 3), dtype=np.float32),
+        dims=("trace", "layer"),
+        coords={"trace": ["p1", "p2"], "finished": ("trace", [True, False])},
+        name="segment_mass",
+        attrs={"condition": "with_reasoning"},
+    )
+    run.write_array("mass", array)
+    xr.testing.assert_identical(run.read_array("mass"), array)
+    assert run.read_array("mass").dtype == np.float32
+
+
+def test_a_missing_value_and_an_unnamed_array_survive(run):
+    array = xr.DataArray([1.0, np.nan], dims="x")
+    run.write_array("grid", array)
+    xr.testing.assert_identical(run.read_array("grid"), array)
+
+
+def test_a_data_set_of_one_array_stays_a_data_set(run):
+    data = xr.Dataset({"only": ("x", [1, 2])}, attrs={"k": 10})
+    run.write_array("data", data)
+    xr.testing.assert_identical(run.read_array("data"), data)
+
+
+def test_a_table_comes_back_with_its_types(run):
+    table = pd.DataFrame({"problem": ["a", "b"], "right": [True, False], "steps": [1, 8]})
+    run.write_table("answers", table)
+    pd.testing.assert_frame_equal(run.read_table("answers"), table)
+
+
+def test_a_record_holds_plain_numbers(run):
+    run.write_record(
+        "quality", {"n": np.int64(3), "share": np.float32(0.5), "ci": np.array([0, 1]), "p": None}
+    )
+    assert run.read_record("quality") == {"n": 3, "share": 0.5, "ci": [0, 1], "p": None}
+    assert run.records() == {"quality": run.read_record("quality")}
+
+
+def test_a_number_that_prose_cannot_quote_is_refused(run):
+    with pytest.raises(ValueError, match="record 'quality' holds a number that is not finite"):
+        run.write_record("quality", {"p": float("nan")})
+    assert run.records() == {}
+
+
+def test_completions_have_one_file_a_condition(run):
+    path = run.completions_path("with_reasoning")
+    assert path == run.folder / "traces" / "with_reasoning.jsonl"
+    assert path.parent.is_dir()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".x"])
+def test_a_name_cannot_leave_the_run(run, name):
+    with pytest.raises(ValueError, match="cannot name an artifact"):
+        run.write_record(name, {})
+
+
+def test_what_is_missing_is_asked_of_the_stage_that_makes_it(run, tmp_path, monkeypatch):
+    notebook = tmp_path / "02_answer_quality.py"
+    notebook.write_text('run.write_table(\n    "answers", frame\n)')
+    monkeypatch.setattr(folder, "NOTEBOOKS", tmp_path)
+    with pytest.raises(FileNotFoundError, match="r2a run --stages 02_answer_quality"):
+        run.read_table("answers")
+    assert makers("table", "answers", tmp_path) == ["02_answer_quality"]
+    assert makers("array", "answers", tmp_path) == []
+
+
+def test_a_misspelt_artifact_is_answered_with_the_nearest(run):
+    run.write_table("answers", pd.DataFrame({"a": [1]}))
+    with pytest.raises(FileNotFoundError, match="no stage makes it; the run has answers"):
+        run.read_table("anwsers")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_part(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+
+    def fail(part):
+        part.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_aside(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_model_of_a_run_is_recorded(run, make_random_model):
+    model = make_random_model("qwen2")
+    run.record_model(model)
+    record = run.read_record("model")
+    assert record["weights_sha256"] == model.weights_sha256
+    assert record["device"] == "cpu"
+    assert record["dtype"] == "float32"
+    assert record["layers"] == model.n_layers
+
+
+def test_a_figure_is_kept_as_a_picture(run):
+    from matplotlib.figure import Figure
+
+    run.write_figure("profile", Figure())
+    assert (run.folder / "figures" / "profile.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,131 @@
+"""What a stage's result depends on, read from its source."""
+
+import pytest
+
+from r2a_utils.paper import artefacts
+from r2a_utils.runs import stage
+from r2a_utils.runs.parameters import ParameterError
+from r2a_utils.runs.stage import Stage, load_stage, load_stages, needed_stages, select, source_hash
+
+
+def write_stage(folder, name: str, code: str, parameters: str = "") -> Stage:
+    path = folder / f"{name}.py"
+    path.write_text(
+        f'# %% [markdown]\n# # {name}\n\n# %% tags=["parameters"]\n'
+        f'run_dir = "runs/default"\n{parameters}\n\n# %%\n{code}\n'
+    )
+    return load_stage(path)
+
+
+def test_stages_are_loaded_in_order_and_selected_by_name_number_or_noun(tmp_path):
+    for name in ("02_second", "01_first", "10_tenth"):
+        write_stage(tmp_path, name, "pass")
+    (tmp_path / "notes.py").write_text("not a stage")
+    loaded = load_stages(tmp_path)
+    assert list(loaded) == ["01_first", "02_second", "10_tenth"]
+    assert select(loaded, None) == ["01_first", "02_second", "10_tenth"]
+    assert select(loaded, ["tenth", "01"]) == ["01_first", "10_tenth"]
+    with pytest.raises(ParameterError, match="did you mean 02_second"):
+        select(loaded, ["02_secnd"])
+
+
+def test_a_notebook_without_a_parameters_cell_is_refused(tmp_path):
+    path = tmp_path / "01_first.py"
+    path.write_text("# %%\nrun_dir = 1\n")
+    with pytest.raises(ParameterError, match="one cell tagged `parameters`"):
+        load_stage(path)
+
+
+def test_a_notebook_without_a_run_folder_is_refused(tmp_path):
+    path = tmp_path / "01_first.py"
+    path.write_text('# %% tags=["parameters"]\nn = 1\n')
+    with pytest.raises(ParameterError, match="must declare run_dir"):
+        load_stage(path)
+
+
+def test_a_stage_needs_those_that_make_what_it_reads(tmp_path):
+    opened = "run = Run.open(run_dir)\n"
+    tables = write_stage(tmp_path, "01_a", opened + 'run.write_table("quality", frame)')
+    arrays = write_stage(tmp_path, "02_b", opened + 'run.write_array("mass", mass)')
+    traces = write_stage(tmp_path, "03_c", opened + 'collect(path=run.completions_path("with"))')
+    earlier = [tables, arrays, traces]
+
+    def needed(code: str) -> list[str]:
+        return needed_stages(write_stage(tmp_path, "04_d", code), earlier)
+
+    assert needed(opened + 'run.read_table("quality")') == ["01_a"]
+    assert needed(opened + 'run.read_array("mass"); run.completions_path("with")') == [
+        "02_b",
+        "03_c",
+    ]
+    assert needed(opened + 'run.read_record("quality")') == []
+    everything = ["01_a", "02_b", "03_c"]
+    assert needed(opened + 'run.read_table(f"{x}")') == everything
+    assert needed(opened + "list(run.folder.iterdir())") == everything
+    assert needed("open(Path(run_dir) / 'x')") == everything
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A small package in place of r2a_utils: `plots` imports `style`, `models` reads weights."""
+    folder = tmp_path / "r2a_utils"
+    (folder / "tiny").mkdir(parents=True)
+    for path, text in {
+        "__init__.py": "",
+        "plots.py": "from .style import COLOURS",
+        "style.py": "COLOURS = {}",
+        "grading.py": "WORKER = Path(__file__).with_name('worker.py')",
+        "worker.py": "import sys",
+        "models.py": "from r2a_utils.tiny import world",
+        "tiny/__init__.py": "",
+        "tiny/world.py": "from ..style import COLOURS",
+        "tiny/model.safetensors": "weights",
+    }.items():
+        (folder / path).write_text(text)
+    monkeypatch.setattr(stage, "ROOT", tmp_path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("code", "changed", "matters"),
+    [
+        ("from r2a_utils import plots", "plots.py", True),
+        ("from r2a_utils import plots", "style.py", True),
+        ("from r2a_utils import plots", "models.py", False),
+        ("%matplotlib inline\nfrom r2a_utils.models.loading import load", "tiny/world.py", True),
+        ("def late():\n    import r2a_utils.models.loading as m", "style.py", True),
+        ("from r2a_utils import plots", "worker.py", False),
+        ("from r2a_utils import load_model", "plots.py", True),
+        ("from r2a_utils.answers.graded import grade", "worker.py", True),
+        ("import numpy", "style.py", False),
+        ("import numpy", "tiny/model.safetensors", True),
+    ],
+)
+def test_the_source_hash_follows_the_modules_that_a_stage_imports(package, code, changed, matters):
+    before = source_hash(code)
+    assert source_hash(code) == before
+    (package / changed).write_text("from .style import OTHER  # changed")
+    assert (source_hash(code) != before) is matters
+
+
+def test_a_stage_that_reads_the_papers_folder_declares_it():
+    assert stage.FROM_ENVIRONMENT["paper_data"] == artefacts.DATA_VARIABLE
+    readers = [s for s in load_stages().values() if "DATA_VARIABLE" in s.code]
+    assert len(readers) > 1
+    assert all("paper_data" in stage.parameters for stage in readers)
+
+
+@pytest.mark.parametrize("value", [None, 3, "", "tiny", "a" * 5000, "\0", "~nobody-here/x.jsonl"])
+def test_what_names_no_file_has_no_hash(value, monkeypatch):
+    monkeypatch.delenv("R2A_PAPER_DATA", raising=False)
+    assert stage.data_hashes({"dataset": value, "paper_data": None}) == {}
+
+
+def test_a_folder_is_its_names_and_contents(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/x.csv").write_text("1")
+    first = stage.data_hashes({"dataset": str(tmp_path / "a")})
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert stage.data_hashes({"dataset": str(tmp_path / "b")}) == first
+    (tmp_path / "b/x.csv").rename(tmp_path / "b/y.csv")
+    assert stage.data_hashes({"dataset": str(tmp_path / "b")}) != first
