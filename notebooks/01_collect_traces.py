@@ -63,10 +63,11 @@ from r2a_utils.answers.comparison import funnel
 from r2a_utils.answers.graded import find_answers
 from r2a_utils.collecting.backends import backend_of, writer_of
 from r2a_utils.collecting.generation import Sampling, collect_completions
-from r2a_utils.collecting.loading import column_names, load_problems, problems_table
+from r2a_utils.collecting.loading import column_names, load_problems
 from r2a_utils.models.loading import load_model
 from r2a_utils.runs.folder import Run
 from r2a_utils.texts.completions import read_traces
+from r2a_utils.texts.problem import problems_table
 from r2a_utils.texts.trace import CONDITIONS, CUES, cues
 
 run = Run.open(run_dir)

@@ -68,15 +68,17 @@ from r2a_utils import figures
 from r2a_utils.answers import arms, comparison
 from r2a_utils.answers.graded import answer_texts, grade_completions
 from r2a_utils.answers.judging import Judge, judge_answers
+from r2a_utils.answers.regrading import reviewed_grades
 from r2a_utils.collecting.backends import backend_of
 from r2a_utils.collecting.endpoint import Endpoint
 from r2a_utils.collecting.generation import Sampling, collect_completions
-from r2a_utils.collecting.loading import load_problems, problems_from_table
+from r2a_utils.collecting.loading import load_problems
 from r2a_utils.models.loading import load_model
 from r2a_utils.paper import artefacts
 from r2a_utils.runs.folder import Run
 from r2a_utils.stats import bootstrap_interval, holm, mcnemar_exact
 from r2a_utils.texts.completions import read_completions, read_traces
+from r2a_utils.texts.problem import problems_from_table
 from r2a_utils.texts.trace import CONDITIONS, cues
 from r2a_utils.tiny.world import write_text
 
@@ -436,8 +438,8 @@ paper_funnel
 # graded each again with the grader of this page.
 
 # %%
-regrading = artefacts.regrading()
-regraded = pd.json_normalize(regrading["rows"]).set_index(["model", "n"])
+reviewed = reviewed_grades()
+regraded = pd.json_normalize(reviewed["rows"]).set_index(["model", "n"])
 regraded.columns = pd.MultiIndex.from_tuples(
     [tuple(c.split(".")) for c in regraded.columns]
 )
@@ -449,12 +451,12 @@ regraded
 # out by hand:
 
 # %%
-disagreements = pd.DataFrame(regrading["disagreements"])
+disagreements = pd.DataFrame(reviewed["disagreements"])
 run.write_record(
     "regrading",
     {
-        "traces": regrading["traces"],
-        "agreement": regrading["agreeing"] / regrading["traces"],
+        "traces": reviewed["traces"],
+        "agreement": reviewed["agreeing"] / regrading["traces"],
         "disagreements": len(disagreements),
         "r2a_right": int((disagreements.who_is_right == "R2A").sum()),
     },

@@ -52,12 +52,12 @@ from IPython.display import Markdown
 from r2a_utils import figures
 from r2a_utils.attention.heads import sink_free_mass, uniform_mass
 from r2a_utils.attention.mass import segment_mass
-from r2a_utils.collecting.loading import problems_from_table
 from r2a_utils.explorers import ask_explorer
 from r2a_utils.models.loading import load_model
 from r2a_utils.paper import artefacts
 from r2a_utils.runs.folder import Run
 from r2a_utils.texts.completions import read_traces
+from r2a_utils.texts.problem import problems_from_table
 from r2a_utils.texts.trace import CONDITIONS, SEGMENTS
 
 run = Run.open(run_dir)

@@ -68,16 +68,15 @@ from r2a_utils.attention.mass import (
     token_set_mass,
 )
 from r2a_utils.attention.recency import distance_test
-from r2a_utils.causal.pairs import answer_span
 from r2a_utils.collecting.generation import Sampling, collect_completions
-from r2a_utils.collecting.loading import problems_from_table
 from r2a_utils.explorers import head_explorer, trace_explorer
 from r2a_utils.models.loading import load_model
 from r2a_utils.paper import artefacts
 from r2a_utils.runs.folder import Run
 from r2a_utils.stats import bootstrap_mean_intervals
 from r2a_utils.texts.completions import read_completions, read_traces
-from r2a_utils.texts.trace import cues, sentences
+from r2a_utils.texts.problem import problems_from_table
+from r2a_utils.texts.trace import answer_span, cues, sentences
 from r2a_utils.tiny import review
 
 run = Run.open(run_dir)
@@ -199,7 +198,7 @@ copy_scores = {
     "retrieval head": copying_heads.retrieval_scores(model, cases),
 }
 copying_heads = {
-    kind: copying_heads.copying_heads(found, k)
+    kind: copying_heads.top_copying_heads(found, k)
     for kind, found in copy_scores.items()
 }
 marks = {"reasoning-focus head": rfhs, **copying_heads}

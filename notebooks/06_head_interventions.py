@@ -73,7 +73,6 @@ from r2a_utils.causal.sentences import (
     shortened,
 )
 from r2a_utils.collecting.generation import Sampling
-from r2a_utils.collecting.loading import problems_from_table
 from r2a_utils.explorers import trace_explorer
 from r2a_utils.models.loading import load_model
 from r2a_utils.runs.folder import Run
@@ -85,6 +84,7 @@ from r2a_utils.stats import (
     wilson_interval,
 )
 from r2a_utils.texts.completions import read_completions, read_traces
+from r2a_utils.texts.problem import problems_from_table
 from r2a_utils.texts.trace import sentences
 
 run = Run.open(run_dir)
@@ -602,9 +602,9 @@ run.write_record(
 import torch
 
 from r2a_utils.causal.interventions import knockout
-from r2a_utils.causal.pairs import answer_span
 from r2a_utils.models.hooks import architecture
 from r2a_utils.teaching.checks import patching as workshop
+from r2a_utils.texts.trace import answer_span
 
 toy_model, toy_trace = workshop.example_model(), workshop.example_trace()
 boxed_at = answer_span(toy_trace).start  # the token of the answer that counts

@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["figures", "paper"],
     submod_attrs={
-        "answers": ["extract_answer", "grade_math"],
+        "answers": ["grade_math"],
         "attention": [
             "attention_profile",
             "attention_rows",
@@ -25,6 +25,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "collecting": ["collect_traces", "load_problems"],
         "models": ["load_model"],
         "runs": ["Run"],
-        "texts": ["Trace"],
+        "texts": ["Trace", "extract_answer"],
     },
 )

@@ -139,8 +139,7 @@ def test_the_packages_data_is_packed():
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
         "package-data"
     ]
-    suffixes = {pattern.removeprefix("*") for pattern in patterns["r2a_utils.tiny"]}
-    files = [path for path in (ROOT / "r2a_utils" / "tiny").iterdir() if path.is_file()]
-    assert {path.suffix for path in files} - {".py"} <= suffixes
-    data = {path.suffix for path in (ROOT / "r2a_utils").iterdir() if path.is_file()}
-    assert {"*" + suffix for suffix in data - {".py"}} <= set(patterns["r2a_utils"])
+    for room in (path.parent for path in (ROOT / "r2a_utils").rglob("__init__.py")):
+        name = ".".join(room.relative_to(ROOT).parts)
+        data = {path.suffix for path in room.iterdir() if path.is_file()}
+        assert {"*" + suffix for suffix in data - {".py"}} <= set(patterns.get(name, []))

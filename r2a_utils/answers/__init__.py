@@ -12,13 +12,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "comparison": ["accuracies", "funnel"],
         "graded": [
             "answer_texts",
-            "extract_answer",
-            "final_answer",
             "find_answers",
             "grade_completions",
             "grade_math",
             "same_answer",
         ],
+        "regrading": ["grading_disagreements", "original_answers", "regraded_traces", "reviewed_grades"],
         "judging": ["Judge", "judge_answers"],
     },
 )

@@ -19,9 +19,8 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from r2a_utils.answers.graded import extract_answer, grade_math
+from r2a_utils.answers.graded import grade_math
 from r2a_utils.collecting.generation import Prompt, Sampling, decode
-from r2a_utils.collecting.loading import Problem
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.stats import (
     bootstrap_interval,
@@ -29,6 +28,8 @@ from r2a_utils.stats import (
     mcnemar_exact,
     share_interval,
 )
+from r2a_utils.texts.boxed import extract_answer
+from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.trace import CUES, END_THINK, Trace, encode, sentences
 
 STEM = "\n\nThe answer is \\boxed{"

@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from r2a_utils.texts.boxed import extract_answer, final_answer
+
 if TYPE_CHECKING:  # the annotations alone need them
-    from r2a_utils.collecting.loading import Problem
     from r2a_utils.texts.completions import Completion
+    from r2a_utils.texts.problem import Problem
 
 END_THINK = "</think>"
 
@@ -34,43 +36,11 @@ END_THINK = "</think>"
 COMPARISON_LIMIT_S = 10.0
 WORKER_SCRIPT = Path(__file__).with_name("math_worker.py")
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-# What stands between boxes that list one answer: "\boxed{1}, \boxed{-2}", "\boxed{1}$ and $…".
-_SPACE = r"(?:\s|\$|\\[()\[\]]|\\[,;:! ]|\\q?quad)*"
-_LIST_SEPARATOR = re.compile(rf"{_SPACE}(?:[,;]|,?\s*and\b|,?\s*\\text\{{\s*and\s*\}}){_SPACE}")
 _TEXT = re.compile(r"\\(?:text|textbf|textrm|mathrm|mbox)\s*\{([^{}]*)\}")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
 _BASE = re.compile(r"\d_\{?(\d+)\}?$")
 # Shorter plain words may well be products of variables, in which the order does not matter.
 _SHORTEST_WORD = 3
-
-
-def extract_answer(text: str) -> str | None:
-    r"""Return what stands in the last complete `\boxed{…}` of a text, or None without one.
-
-    Braces nest; an escaped brace does not count; an empty box, or one that the end of the text
-    cut open, is no answer.
-    """
-    boxes = _boxes(text)
-    return boxes[-1][2] if boxes else None
-
-
-def final_answer(text: str) -> str | None:
-    r"""Return the text's last box, or the last list of them: `\boxed{1}, \boxed{-2}` is `1, -2`.
-
-    None without a box. This is what `grade_math` compares; boxes that text separates are not a
-    list, and only the last of them counts.
-    """
-    boxes = _boxes(text)
-    if not boxes:
-        return None
-    listed = [boxes[-1]]
-    for box in reversed(boxes[:-1]):
-        between = text[box[1] : listed[0][0]]
-        if not _LIST_SEPARATOR.fullmatch(between):
-            break
-        listed.insert(0, box)
-    return ", ".join(content for _, _, content in listed)
 
 
 def grade_math(answer_text: str, gold: str) -> bool:
@@ -184,25 +154,6 @@ def _answered(
         if answer is not None and problem.answer is not None:
             answer = extract_answer(answer)
         yield problem, row | {"answer": answer}
-
-
-def _boxes(text: str) -> list[tuple[int, int, str]]:
-    """(start, end, content) of every complete box that is not empty, in order."""
-    boxes = []
-    for opening in _BOX.finditer(text):
-        depth, i = 1, opening.end()
-        while i < len(text) and depth:
-            if text[i] == "\\":
-                i += 1  # an escaped character is no brace
-            elif text[i] == "{":
-                depth += 1
-            elif text[i] == "}":
-                depth -= 1
-            i += 1
-        content = text[opening.end() : i - 1].strip()
-        if depth == 0 and content and not _BOX.match(content):
-            boxes.append((opening.start(), i, content))
-    return boxes
 
 
 def _bare(answer: str) -> str:

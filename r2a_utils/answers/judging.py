@@ -21,8 +21,8 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from r2a_utils.collecting.endpoint import Endpoint, concurrently
-from r2a_utils.collecting.loading import Problem
 from r2a_utils.runs.folder import cut_torn_line
+from r2a_utils.texts.problem import Problem
 
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 

@@ -8,7 +8,12 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "copying_heads": ["copying_heads", "induction_scores", "needle_cases", "retrieval_scores"],
+        "copying_heads": [
+            "top_copying_heads",
+            "induction_scores",
+            "needle_cases",
+            "retrieval_scores",
+        ],
         "error_reading": ["answer_read", "error_hits", "nearest_right", "sentence_reading"],
         "heads": [
             "border_test",

@@ -116,7 +116,7 @@ def needle_cases(
     return cases
 
 
-def copying_heads(
+def top_copying_heads(
     scores: xr.DataArray, k: int = 10, least: float = COPYING
 ) -> list[tuple[int, int]]:
     """The k heads (layer, head) that score highest, best first; only those that score `least`.

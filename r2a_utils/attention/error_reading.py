@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 
 from r2a_utils.attention.mass import attention_rows
-from r2a_utils.causal.pairs import answer_span
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.stats import wilson_interval
-from r2a_utils.texts.trace import Trace, sentences
+from r2a_utils.texts.trace import Trace, answer_span, sentences
 
 
 def answer_read(

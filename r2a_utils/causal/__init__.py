@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "regenerate",
         ],
         "pair_runs": ["PairRuns"],
-        "pairs": ["ContrastPair", "PROBES", "answer_span", "probed"],
+        "pairs": ["ContrastPair", "PROBES", "probed"],
         "patching": ["patch_grid", "patch_metrics"],
         "patching_controls": ["CONTROLS", "control_metrics"],
         "random_sets": ["against_random", "n_possible_sets", "random_head_sets", "random_spans"],

@@ -21,14 +21,14 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from r2a_utils.answers.graded import final_answer, same_answer
-from r2a_utils.causal.pairs import answer_span
+from r2a_utils.answers.graded import same_answer
 from r2a_utils.causal.random_sets import Head
 from r2a_utils.engine.answer_logprobs import answer_scores
 from r2a_utils.engine.edits import Branch, Cut, Edit
 from r2a_utils.engine.forward import continue_greedily, record, replay
 from r2a_utils.models.loading import ReasoningModel
-from r2a_utils.texts.trace import Trace, token_texts
+from r2a_utils.texts.boxed import final_answer
+from r2a_utils.texts.trace import Trace, answer_span, token_texts
 
 Place = str | slice
 """A segment's name or a token slice."""

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from r2a_utils.texts.trace import END_THINK, Trace, encode, sentences
+from r2a_utils.texts.trace import END_THINK, Trace, answer_span, encode, sentences
 
 PROBES = ("Final answer is {}.", "Final answer is \\boxed{{{}}}.")
 """The paper's probe sentences, which close the reasoning with the answer in a fixed place."""
@@ -165,34 +165,6 @@ class ContrastPair:
             runs=runs,
             meta={"clean": clean.meta, "corrupted": corrupted.meta},
         )
-
-
-def answer_span(trace: Trace) -> slice:
-    """Token slice of the content of the last `\\boxed{}` in the trace's answer.
-
-    A token that also holds the brace belongs to the answer only if it holds part of its content.
-    Of a trace that `probed` made, it is the answer that was put there, boxed or not.
-    """
-    if "probed_answer" in trace.meta:
-        return slice(*trace.meta["probed_answer"])
-    text, segment = trace.answer_text, trace.segments["answer"]
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        raise ValueError(
-            f"trace {trace.problem_id!r} has no \\boxed{{}} in its answer: pass the answer's slice"
-        )
-    start += len("\\boxed{")
-    depth, stop = 1, start
-    while stop < len(text) and depth:
-        depth += {"{": 1, "}": -1}.get(text[stop], 0)
-        stop += 1
-    stop -= depth == 0
-    ends = np.cumsum([len(token) for token in trace.tokens[segment]])
-    begins = np.concatenate([[0], ends[:-1]])
-    inside = np.flatnonzero((ends > start) & (begins < stop))
-    if not len(inside):
-        raise ValueError(f"trace {trace.problem_id!r} boxes an empty answer")
-    return slice(segment.start + int(inside[0]), segment.start + int(inside[-1]) + 1)
 
 
 def probed(

@@ -24,17 +24,17 @@ import xarray as xr
 from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.answers.arms import STEM, forced_ids
-from r2a_utils.answers.graded import final_answer, same_answer
+from r2a_utils.answers.graded import same_answer
 from r2a_utils.causal.interventions import Knockout, measure
-from r2a_utils.causal.pairs import answer_span
 from r2a_utils.causal.random_sets import random_spans
 from r2a_utils.collecting.generation import Prompt, Sampling, decode
-from r2a_utils.collecting.loading import Problem
 from r2a_utils.engine.answer_logprobs import answer_scores
 from r2a_utils.engine.forward import extend, read_residuals, record
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.stats import wilson_interval
-from r2a_utils.texts.trace import END_THINK, Trace, encode, sentences, token_texts
+from r2a_utils.texts.boxed import final_answer
+from r2a_utils.texts.problem import Problem
+from r2a_utils.texts.trace import END_THINK, Trace, answer_span, encode, sentences, token_texts
 
 
 def answer_lens(

@@ -19,11 +19,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "teacher_forced",
         ],
         "loading": [
-            "Problem",
             "column_names",
             "load_problems",
-            "problems_from_table",
-            "problems_table",
         ],
         "question_pairs": ["paper_question_problems", "question_problems", "write_comparison"],
     },

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from r2a_utils.collecting.endpoint import Endpoint
 from r2a_utils.collecting.generation import Backend, teacher_forced
-from r2a_utils.collecting.loading import Problem
 from r2a_utils.collecting.server import server_backend
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.paper.traces import TRACED, paper_writer
+from r2a_utils.texts.problem import Problem
 from r2a_utils.tiny.world import write_text
 
 Write = Callable[[Problem, str], str]

@@ -27,9 +27,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from r2a_utils.collecting.loading import Problem
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.texts.completions import Completion, append_completion, resume_completions
+from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.trace import Trace, encode, render_prompt
 
 LEAVE_EVERY = 16  # decoding steps between two departures of finished rows from a batch

@@ -10,7 +10,6 @@ import difflib
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import pandas as pd
 
 from r2a_utils.paper.artefacts import published
 from r2a_utils.paper.traces import TRACED, traced_problems
+from r2a_utils.texts.problem import Problem
 
 # The bundled family is endless; the model's card measures this many held-out problems of it.
 TINY_PROBLEMS = 1_000
@@ -39,21 +39,6 @@ LAYOUTS = (
 # What published.json says of a tag that the paper leaves out: without a known answer, a judge does
 # not grade mathematics.
 LEFT_OUT = "left out"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One question.
-
-    `answer` is None for an open question, which only a judge can score. `meta` holds what the
-    source says beyond that, and what results may be sliced by: tiny: family, steps; math500:
-    subject, level; wildbench: area, tag, checklist, turns; other files: their other columns.
-    """
-
-    id: str
-    question: str
-    answer: str | None = None
-    meta: dict = field(default_factory=dict)
 
 
 def load_problems(
@@ -98,19 +83,6 @@ def column_names(columns: Sequence[str] | None) -> dict[str, str] | None:
         if "=" not in column:
             raise ValueError(f"columns takes texts such as question=text, not {column!r}")
     return dict(column.split("=", 1) for column in columns) if columns else None
-
-
-def problems_table(problems: list[Problem]) -> pd.DataFrame:
-    """Problems as a table to keep: columns id, question, answer, and meta as JSON."""
-    rows = [(p.id, p.question, p.answer, json.dumps(p.meta)) for p in problems]
-    return pd.DataFrame(rows, columns=["id", "question", "answer", "meta"])
-
-
-def problems_from_table(table: pd.DataFrame) -> list[Problem]:
-    """The problems of a table that `problems_table` made."""
-    answers = table["answer"].astype(object).where(table["answer"].notna(), None)
-    columns = (table["id"], table["question"], answers, table["meta"].map(json.loads))
-    return [Problem(*row) for row in zip(*columns, strict=True)]
 
 
 def _read(name: str) -> tuple[list[dict], str]:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from r2a_utils.collecting.loading import Problem
 from r2a_utils.paper import artefacts
+from r2a_utils.texts.problem import Problem
 
 # The context, and the two candidates with their articles.
 _FORM = re.compile(r"(Considering .+), which .+: (.+) or (.+)\?")

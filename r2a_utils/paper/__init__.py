@@ -8,7 +8,20 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "artefacts": ["published"],
+        "artefacts": [
+            "CONDITIONS",
+            "DATA_VARIABLE",
+            "MODEL_NAMES",
+            "data_folder",
+            "discordant_pairs",
+            "load_originals",
+            "load_patching_case",
+            "load_question_pairs",
+            "load_segment_mass",
+            "load_traces",
+            "published",
+        ],
+        "download": ["fetch", "originals"],
         "traces": ["TRACED", "paper_writer", "traced_problems"],
     },
 )

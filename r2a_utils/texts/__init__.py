@@ -9,6 +9,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "boxed": ["boxes", "extract_answer", "final_answer"],
         "completions": [
             "Completion",
             "append_completion",
@@ -16,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "read_traces",
             "resume_completions",
         ],
+        "problem": ["Problem", "problems_from_table", "problems_table"],
         "trace": [
             "CONDITIONS",
             "CUES",
@@ -24,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "PREFILLED",
             "SEGMENTS",
             "Trace",
+            "answer_span",
             "bos_id",
             "cues",
             "encode",

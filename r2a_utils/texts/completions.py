@@ -12,8 +12,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from r2a_utils.collecting.loading import Problem
 from r2a_utils.runs.folder import cut_torn_line
+from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.trace import Trace
 
 

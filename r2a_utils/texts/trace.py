@@ -12,7 +12,10 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
+
+from r2a_utils.texts.boxed import boxes
 
 SEGMENTS = ("bos", "prompt", "think", "reasoning", "end_think", "answer")
 CONDITIONS = ("with_reasoning", "without_reasoning")
@@ -302,3 +305,23 @@ def cues(trace: Trace) -> list[Cue]:
             found.append(Cue(matches.pop(0).group().lower(), i))
         position = end
     return found
+
+
+def answer_span(trace: Trace) -> slice:
+    r"""Token slice of the content of the last box in the trace's answer (see `texts/boxed.py`).
+
+    A token that also holds the brace belongs to the answer only if it holds part of its content.
+    Of a trace that `probed` made, it is the answer that was put there, boxed or not. Raises
+    ValueError where the answer has no complete box.
+    """
+    if "probed_answer" in trace.meta:
+        return slice(*trace.meta["probed_answer"])
+    segment, found = trace.segments["answer"], boxes(trace.answer_text)
+    if not found:
+        raise ValueError(
+            f"trace {trace.problem_id!r} has no \\boxed{{}} in its answer: pass the answer's slice"
+        )
+    ends = np.cumsum([len(token) for token in trace.tokens[segment]])
+    begins = np.concatenate([[0], ends[:-1]])
+    inside = np.flatnonzero((ends > found[-1].content_start) & (begins < found[-1].content_stop))
+    return slice(segment.start + int(inside[0]), segment.start + int(inside[-1]) + 1)

@@ -22,7 +22,7 @@ import json
 import random
 from collections.abc import Iterator
 
-from r2a_utils.collecting.loading import Problem
+from r2a_utils.texts.problem import Problem
 
 # --- running arithmetic -------------------------------------------------------------------------
 

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from r2a_utils.answers import arms
-from r2a_utils.answers.graded import extract_answer, grade_completions
+from r2a_utils.answers.graded import grade_completions
 from r2a_utils.collecting.generation import Sampling, collect_completions
-from r2a_utils.collecting.loading import Problem, load_problems
+from r2a_utils.collecting.loading import load_problems
 from r2a_utils.stats import wilson_interval
+from r2a_utils.texts.boxed import extract_answer
+from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.trace import CUES, END_THINK, Trace, encode, sentences
 from r2a_utils.training.vocabulary import train_tokenizer
 

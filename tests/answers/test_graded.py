@@ -11,14 +11,13 @@ from r2a_utils.answers import graded
 from r2a_utils.answers.comparison import COLUMNS, funnel
 from r2a_utils.answers.graded import (
     answer_part,
-    extract_answer,
-    final_answer,
     find_answers,
     grade_completions,
     grade_math,
     same_answer,
 )
-from r2a_utils.collecting.loading import Problem
+from r2a_utils.texts.boxed import extract_answer, final_answer
+from r2a_utils.texts.problem import Problem
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from local_server import serve
 from r2a_utils.answers.comparison import paired_scores
 from r2a_utils.answers.judging import Judge, judge_answers, read_verdict, write_prompt
 from r2a_utils.collecting.endpoint import Endpoint, EndpointError
-from r2a_utils.collecting.loading import Problem
+from r2a_utils.texts.problem import Problem
 
 PROBLEMS = [
     Problem("p", "Write a poem.", meta={"area": "Creative Tasks", "checklist": ["Does it rhyme?"]}),

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import r2a_utils.attention.copying_heads as copying
+from r2a_utils.attention import copying_heads
 from r2a_utils.attention.copying_heads import (
-    copying_heads,
     induction_scores,
     needle_cases,
     retrieval_scores,
+    top_copying_heads,
 )
 
 PASSAGES = [f"The {thing} stands in the {place}." for thing, place in [
@@ -30,7 +30,7 @@ def scripted(monkeypatch, look):
             weights[1:, row, look(ids, query)] = 1
         return xr.DataArray(weights, dims=("head", "query", "key"))
 
-    monkeypatch.setattr(copying, "attention_rows", rows)
+    monkeypatch.setattr(copying_heads, "attention_rows", rows)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_a_pretrained_model_has_heads_that_copy(smollm2):
 
 def test_only_heads_that_copy_are_listed():
     scores = xr.DataArray([[0.05, 0.3], [0.9, 0.09]], dims=("layer", "head"))
-    assert copying_heads(scores) == [(1, 0), (0, 1)]
-    assert copying_heads(scores, k=1) == [(1, 0)]
-    assert copying_heads(scores, least=0) == [(1, 0), (0, 1), (1, 1), (0, 0)]
-    assert copying_heads(scores.T) == [(1, 0), (0, 1)]
+    assert top_copying_heads(scores) == [(1, 0), (0, 1)]
+    assert top_copying_heads(scores, k=1) == [(1, 0)]
+    assert top_copying_heads(scores, least=0) == [(1, 0), (0, 1), (1, 1), (0, 0)]
+    assert top_copying_heads(scores.T) == [(1, 0), (0, 1)]

@@ -13,8 +13,7 @@ from r2a_utils.attention.error_reading import (
     sentence_reading,
 )
 from r2a_utils.attention.mass import attention_rows
-from r2a_utils.causal.pairs import answer_span
-from r2a_utils.texts.trace import Trace, sentences
+from r2a_utils.texts.trace import Trace, answer_span, sentences
 
 REASONING = "We take three. That makes nine. So it is eight. Let us stop here."
 

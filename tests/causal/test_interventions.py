@@ -21,14 +21,13 @@ from r2a_utils.causal.interventions import (
     measure,
     regenerate,
 )
-from r2a_utils.causal.pairs import answer_span
 from r2a_utils.causal.random_sets import (
     against_random,
     n_possible_sets,
     random_head_sets,
     random_spans,
 )
-from r2a_utils.texts.trace import Trace, encode, token_texts
+from r2a_utils.texts.trace import Trace, answer_span, encode, token_texts
 
 ARCHITECTURES = ("llama-wide-heads", "qwen2", "qwen3", "granite-scaled")
 

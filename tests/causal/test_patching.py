@@ -9,14 +9,14 @@ from accelerate import dispatch_model
 
 from r2a_utils.causal import patching
 from r2a_utils.causal.pair_runs import PairRuns
-from r2a_utils.causal.pairs import ContrastPair, answer_span, probed
+from r2a_utils.causal.pairs import ContrastPair, probed
 from r2a_utils.causal.patching import patch_grid, patch_metrics, screen_pairs
 from r2a_utils.causal.patching_controls import control_metrics
 from r2a_utils.engine import forward as replay_module
 from r2a_utils.engine import packing
 from r2a_utils.engine.edits import COMPONENTS, HEAD_COMPONENTS, Branch, Edit
 from r2a_utils.engine.forward import record, replay
-from r2a_utils.texts.trace import Trace, encode, render_prompt
+from r2a_utils.texts.trace import Trace, answer_span, encode, render_prompt
 from r2a_utils.tiny.world import contrast_problems, write_text
 
 # Grouped heads, head sizes other than hidden / heads, biases, head norms, scaled attention.

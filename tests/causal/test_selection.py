@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from r2a_utils.causal.pairs import PROBES, answer_span, probed
+from r2a_utils.causal.pairs import PROBES, probed
 from r2a_utils.causal.selection import Sifted, check_kept, sift
 from r2a_utils.collecting.generation import Sampling, collect_traces
+from r2a_utils.texts.trace import answer_span
 from r2a_utils.tiny.world import contrast_problems
 
 

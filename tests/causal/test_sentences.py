@@ -11,7 +11,6 @@ import torch
 
 from r2a_utils.answers.arms import STEM, forced_ids
 from r2a_utils.causal.interventions import knockout
-from r2a_utils.causal.pairs import answer_span
 from r2a_utils.causal.sentences import (
     answer_lens,
     forced_answers,
@@ -21,7 +20,7 @@ from r2a_utils.causal.sentences import (
 )
 from r2a_utils.collecting.generation import Sampling
 from r2a_utils.stats import wilson_interval
-from r2a_utils.texts.trace import END_THINK, Trace, encode, sentences
+from r2a_utils.texts.trace import END_THINK, Trace, answer_span, encode, sentences
 
 REASONING = "So 3 plus 4 is 7. Wait, let me check. Yes, it is 7."
 

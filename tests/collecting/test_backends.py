@@ -4,7 +4,7 @@ import pytest
 
 from r2a_utils.collecting.backends import backend_of, writer_of
 from r2a_utils.collecting.generation import collect_completions
-from r2a_utils.collecting.loading import Problem
+from r2a_utils.texts.problem import Problem
 from r2a_utils.tiny.world import write_text
 
 PROBLEM = Problem("p", "What is 2 + 2?", "4")

@@ -9,13 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from r2a_utils.collecting.loading import (
-    Problem,
-    column_names,
-    load_problems,
-    problems_from_table,
-    problems_table,
-)
+from r2a_utils.collecting.loading import column_names, load_problems
+from r2a_utils.texts.problem import Problem, problems_from_table, problems_table
 
 ROWS = [
     {"id": "a", "question": "1+1?", "answer": "2", "kind": "easy"},

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from r2a_utils.causal.pairs import ContrastPair, answer_span
+from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.collecting.question_pairs import (
     load_question_pairs,
     paper_question_problems,
     question_problems,
     write_comparison,
 )
-from r2a_utils.texts.trace import Trace, encode, render_prompt
+from r2a_utils.texts.trace import Trace, answer_span, encode, render_prompt
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,10 @@ from local_server import serve
 
 from r2a_utils.collecting.endpoint import Endpoint, EndpointError
 from r2a_utils.collecting.generation import Prompt, Sampling, collect_completions
-from r2a_utils.collecting.loading import Problem, load_problems
+from r2a_utils.collecting.loading import load_problems
 from r2a_utils.collecting.server import server_backend
 from r2a_utils.models.registry import BUNDLED
+from r2a_utils.texts.problem import Problem
 
 CONDITIONS = ("with_reasoning", "without_reasoning")
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from r2a_utils.answers import regrading
 from r2a_utils.answers.comparison import funnel, paired_comparison
-from r2a_utils.collecting.loading import Problem
 from r2a_utils.paper import artefacts, download
 from r2a_utils.paper.download import Original
+from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.trace import SEGMENTS
 
 WITH, WITHOUT = "with_reasoning", "without_reasoning"
@@ -80,21 +81,21 @@ def test_the_authors_traces_are_well_formed(folder):
 
 
 def test_our_grades_agree_with_the_authors_and_each_difference_is_reviewed(folder):
-    traces = artefacts.regraded_traces(folder)
+    traces = regrading.regraded_traces(folder)
     agree = traces["correct"] == traces["is_answer_correct"].astype(bool)
     assert agree.mean() >= 0.96
     # The table that comes with the package is the one that the traces give.
-    differences = artefacts.grading_disagreements(folder)
-    assert differences.to_dict("records") == artefacts.regrading()["disagreements"]
-    assert agree.sum() == artefacts.regrading()["agreeing"] == 400 - len(differences)
+    differences = regrading.grading_disagreements(folder)
+    assert differences.to_dict("records") == regrading.reviewed_grades()["disagreements"]
+    assert agree.sum() == regrading.reviewed_grades()["agreeing"] == 400 - len(differences)
     # Worked out by hand, case by case: every one is an equal answer that was marked wrong.
     assert (differences["who_is_right"] == "R2A").all() and (differences["because"] != "").all()
     assert (differences["authors"] == "wrong").all() and (differences["r2a"] == "right").all()
 
 
 def test_the_regraded_counts_are_those_of_the_traces(folder):
-    traces = artefacts.regraded_traces(folder)
-    for row in artefacts.regrading()["rows"]:
+    traces = regrading.regraded_traces(folder)
+    for row in regrading.reviewed_grades()["rows"]:
         of_model = traces[traces["model_alias"].map(artefacts.MODEL_NAMES) == row["model"]]
         for grader, column in (("authors", "is_answer_correct"), ("regraded", "correct")):
             grades = of_model.pivot(index="problem_id", columns="condition", values=column)
@@ -109,8 +110,8 @@ def test_the_regraded_counts_are_those_of_the_traces(folder):
 
 
 def test_an_unreviewed_difference_is_called_so(folder, monkeypatch):
-    monkeypatch.setattr(artefacts, "grade_math", lambda answer, gold: False)
-    differences = artefacts.grading_disagreements(folder)
+    monkeypatch.setattr(regrading, "grade_math", lambda answer, gold: False)
+    differences = regrading.grading_disagreements(folder)
     assert len(differences) == 302  # all that the authors marked right
     assert set(differences["who_is_right"]) == {"not reviewed"}
 
@@ -307,7 +308,7 @@ def test_fetched_traces_are_read_with_what_the_funnel_needs(fetched):
 
 def test_fetched_traces_give_the_funnel_and_the_comparison(fetched):
     problems = [Problem(f"p{i}", f"1+{i}?", str(1 + i), {"level": i}) for i in range(1, 5)]
-    answers = artefacts.original_answers(fetched, "qwen-7B", problems)
+    answers = regrading.original_answers(fetched, "qwen-7B", problems)
     counts = funnel(answers).pivot(index="condition", columns="step", values="count")
     steps = ["asked", "finished", "well formed", "answer found"]
     assert counts.loc[WITH, steps].tolist() == [4, 3, 2, 1]

@@ -67,37 +67,48 @@ def test_a_stage_needs_those_that_make_what_it_reads(tmp_path):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A small package in place of r2a_utils: `plots` imports `style`, `models` reads weights."""
+    """A small package in place of r2a_utils: two rooms with faces, and a package's face above."""
     folder = tmp_path / "r2a_utils"
-    (folder / "tiny").mkdir(parents=True)
     for path, text in {
-        "__init__.py": "",
-        "plots.py": "from .style import COLOURS",
-        "style.py": "COLOURS = {}",
-        "grading.py": "WORKER = Path(__file__).with_name('worker.py')",
-        "worker.py": "import sys",
-        "models.py": "from r2a_utils.tiny import world",
+        "__init__.py": face(models=["load_model"]),
+        "figures/__init__.py": face(dots=["dots"], style=["COLOURS"]),
+        "figures/dots.py": "from .style import COLOURS",
+        "figures/style.py": "COLOURS = {}",
+        "answers/__init__.py": "",
+        "answers/graded.py": "WORKER = Path(__file__).with_name('worker.py')",
+        "answers/worker.py": "import sys",
+        "models/__init__.py": face(loading=["load_model"]),
+        "models/loading.py": "from r2a_utils.tiny import world",
         "tiny/__init__.py": "",
-        "tiny/world.py": "from ..style import COLOURS",
+        "tiny/world.py": "from ..figures.style import COLOURS",
         "tiny/model.safetensors": "weights",
     }.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
     monkeypatch.setattr(stage, "ROOT", tmp_path)
     return folder
 
 
+def face(**modules: list[str]) -> str:
+    return f"import lazy_loader\nlazy_loader.attach(__name__, submod_attrs={modules!r})"
+
+
 @pytest.mark.parametrize(
     ("code", "changed", "matters"),
     [
-        ("from r2a_utils import plots", "plots.py", True),
-        ("from r2a_utils import plots", "style.py", True),
-        ("from r2a_utils import plots", "models.py", False),
+        ("from r2a_utils.figures import dots", "figures/dots.py", True),
+        ("from r2a_utils.figures import dots", "figures/style.py", True),
+        ("from r2a_utils.figures import COLOURS", "figures/dots.py", False),
+        ("from r2a_utils import figures\nfigures.dots()", "figures/dots.py", True),
+        ("from r2a_utils import figures\nfigures.COLOURS", "figures/dots.py", False),
+        ("from r2a_utils.figures import dots", "models/loading.py", False),
         ("%matplotlib inline\nfrom r2a_utils.models.loading import load", "tiny/world.py", True),
-        ("def late():\n    import r2a_utils.models.loading as m", "style.py", True),
-        ("from r2a_utils import plots", "worker.py", False),
-        ("from r2a_utils import load_model", "plots.py", True),
-        ("from r2a_utils.answers.graded import grade", "worker.py", True),
-        ("import numpy", "style.py", False),
+        ("def late():\n    import r2a_utils.models.loading as m", "figures/style.py", True),
+        ("from r2a_utils.figures import dots", "answers/worker.py", False),
+        ("from r2a_utils import load_model", "models/loading.py", True),
+        ("from r2a_utils import load_model", "figures/dots.py", False),
+        ("from r2a_utils.answers.graded import grade", "answers/worker.py", True),
+        ("import numpy", "figures/style.py", False),
         ("import numpy", "tiny/model.safetensors", True),
     ],
 )

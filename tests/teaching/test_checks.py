@@ -19,11 +19,18 @@ from r2a_utils.causal.interventions import (
     knockout_profile,
     measure,
 )
-from r2a_utils.causal.pairs import answer_span
 from r2a_utils.models.hooks import architecture
 from r2a_utils.stats import bootstrap_interval
 from r2a_utils.teaching.checks import answers, attention, outcome, patching
-from r2a_utils.texts.trace import END_THINK, INSTRUCTION, THINK, cues, encode, sentences
+from r2a_utils.texts.trace import (
+    END_THINK,
+    INSTRUCTION,
+    THINK,
+    answer_span,
+    cues,
+    encode,
+    sentences,
+)
 
 CHECKS = (answers, attention, patching)
 PREFILLED = "Okay, I think I have finished thinking.\n"

@@ -1,0 +1,72 @@
+"""The boxed answer of a text: the one parser of `\boxed{…}` and `\fbox{…}`.
+
+It knows where an answer stands and not whether it is right, which `answers/graded.py` says.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+# What stands between boxes that list one answer: "\boxed{1}, \boxed{-2}", "\boxed{1}$ and $…".
+_SPACE = r"(?:\s|\$|\\[()\[\]]|\\[,;:! ]|\\q?quad)*"
+_LIST_SEPARATOR = re.compile(rf"{_SPACE}(?:[,;]|,?\s*and\b|,?\s*\\text\{{\s*and\s*\}}){_SPACE}")
+
+
+class Box(NamedTuple):
+    """A complete box: where it begins and ends in its text, and where its content does."""
+
+    start: int
+    stop: int
+    content_start: int
+    content_stop: int
+    content: str
+
+
+def boxes(text: str) -> list[Box]:
+    r"""Every complete `\boxed{…}` or `\fbox{…}` of a text that is not empty, in order.
+
+    Braces nest; an escaped brace does not count; a box that the end of the text cut open, or that
+    holds nothing but another box, is none. The content has no white space around it.
+    """
+    found = []
+    for opening in _BOX.finditer(text):
+        depth, i = 1, opening.end()
+        while i < len(text) and depth:
+            if text[i] == "\\":
+                i += 1  # an escaped character is no brace
+            elif text[i] == "{":
+                depth += 1
+            elif text[i] == "}":
+                depth -= 1
+            i += 1
+        inside = text[opening.end() : i - 1]
+        content = inside.strip()
+        if depth == 0 and content and not _BOX.match(content):
+            start = opening.end() + inside.index(content)
+            found.append(Box(opening.start(), i, start, start + len(content), content))
+    return found
+
+
+def extract_answer(text: str) -> str | None:
+    """Return the content of a text's last box (see `boxes`), or None without one."""
+    found = boxes(text)
+    return found[-1].content if found else None
+
+
+def final_answer(text: str) -> str | None:
+    r"""Return the text's last box, or the last list of them: `\boxed{1}, \boxed{-2}` is `1, -2`.
+
+    None without a box. This is what `grade_math` compares; boxes that text separates are not a
+    list, and only the last of them counts.
+    """
+    found = boxes(text)
+    if not found:
+        return None
+    listed = [found[-1]]
+    for box in reversed(found[:-1]):
+        if not _LIST_SEPARATOR.fullmatch(text[box.stop : listed[0].start]):
+            break
+        listed.insert(0, box)
+    return ", ".join(box.content for box in listed)
