@@ -456,7 +456,7 @@ run.write_record(
     "regrading",
     {
         "traces": reviewed["traces"],
-        "agreement": reviewed["agreeing"] / regrading["traces"],
+        "agreement": reviewed["agreeing"] / reviewed["traces"],
         "disagreements": len(disagreements),
         "r2a_right": int((disagreements.who_is_right == "R2A").sum()),
     },

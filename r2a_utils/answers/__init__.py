@@ -17,7 +17,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "grade_math",
             "same_answer",
         ],
-        "regrading": ["grading_disagreements", "original_answers", "regraded_traces", "reviewed_grades"],
+        "regrading": [
+            "grading_disagreements",
+            "original_answers",
+            "regraded_traces",
+            "reviewed_grades",
+        ],
         "judging": ["Judge", "judge_answers"],
     },
 )
