@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "read_attention",
             "read_marks",
         ],
+        "gguf": ["PackedWeights", "expanded", "find_gguf"],
         "loading": ["ReasoningModel", "load_model", "random_model"],
         "memory": [
             "GPU_MEMORY",

@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from r2a_utils.models.gguf import PackedWeights, packed_weights
 from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
 from r2a_utils.models.weights import find_weights, quiet
 
@@ -41,13 +42,14 @@ class ReasoningModel:
     """A loaded model: `lm` is nnsight's wrapper, which traces; `hf` the plain transformers module.
 
     Parameters take no gradient; a gradient with respect to activations needs an activation that
-    asks for one.
+    asks for one. `packed` says what the weights were rounded to, where they come from a GGUF file.
     """
 
     name: str
     revision: str | None
     lm: nnsight.TransformersModel = field(repr=False)
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
+    packed: PackedWeights | None = None
 
     @property
     def hf(self) -> torch.nn.Module:
@@ -104,13 +106,14 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> ReasoningModel:
-    """Load a model by its registered name, by a hub id or from a local folder.
+    """Load a model by its registered name, by a hub id, from a local folder or from a GGUF file.
 
     `dtype` is "float32", "bfloat16" or "float64"; "auto" is float32 on a CPU, bfloat16 on a GPU.
     `device` "auto" is the GPU with the most free memory, all GPUs together where the weights would
     leave no room for texts on one, or else the CPU. `revision` is a hub branch, tag or commit; what
     is returned carries the commit. `trust_remote_code` runs Python code that comes with the
-    weights: only for authors whom you trust.
+    weights: only for authors whom you trust. GGUF files are named by path ("model.gguf"), on the
+    hub ("hf:owner/repository/file.gguf") or as in Ollama's store ("ollama:deepseek-r1:1.5b").
 
     Raises ValueError (a name, revision, dtype or device that is not there; a tokenizer that cannot
     write the tags), FileNotFoundError (no weights and no network; a folder without a model) and
@@ -119,7 +122,7 @@ def load_model(
     name = os.fspath(name_or_path)
     place = _place(device)
     dtype = _dtype(dtype, place)
-    source, revision, extra = find_weights(name, revision, trust_remote_code)
+    source, revision, extra = find_weights(name, revision, trust_remote_code, dtype)
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, **extra)
         _check_tags(name, tokenizer)
@@ -135,7 +138,7 @@ def load_model(
             )
         except torch.OutOfMemoryError as error:
             raise MemoryError(_too_large(name, str(error))) from error
-    return _wrap(name, revision, hf, tokenizer)
+    return _wrap(name, revision, hf, tokenizer, packed_weights(source))
 
 
 def random_model(
@@ -165,11 +168,15 @@ def random_model(
 
 
 def _wrap(
-    name: str, revision: str | None, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    name: str,
+    revision: str | None,
+    hf: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    packed: PackedWeights | None = None,
 ) -> ReasoningModel:
     hf.eval().requires_grad_(False)
     lm = nnsight.TransformersModel(hf, tokenizer=tokenizer)
-    return ReasoningModel(name, revision, lm, tokenizer)
+    return ReasoningModel(name, revision, lm, tokenizer, packed)
 
 
 def _place(device: str | torch.device) -> torch.device:

@@ -176,7 +176,9 @@ def test_a_misspelt_hub_id_without_network_names_the_nearest(without_network):
 
 def test_without_network_what_the_machine_holds_is_loaded(without_network, monkeypatch):
     monkeypatch.setattr(weights, "try_to_load_from_cache", lambda *a, **k: "/cache/config.json")
-    found = weights.find_weights("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "main", False)
+    found = weights.find_weights(
+        "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "main", False, torch.float32
+    )
     assert found == (
         "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
         "main",
@@ -187,7 +189,7 @@ def test_without_network_what_the_machine_holds_is_loaded(without_network, monke
 def test_a_revision_is_pinned_to_its_commit(monkeypatch):
     info = type("Info", (), {"sha": "0123abc"})
     monkeypatch.setattr(HfApi, "model_info", lambda *a, **k: info)
-    assert weights.find_weights("some/model", "main", True) == (
+    assert weights.find_weights("some/model", "main", True, torch.float32) == (
         "some/model",
         "0123abc",
         {"trust_remote_code": True},

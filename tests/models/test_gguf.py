@@ -1,0 +1,184 @@
+"""A GGUF file is the model that was packed, to the rounding of its packing, or it is refused."""
+
+from __future__ import annotations
+
+import json
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from gguf import GGMLQuantizationType, LlamaFileType
+from transformers import AutoTokenizer
+
+from r2a_utils.models.gguf import expanded, find_gguf, packed_weights, restored_tokenizer
+from r2a_utils.models.loading import load_model
+
+SHAPES = {"F32": GGMLQuantizationType.F32, "Q8_0": GGMLQuantizationType.Q8_0}
+FILE_TYPES = {"F32": LlamaFileType.ALL_F32, "Q8_0": LlamaFileType.MOSTLY_Q8_0}
+
+
+def write_vocabulary(writer: gguf.GGUFWriter, tokenizer, size: int, split: str | None) -> None:
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    added = {token["id"]: token for token in backend["added_tokens"]}
+    texts = tokenizer.convert_ids_to_tokens(range(size))
+    kinds = [1 if i not in added else 3 if added[i]["special"] else 4 for i in range(len(texts))]
+    writer.add_tokenizer_model("gpt2")
+    if split is not None:
+        writer.add_tokenizer_pre(split)
+    writer.add_token_list(texts)
+    writer.add_token_types(kinds)
+    writer.add_token_merges([" ".join(pair) for pair in backend["model"]["merges"]])
+    writer.add_bos_token_id(tokenizer.bos_token_id)
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_pad_token_id(tokenizer.pad_token_id)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(tokenizer.chat_template)
+
+
+def write(
+    path, model, packing: str = "F32", split: str | None = "qwen2", lose: str = "none"
+) -> None:
+    """Pack a Qwen2 model as llama.cpp's converter does; `lose` is a tensor to leave out."""
+    config, writer = model.hf.config, gguf.GGUFWriter(path, "qwen2")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_file_type(FILE_TYPES[packing])
+    write_vocabulary(writer, model.tokenizer, config.vocab_size, split)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, config.num_hidden_layers)
+    for key, tensor in model.hf.state_dict().items():
+        name = names.get_name(key, try_suffixes=(".weight", ".bias"))
+        if name == lose or (key == "lm_head.weight" and config.tie_word_embeddings):
+            continue
+        kind = SHAPES[packing] if tensor.ndim == 2 else GGMLQuantizationType.F32
+        data = gguf.quants.quantize(tensor.numpy().astype(np.float32), kind)
+        writer.add_tensor(name, data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "r2a" / "gguf"
+
+
+@pytest.fixture(scope="module")
+def text(tiny):
+    problem = "Start with 3. Add 4. Wait, what is it? The lamp is in the kitchen. \\boxed{7}"
+    return torch.tensor([tiny.tokenizer.encode(problem, add_special_tokens=False)])
+
+
+def test_what_was_packed_without_rounding_is_the_same_model(tiny, text, tmp_path):
+    write(tmp_path / "tiny.gguf", tiny)
+    loaded = load_model(tmp_path / "tiny.gguf", dtype="float32", device="cpu")
+    assert torch.equal(loaded.hf(text).logits, tiny.hf(text).logits)
+    assert loaded.tokenizer.encode("Add 4. Wait") == tiny.tokenizer.encode("Add 4. Wait")
+    assert str(loaded.packed) == "32.0-bit weights (F32), expanded"
+
+
+def test_rounded_weights_differ_by_their_rounding(tiny, text, tmp_path):
+    write(tmp_path / "tiny.gguf", tiny, "Q8_0")
+    loaded = load_model(tmp_path / "tiny.gguf", dtype="float32", device="cpu")
+    for key, exact in tiny.hf.state_dict().items():
+        block = exact.reshape(-1, 32) if exact.ndim == 2 else exact.reshape(1, -1)
+        step = block.abs().amax(dim=1, keepdim=True) / 127
+        error = (loaded.hf.state_dict()[key].reshape(block.shape) - block).abs()
+        # half a step, and the step itself is kept in half precision
+        assert (error <= step * (0.5 + 127 * 2**-11)).all(), key
+    assert 8.4 < loaded.packed.bits < 8.6 and loaded.packed.packing == "Q8_0"
+    assert (
+        loaded.hf(text).logits.argmax(-1) == tiny.hf(text).logits.argmax(-1)
+    ).float().mean() > 0.9
+
+
+def test_a_file_is_expanded_once_for_each_type(tiny, tmp_path, cache):
+    write(tmp_path / "tiny.gguf", tiny)
+    first = expanded(tmp_path / "tiny.gguf", torch.float32)
+    kept = (first / "model.safetensors").stat().st_mtime_ns
+    (tmp_path / "tiny.gguf").rename(tmp_path / "other.gguf")
+    assert expanded(tmp_path / "other.gguf", torch.float32) == first
+    assert (first / "model.safetensors").stat().st_mtime_ns == kept
+    other = expanded(tmp_path / "other.gguf", torch.bfloat16)
+    assert sorted(cache.iterdir()) == sorted([first, other])
+    assert packed_weights(first).file == "tiny.gguf"
+    assert packed_weights(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("split", "lose", "message"),
+    [
+        ("new-2027", "none", "splits text as 'new-2027', which is not known"),
+        (None, "none", "splits text as None, which is not known"),
+    ],
+)
+def test_what_cannot_be_restored_is_refused(tiny, tmp_path, cache, split, lose, message):
+    write(tmp_path / "tiny.gguf", tiny, split=split, lose=lose)
+    with pytest.raises(ValueError, match=message):
+        load_model(tmp_path / "tiny.gguf", dtype="float32", device="cpu")
+    assert not list(cache.iterdir())
+
+
+def test_a_file_that_lacks_a_tensor_is_refused(tiny, tmp_path, cache):
+    write(tmp_path / "tiny.gguf", tiny, lose="blk.3.ffn_up.weight")
+    with pytest.raises(ValueError, match=r"model\.layers\.3\.mlp\.up_proj\.weight"):
+        load_model(tmp_path / "tiny.gguf", dtype="float32", device="cpu")
+    assert not list(cache.iterdir())
+
+
+def test_a_damaged_or_missing_file_is_named(tmp_path):
+    (tmp_path / "x.gguf").write_bytes(b"GGUF" + bytes(40))
+    with pytest.raises(ValueError, match="is no whole GGUF file"):
+        load_model(tmp_path / "x.gguf")
+    with pytest.raises(FileNotFoundError, match=r"none\.gguf is not there"):
+        load_model(tmp_path / "none.gguf")
+
+
+def test_a_full_disk_is_said_before_anything_is_written(tiny, tmp_path, cache, monkeypatch):
+    write(tmp_path / "tiny.gguf", tiny)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Disk", (), {"free": 10**6})())
+    with pytest.raises(OSError, match=r"expands to 0\.0 GB.*XDG_CACHE_HOME"):
+        expanded(tmp_path / "tiny.gguf", torch.float32)
+
+
+def test_ollamas_store_names_the_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path))
+    manifest = tmp_path / "manifests/registry.ollama.ai/library/deepseek-r1/1.5b"
+    manifest.parent.mkdir(parents=True)
+    layers = [{"mediaType": "application/vnd.ollama.image.license", "digest": "sha256:1"}]
+    layers += [{"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:2"}]
+    manifest.write_text(json.dumps({"layers": layers}))
+    assert find_gguf("ollama:deepseek-r1:1.5b") == tmp_path / "blobs" / "sha256-2"
+    with pytest.raises(FileNotFoundError, match="ollama pull deepseek-r1:7b"):
+        find_gguf("ollama:deepseek-r1:7b")
+    with pytest.raises(ValueError, match="write hf:owner/repository/file"):
+        find_gguf("hf:owner/file.gguf")
+
+
+def test_the_true_vocabulary_of_the_r1_distills_splits_as_before(tmp_path, paper_data):
+    folder = paper_data.parent / "r1-tokenizer"
+    if not (folder / "tokenizer.json").is_file():
+        pytest.skip(f"the tokenizer of the R1 distills is not in {folder}")
+    true = AutoTokenizer.from_pretrained(folder)
+    writer = gguf.GGUFWriter(tmp_path / "r1.gguf", "qwen2")
+    write_vocabulary(writer, true, len(true), "deepseek-r1-qwen")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    restored = restored_tokenizer(tmp_path / "r1.gguf", gguf.GGUFReader(tmp_path / "r1.gguf"))
+    for text in (
+        "<think>\nFirst, 12345 + 6 = 12351.\n</think>\n\nThe answer is \\boxed{12351}.",
+        "cafe\u0301 naïve 数学 I'LL don't\r\n\r\n  x_{1}^{2}\t!?",
+    ):
+        ids = true.encode(text, add_special_tokens=False)
+        assert restored.encode(text, add_special_tokens=False) == ids
+    assert restored.chat_template == true.chat_template
