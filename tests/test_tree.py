@@ -72,6 +72,22 @@ def test_files_and_folders_that_a_page_names_are_there(page):
     named = set(re.findall(r"`((?:[\w.-]+/)*[\w.-]+\.(?:py|yml|md|bib|txt|toml|png|cff))`", text))
     named |= set(re.findall(r"\]\(([\w./-]+)\)", text))
     assert len(named) > 5
-    places = ("", "r2a_utils/", "book/")
+    places = ("", "r2a_utils/", "r2a_utils/figures/", "book/")
     missing = [n for n in named if not any((ROOT / place / n).exists() for place in places)]
     assert [name for name in missing if "NN" not in name and "*" not in name] == []
+
+
+def test_what_the_recipes_name_is_in_the_code():
+    recipes = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## How to add")[2]
+    named = set(re.findall(r"`([A-Za-z_]+)(?:\(.*?\))?`", recipes))
+    code = "\n".join((ROOT / path).read_text() for path in FILES if path.endswith((".py", ".yml")))
+    assert len(named) > 30
+    assert [name for name in named if not re.search(rf"\b{name}\b", code)] == []
+
+
+def test_every_room_stands_in_the_tree_that_contributing_shows():
+    tree = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("```")[1]
+    shown = set(re.findall(r"(?m)^  (\w+(?:/|\.py)) ", tree))
+    package = ROOT / "r2a_utils"
+    rooms = {f"{face.parent.name}/" for face in package.glob("*/__init__.py")}
+    assert shown == rooms | {path.name for path in package.glob("[!_]*.py")}

@@ -1,9 +1,9 @@
 """Make the book: hand-written pages and the notebooks of one or several runs, as HTML.
 
 `book/runs.yml` names the runs that the book shows. The pages are assembled in a build folder, their
-numbers are put in (see `prose.py`), and Jupyter Book 1 builds them with execution off and warnings
-as errors. Only a complete book whose pages ask the network for nothing replaces the published one.
-This file runs no stage and knows nothing of what they compute.
+numbers are put in (see `quoted_numbers.py`), and Jupyter Book 1 builds them with execution off and
+warnings as errors. Only a complete book whose pages ask the network for nothing replaces the
+published one. This file runs no stage and knows nothing of what they compute.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """All runs side by side: a row a model, a column a finding; beside them what the paper prints.
 
 The book's comparison page asks for the tables and the figure. What is missing says why, and a run
-that has not been made says the command that makes it. Which findings there are is findings.py's.
+that has not been made says the command that makes it. Which findings there are, `findings.py`
+knows.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Comparison:
 
 
 def compare(shown: Sequence[Any], summaries: Mapping[str, Mapping[str, Any]]) -> Comparison:
-    """A row for each declared run (publish.BookRun), made or not, and for each model of the paper.
+    """A row for each declared run (`book.BookRun`), made or not, and for each model of the paper.
 
     `summaries` holds those of the runs that have been made. Raises ProseError where a record lacks
     what a finding is read from.

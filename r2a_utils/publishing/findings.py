@@ -1,8 +1,8 @@
 """The findings that models are compared by, and how each is read from a run's records.
 
 What a stage found is quoted and never computed here. A new column of the comparison page is a new
-`Finding` in the list below. This file knows the records' entries and no table's layout
-(overview.py's).
+`Finding` in the list below. This file knows the records' entries; the tables' layout is in
+`comparison_page.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the parameter files of `book/params/` ask of a machine, for the page that says how to rerun.
 
-A file names a registered model and how many texts are written at once; needs.py turns that into
-memory and time. This file runs nothing.
+A file names a registered model and how many texts are written at once; `models/memory.py` turns
+that into memory and time. This file runs nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Plan:
 
     @property
     def gpus(self) -> int:
-        """How many GPUs of needs.GPU_MEMORY hold all this, with room."""
+        """How many GPUs of `memory.GPU_MEMORY` hold all this, with room."""
         return math.ceil(ROOM * (self.weights + self.cache) / GPU_MEMORY)
 
     @property

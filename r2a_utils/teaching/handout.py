@@ -1,9 +1,10 @@
 """The workshop's copies: notebooks to hand out, the same with solutions, and a zip for a laptop.
 
-Made from the stage notebooks alone (see `copies.py` and `exercises.py`). `participants/` is the
-folder to hand out: the notebooks without solutions and answers, what a run has made of each stage,
-so that any of them can be the first, and the package itself, so that nothing is fetched but the
-libraries. The zip holds that folder. `teachers/` has the notebooks with solutions and answers.
+Made from the stage notebooks alone (see `notebook_copies.py` and `publishing/exercises.py`).
+`participants/` is the folder to hand out: the notebooks without solutions and answers, what a run
+has made of each stage, so that any of them can be the first, and the package itself, so that
+nothing is fetched but the libraries. The zip holds that folder. `teachers/` has the notebooks with
+solutions and answers.
 
 Everything is written in a folder beside and renamed when it is complete. Notebooks in which
 somebody has worked are not replaced unless told.

@@ -1,9 +1,9 @@
 """JupyterLab on copies of the stage notebooks.
 
-`lab/` holds a copy of each stage (see `copies.py`), for reading, running and trying things out. A
-copy is made anew when its source has changed; a copy that was edited is set aside under another
-name first, and whoever wants to keep a change makes it in the .py file. The copies work in a run
-folder of their own, `runs/lab`, which begins as what the main run has made, so that trying
+`lab/` holds a copy of each stage (see `notebook_copies.py`), for reading, running and trying things
+out. A copy is made anew when its source has changed; a copy that was edited is set aside under
+another name first, and whoever wants to keep a change makes it in the .py file. The copies work in
+a run folder of their own, `runs/lab`, which begins as what the main run has made, so that trying
 something out does not change the book.
 """
 

@@ -1,6 +1,6 @@
 """Checks of the exercises on traces and on answers: stages 00 to 02.
 
-Each takes the participant's function; see `workshop.py` for what a check is.
+Each takes the participant's function; see `outcome.py` for what a check is.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Checks of the exercises on attention and on heads: stages 03 and 04.
 
-Each takes the participant's function; see `workshop.py` for what a check is.
+Each takes the participant's function; see `outcome.py` for what a check is.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ that many make are known by what they give: beside the right result stand the wr
 the sentence that names its mistake, and the first that fits is said. A check returns a `Passed`,
 which shows as one line, or raises `CheckFailed`, which a notebook shows as one line too.
 
-The checks themselves are beside this file, by what a stage needs: `workshop_answers.py` (traces and
-stage 1), `workshop_attention.py` (stage 2), `workshop_patching.py` (stage 3). A stage's notebook
-imports its own, so that a change in another stage's checks leaves its results standing.
+The checks themselves are beside this file, by what a stage needs: `answers.py` (traces and stage
+1), `attention.py` (stage 2), `patching.py` (stage 3). A stage's notebook imports its own, so that a
+change in another stage's checks leaves its results standing.
 """
 
 from __future__ import annotations

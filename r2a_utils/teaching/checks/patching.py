@@ -1,6 +1,6 @@
 """Checks of the exercises that write into a model: stages 05 and 06.
 
-Each takes the participant's function; see `workshop.py` for what a check is. What runs a model is
+Each takes the participant's function; see `outcome.py` for what a check is. What runs a model is
 tried on the bundled one, whatever model the page's run has, and held against the exact engines.
 """
 
