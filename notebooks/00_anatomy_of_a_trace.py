@@ -8,6 +8,9 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   r2a:
+#     reads: []
+#     writes: [records/anatomy]
 # ---
 
 # %% [markdown]

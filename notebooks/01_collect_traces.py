@@ -8,6 +8,11 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   r2a:
+#     reads: []
+#     writes: [
+#       tables/problems, traces/with_reasoning, traces/without_reasoning, records/collection
+#     ]
 # ---
 
 # %% [markdown]

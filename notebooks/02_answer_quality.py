@@ -8,6 +8,14 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   r2a:
+#     reads: [tables/problems, traces/with_reasoning, traces/without_reasoning]
+#     writes: [
+#       tables/answers, tables/accuracy_by_steps, tables/paired_comparison,
+#       tables/early_answers, tables/no_cue, tables/judge_scores, traces/no_cue,
+#       traces/open_with_reasoning, traces/open_without_reasoning, records/answer_quality,
+#       records/early_answering, records/no_cue, records/paper_funnel, records/regrading
+#     ]
 # ---
 
 # %% [markdown]

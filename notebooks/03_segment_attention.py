@@ -8,6 +8,12 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   r2a:
+#     reads: [tables/problems, traces/with_reasoning, traces/without_reasoning]
+#     writes: [
+#       arrays/segment_mass_with_reasoning, arrays/segment_mass_without_reasoning,
+#       records/segment_attention, records/segment_attention_of_distills
+#     ]
 # ---
 
 # %% [markdown]

@@ -8,6 +8,14 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   r2a:
+#     reads: [tables/problems, traces/with_reasoning, arrays/segment_mass_with_reasoning]
+#     writes: [
+#       tables/reasoning_focus_heads, tables/trajectory_tracking, tables/first_error_hits,
+#       traces/sampled_again, records/reasoning_focus_heads, records/copying_heads,
+#       records/trajectory_tracking, records/corrected_values, records/cue_lift,
+#       records/failed_traces, records/published_lists
+#     ]
 # ---
 
 # %% [markdown]

@@ -8,6 +8,12 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   r2a:
+#     reads: []
+#     writes: [
+#       traces/contrast_clean, traces/contrast_corrupted, tables/patching_curves,
+#       records/activation_patching, records/attribution_patching
+#     ]
 # ---
 
 # %% [markdown]

@@ -8,6 +8,15 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   r2a:
+#     reads: [
+#       tables/problems, traces/with_reasoning, arrays/segment_mass_with_reasoning,
+#       tables/reasoning_focus_heads, records/activation_patching
+#     ]
+#     writes: [
+#       tables/knockout_profile, tables/head_sets, records/head_interventions,
+#       records/sentence_importance
+#     ]
 # ---
 
 # %% [markdown]

@@ -8,6 +8,17 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   r2a:
+#     reads: [
+#       arrays/segment_mass_with_reasoning, tables/accuracy_by_steps,
+#       tables/reasoning_focus_heads, tables/patching_curves, records/answer_quality,
+#       records/segment_attention, records/reasoning_focus_heads, records/activation_patching,
+#       records/head_interventions
+#     ]
+#     writes: [
+#       tables/findings, records/paper_effects, records/home_figures, figures/answers,
+#       figures/heads, figures/patching
+#     ]
 # ---
 
 # %% [markdown]

@@ -26,7 +26,7 @@ ROOMS = sorted(
 # The order of the house. A module may import from its own room and from what stands in an earlier
 # line; a name is a module, or a room where it stands for all of it.
 ORDER = [
-    {"stats", "runs.folder"},
+    {"stats", "runs.folder", "runs.header"},
     {"texts"},
     {"models", "paper", "tiny", "figures"},
     {"engine", "collecting"},
@@ -46,7 +46,13 @@ PARTS_OF_DECODERS = {"self_attn", "q_proj", "k_proj", "v_proj", "o_proj", "mlp",
 
 # What runs notebooks and makes pages of them, and all that it knows of what they measure.
 MACHINERY = {"runs", "publishing", "teaching"}
-KNOWN_TO_MACHINERY = {"runs.folder", "models.memory", "models.registry", "figures.comparison"}
+KNOWN_TO_MACHINERY = {
+    "runs.folder",
+    "runs.header",
+    "models.memory",
+    "models.registry",
+    "figures.comparison",
+}
 ALLOWED = {"runs": set(), "publishing": {"paper"}, "teaching": set()}
 
 

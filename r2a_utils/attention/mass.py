@@ -32,6 +32,7 @@ from r2a_utils.attention.weights import (
 )
 from r2a_utils.models.hooks import most_marks, read_marks
 from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.runs.folder import write_aside
 from r2a_utils.texts.trace import SEGMENTS, Trace
 
 __all__ = ["attention_profile", "attention_rows", "segment_mass", "token_set_mass"]
@@ -228,12 +229,12 @@ def _check_segment_masses(model: ReasoningModel, masses: np.ndarray) -> None:
 
 
 def _keep(file: Path, mass: np.ndarray) -> None:
-    """Write beside and rename: a killed run leaves no half-written file."""
+    def fill(part: Path) -> None:
+        with part.open("wb") as stream:
+            np.save(stream, mass, allow_pickle=False)
+
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as stream:
-        np.save(stream, mass, allow_pickle=False)
-    part.replace(file)
+    write_aside(file, fill)
 
 
 def _coordinates(model: ReasoningModel, traces: Sequence[Trace]) -> dict:

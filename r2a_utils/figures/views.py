@@ -30,6 +30,7 @@ from r2a_utils.figures.style import (
     plain_tag,
     show_token,
 )
+from r2a_utils.runs.folder import write_aside
 from r2a_utils.texts.trace import Trace, cues, sentences
 
 MOST_BYTES = 1_500_000  # of one view: what a page may make a phone load
@@ -87,9 +88,7 @@ class View:
             "margin:1rem auto;max-width:60rem;padding:0 .6rem}@media(prefers-color-scheme:dark)"
             "{body{background:#101114}}</style></head><body>" + self.html() + "</body></html>"
         )
-        part = path.with_name(path.name + ".part")
-        part.write_text(page, encoding="utf-8")
-        part.replace(path)
+        write_aside(path, lambda part: part.write_text(page, encoding="utf-8"))
         return path
 
 

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 from tqdm.auto import tqdm
+
+from r2a_utils.runs.folder import write_aside
 
 _LIST = json.loads(Path(__file__).with_name("originals.json").read_text(encoding="utf-8"))
 _FOLDER = f"microsoft/ACV/{_LIST['commit']}/misc/R2A/"
@@ -71,8 +72,7 @@ def fetch(
 
 
 def _download(client: httpx.Client, url: str, path: Path, sha256: str) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
+    def fill(part: Path) -> None:
         with client.stream("GET", url) as response, part.open("wb") as file:
             response.raise_for_status()
             for chunk in response.iter_bytes():
@@ -83,11 +83,11 @@ def _download(client: httpx.Client, url: str, path: Path, sha256: str) -> None:
                 f"{url} is not what the authors published (sha256 {found}, not {sha256}): "
                 "nothing was kept"
             )
-        os.replace(part, path)
+
+    try:
+        write_aside(path, fill)
     except httpx.HTTPError as error:
         raise ConnectionError(f"{url} cannot be had: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:

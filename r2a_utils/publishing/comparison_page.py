@@ -18,7 +18,7 @@ from r2a_utils.models.registry import shape_of
 from r2a_utils.paper.artefacts import published
 from r2a_utils.publishing.findings import FINDINGS, Cell, Finding, middle_third, points
 from r2a_utils.publishing.quoted_numbers import ProseError, number, percent
-from r2a_utils.runs.folder import makers
+from r2a_utils.runs.header import makers
 from r2a_utils.runs.stage import NOTEBOOKS
 
 # published.json tells the layers from which the last token takes over in a sentence; in numbers:
@@ -112,7 +112,7 @@ def _own_row(summary: Mapping[str, Any]) -> Row:
         elif finding.part == "answers" and "written" in sources:
             cells[finding.key] = Cell(missing="teacher-forced: the model reads given texts")
         else:
-            maker = makers("record", finding.record, NOTEBOOKS)[0][:2]
+            maker = makers(f"records/{finding.record}", NOTEBOOKS)[0][:2]
             cells[finding.key] = Cell(missing=f"not run: `{command} --stages {maker}`")
     model = records.get("model", {}).get("name", summary["title"])
     page = f"{summary['pages']}/{next(iter(stages))}.ipynb"

@@ -9,7 +9,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "execution": ["StageFailed"],
-        "folder": ["Run", "cut_torn_line", "makers", "write_aside"],
+        "folder": ["Run", "cut_torn_line", "write_aside"],
+        "header": ["Header", "makers", "read_header"],
         "parameters": ["ParameterError", "fill", "resolve"],
         "running": [
             "RUNS",

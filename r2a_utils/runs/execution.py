@@ -57,7 +57,11 @@ def execute(
     part.parent.mkdir(exist_ok=True)
     failed.unlink(missing_ok=True)
     try:
-        with _kernel_environment(), TemporaryDirectory(prefix="r2a-") as private:
+        with (
+            _kernel_environment(),
+            stage.header.in_force(),
+            TemporaryDirectory(prefix="r2a-") as private,
+        ):
             papermill.execute_notebook(
                 notebook,
                 part,

@@ -24,12 +24,14 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import xarray as xr
+
+from r2a_utils.runs.header import Header, declared_here, makers
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
@@ -42,27 +44,33 @@ _ARRAY_WITHOUT_NAME = "values"
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder. All paths that a stage needs come from here."""
+    """One run's folder. All paths that a stage needs come from here.
+
+    `header` is what the stage that runs has declared; without one, everything may be used.
+    """
 
     folder: Path
+    header: Header | None = None
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
         """The run in `folder`, which is made if it does not exist.
 
         A relative folder counts from the working directory: stages run from the repository's root.
+        While a stage runs, reading or writing what its header does not declare is a ValueError.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(folder)
+        return cls(folder, declared_here())
 
     def completions_path(self, condition: str) -> Path:
         """The JSON Lines file that holds the completions of one condition."""
+        self._check("traces", condition, "reads", "writes")
         return self._path("traces", condition, ".jsonl")
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Keep a table as Parquet; column names must be strings."""
-        path = self._path("tables", name, ".parquet")
+        path = self._written("tables", name, ".parquet")
         write_aside(path, lambda part: table.to_parquet(part, engine="pyarrow"))
 
     def read_table(self, name: str) -> pd.DataFrame:
@@ -77,7 +85,7 @@ class Run:
             data.attrs[_ARRAY_ATTRIBUTE] = variable
         else:
             data = array
-        path = self._path("arrays", name, ".nc")
+        path = self._written("arrays", name, ".nc")
         write_aside(path, lambda part: data.to_netcdf(part, engine="netcdf4"))
 
     def read_array(self, name: str) -> Any:
@@ -90,12 +98,19 @@ class Run:
         array = data[variable]
         return array.rename(None) if variable == _ARRAY_WITHOUT_NAME else array
 
-    def write_record(self, name: str, record: Mapping[str, Any]) -> None:
+    def write_record(self, name: str, record: Mapping[str, Any] | Any) -> None:
         """Keep a few named numbers or words as JSON, for the book's prose.
 
-        NumPy scalars and arrays become plain numbers and lists. Raises ValueError for a number
-        that is not finite: prose cannot quote it.
+        `record` is a mapping, or a dataclass whose fields are the names. NumPy scalars and arrays
+        become plain numbers and lists. Raises ValueError for a number that is not finite: prose
+        cannot quote it.
         """
+        path = self._written("records", name, ".json")
+        self._keep_record(path, name, record)
+
+    def _keep_record(self, path: Path, name: str, record) -> None:
+        if is_dataclass(record):
+            record = asdict(record)
         try:
             text = json.dumps(record, indent=1, default=_plain, allow_nan=False, ensure_ascii=False)
         except ValueError as error:
@@ -103,7 +118,6 @@ class Run:
                 f"record {name!r} holds a number that is not finite ({error}); leave it out or "
                 "write None where there is nothing to say"
             ) from error
-        path = self._path("records", name, ".json")
         write_aside(path, lambda part: part.write_text(text + "\n", encoding="utf-8"))
 
     def read_record(self, name: str) -> dict[str, Any]:
@@ -130,11 +144,11 @@ class Run:
             "layers": model.n_layers,
             "heads": model.n_heads,
         }
-        self.write_record("model", record)
+        self._keep_record(self._path("records", "model", ".json"), "model", record)
 
     def write_figure(self, name: str, figure: Any) -> None:
         """Keep a matplotlib figure as PNG, for the pages that stand before the stages."""
-        path = self._path("figures", name, ".png")
+        path = self._written("figures", name, ".png")
         write_aside(
             path,
             lambda part: figure.savefig(part, format="png", dpi=150, bbox_inches="tight"),
@@ -142,7 +156,8 @@ class Run:
 
     def records(self) -> dict[str, dict[str, Any]]:
         """All records of the run, by name."""
-        return {path.stem: self.read_record(path.stem) for path in self._all("records", ".json")}
+        paths = self._all("records", ".json")
+        return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
     def _path(self, kind: str, name: str, suffix: str) -> Path:
         if not _NAME.fullmatch(name):
@@ -156,11 +171,25 @@ class Run:
     def _all(self, kind: str, suffix: str) -> list[Path]:
         return sorted((self.folder / kind).glob(f"*{suffix}"))
 
+    def _written(self, kind: str, name: str, suffix: str) -> Path:
+        self._check(kind, name, "writes")
+        return self._path(kind, name, suffix)
+
+    def _check(self, kind: str, name: str, *lists: str) -> None:
+        """Hold a stage to its header."""
+        if self.header is None or any(f"{kind}/{name}" in getattr(self.header, x) for x in lists):
+            return
+        raise ValueError(
+            f"stage {self.header.stage} uses {kind}/{name}, which the header of its notebook does "
+            f"not declare: add it to `{'` or `'.join(lists)}` there"
+        )
+
     def _existing(self, noun: str, name: str, suffix: str) -> Path:
+        self._check(noun + "s", name, "reads", "writes")
         path = self._path(noun + "s", name, suffix)
         if path.exists():
             return path
-        stages = makers(noun, name, NOTEBOOKS)
+        stages = makers(f"{noun}s/{name}", NOTEBOOKS)
         if stages:
             what_to_do = f"stage {stages[0]} makes it: r2a run --stages {stages[0]}"
         else:
@@ -172,19 +201,13 @@ class Run:
         raise FileNotFoundError(f"{self.folder} has no {noun} {name!r}; {what_to_do}")
 
 
-def makers(noun: str, name: str, notebooks: Path) -> list[str]:
-    """The stages whose notebook writes the artifact `name`; noun is table, array or record."""
-    call = re.compile(rf"\.write_{noun}\(\s*[\"']{re.escape(name)}[\"']")
-    return [
-        path.stem
-        for path in sorted(notebooks.glob("*.py"))
-        if call.search(path.read_text(encoding="utf-8"))
-    ]
-
-
 def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill `<path>.part`, then rename it to `path`; on failure leave nothing."""
-    part = path.with_name(path.name + ".part")
+    """Let `write` fill a file beside `path`, then rename it to `path`; on failure leave nothing.
+
+    The file beside it carries this process's number, so that two processes that write the same
+    path each put a whole file in its place.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         write(part)
         os.replace(part, path)

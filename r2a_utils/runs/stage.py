@@ -22,6 +22,7 @@ from typing import Any
 import jupytext
 from nbformat import NotebookNode
 
+from r2a_utils.runs.header import Header, read_header
 from r2a_utils.runs.parameters import Parameter, ParameterError, declared, nearest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +54,7 @@ class Stage:
     notebook: NotebookNode  # without outputs
     parameters: Mapping[str, Parameter]
     parameters_cell: int  # its index in notebook.cells
+    header: Header
 
     @property
     def code(self) -> str:
@@ -80,7 +82,7 @@ def load_stage(path: Path) -> Stage:
     parameters = declared(notebook.cells[tagged[0]].source, path.name)
     if "run_dir" not in parameters:
         raise ParameterError(f"{path.name}: the parameters cell must declare run_dir")
-    return Stage(path.stem, path, source, notebook, parameters, tagged[0])
+    return Stage(path.stem, path, source, notebook, parameters, tagged[0], read_header(path))
 
 
 def select(stages: Mapping[str, Stage], asked: Sequence[str] | None) -> list[str]:
@@ -97,18 +99,9 @@ def select(stages: Mapping[str, Stage], asked: Sequence[str] | None) -> list[str
 
 
 def needed_stages(stage: Stage, earlier: Iterable[Stage]) -> list[str]:
-    """Which of the earlier stages make something that this stage reads from the run folder.
-
-    A stage that reaches into the folder in a way that cannot be read from its source (a computed
-    name, the folder's path itself) is taken to need all of them.
-    """
-    reads, all_known = _artifacts(stage.code, "read")
-    needed = []
-    for other in earlier:
-        writes, all_written_known = _artifacts(other.code, "write")
-        if not (all_known and all_written_known) or reads & writes:
-            needed.append(other.name)
-    return needed
+    """Which of the earlier stages write something that this stage reads from the run folder."""
+    reads = set(stage.header.reads)
+    return [other.name for other in earlier if reads & set(other.header.writes)]
 
 
 def source_hash(code: str) -> str:
@@ -222,34 +215,6 @@ def _exports(face: str) -> dict[str, list[str]]:
         if isinstance(node, ast.keyword) and node.arg == "submod_attrs":
             return ast.literal_eval(node.value)
     return {}
-
-
-def _artifacts(code: str, verb: str) -> tuple[set[tuple[str, str]], bool]:
-    """The artifacts that code reads or writes by a literal name, and whether that is all of them.
-
-    Completions are both read and written through their path.
-    """
-    nodes = list(ast.walk(ast.parse(_without_magics(code))))
-    methods = [
-        (node.func.attr, node.args[0] if node.args else None)
-        for node in nodes
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-    ]
-    uses = sum(isinstance(n, ast.Name) and n.id == "run_dir" and _is_load(n) for n in nodes)
-    opened = sum(method == "open" and getattr(a, "id", "") == "run_dir" for method, a in methods)
-    hidden = {"folder", "records"} & {n.attr for n in nodes if isinstance(n, ast.Attribute)}
-    found, all_known = set(), uses == opened and not hidden
-    for method, argument in methods:
-        match = re.fullmatch(rf"{verb}_(table|array|record)|(completions)_path", method)
-        if match and isinstance(argument, ast.Constant):
-            found.add((match.group(1) or match.group(2), argument.value))
-        elif match:
-            all_known = False
-    return found, all_known
-
-
-def _is_load(name: ast.Name) -> bool:
-    return isinstance(name.ctx, ast.Load)
 
 
 def _without_magics(code: str) -> str:

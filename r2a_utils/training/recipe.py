@@ -15,6 +15,7 @@ import platform
 import random
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
 from r2a_utils.models.registry import BUNDLED
+from r2a_utils.runs.folder import write_aside
 from r2a_utils.texts.trace import END_THINK, INSTRUCTION, PREFILLED, encode, render_prompt
 from r2a_utils.tiny import world
 from r2a_utils.training.vocabulary import train_tokenizer
@@ -214,8 +216,7 @@ def train(folder: Path, scratch: Path, device: str) -> None:
             losses, seconds = [], time.monotonic() - started
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
             state |= {"step": step + 1, "curve": curve, "seconds": seconds}
-            torch.save(state, checkpoint.with_suffix(".part"))
-            os.replace(checkpoint.with_suffix(".part"), checkpoint)
+            write_aside(checkpoint, partial(torch.save, state))
             tqdm.write(json.dumps(point))
     model.save_pretrained(folder)
     hardware = torch.cuda.get_device_name() if device == "cuda" else f"{os.cpu_count()} CPU cores"

@@ -1,12 +1,16 @@
 """What a stage writes is what the next one reads, and nothing half-written is ever read."""
 
+import multiprocessing
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
 from r2a_utils.runs import folder
-from r2a_utils.runs.folder import Run, makers, write_aside
+from r2a_utils.runs.folder import Run, write_aside
+from r2a_utils.runs.header import Header, makers
 
 
 @pytest.fixture
@@ -78,12 +82,12 @@ def test_a_name_cannot_leave_the_run(run, name):
 
 def test_what_is_missing_is_asked_of_the_stage_that_makes_it(run, tmp_path, monkeypatch):
     notebook = tmp_path / "02_answer_quality.py"
-    notebook.write_text('run.write_table(\n    "answers", frame\n)')
+    notebook.write_text("# ---\n# jupyter:\n#   r2a:\n#     writes: [tables/answers]\n# ---\n")
     monkeypatch.setattr(folder, "NOTEBOOKS", tmp_path)
     with pytest.raises(FileNotFoundError, match="r2a run --stages 02_answer_quality"):
         run.read_table("answers")
-    assert makers("table", "answers", tmp_path) == ["02_answer_quality"]
-    assert makers("array", "answers", tmp_path) == []
+    assert makers("tables/answers", tmp_path) == ["02_answer_quality"]
+    assert makers("arrays/answers", tmp_path) == []
 
 
 def test_a_misspelt_artifact_is_answered_with_the_nearest(run):
@@ -121,3 +125,49 @@ def test_a_figure_is_kept_as_a_picture(run):
 
     run.write_figure("profile", Figure())
     assert (run.folder / "figures" / "profile.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_stage_is_held_to_what_its_header_declares(tmp_path):
+    header = Header("09_x", reads=("tables/answers",), writes=("records/found",))
+    Run.open(tmp_path).write_table("answers", pd.DataFrame({"a": [1]}))
+    with header.in_force():
+        run = Run.open(tmp_path)
+    assert run.header == header and Run.open(tmp_path).header is None
+    assert run.read_table("answers")["a"].tolist() == [1]
+    run.write_record("found", {"n": 1})
+    assert run.read_record("found") == {"n": 1}  # what it wrote itself it may read
+    for use in (
+        lambda: run.write_table("answers", pd.DataFrame()),
+        lambda: run.read_record("answers"),
+        lambda: run.write_record("else", {}),
+        lambda: run.completions_path("with_reasoning"),
+    ):
+        with pytest.raises(ValueError, match=r"stage 09_x uses .* add it to `"):
+            use()
+
+
+def test_a_dataclass_is_a_record(tmp_path):
+    @dataclass(frozen=True)
+    class Found:
+        n: int
+        share: np.float64
+
+    run = Run.open(tmp_path)
+    run.write_record("found", Found(3, np.float64(0.5)))
+    assert run.read_record("found") == {"n": 3, "share": 0.5}
+
+
+def test_two_writers_of_one_path_do_not_share_a_file(tmp_path):
+    def other(part):
+        part.write_text("first")
+        with multiprocessing.Pool(1) as pool:
+            pool.apply(write_text, (path, "second"))
+        assert part.read_text() == "first"
+
+    path = tmp_path / "x.txt"
+    write_aside(path, other)
+    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
+
+
+def write_text(path, text):
+    write_aside(path, lambda part: part.write_text(text))

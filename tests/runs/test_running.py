@@ -24,6 +24,12 @@ from r2a_utils.runs.running import (
 from r2a_utils.runs.stage import ROOT
 
 FIRST = """\
+# ---
+# jupyter:
+#   r2a:
+#     writes: [records/count]
+# ---
+
 # %% [markdown]
 # # Count
 
@@ -40,6 +46,12 @@ with open(run.folder / "log", "a") as log:
 n
 """
 SECOND = """\
+# ---
+# jupyter:
+#   r2a:
+#     reads: [records/count]
+# ---
+
 # %% tags=["parameters"]
 run_dir = "runs/default"
 scale = 1.0

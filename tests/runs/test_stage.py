@@ -8,10 +8,12 @@ from r2a_utils.runs.parameters import ParameterError
 from r2a_utils.runs.stage import Stage, load_stage, load_stages, needed_stages, select, source_hash
 
 
-def write_stage(folder, name: str, code: str, parameters: str = "") -> Stage:
+def write_stage(folder, name: str, code: str, parameters: str = "", header: str = "") -> Stage:
     path = folder / f"{name}.py"
+    declared = "".join(f"#     {line}\n" for line in header.split("\n") if line)
     path.write_text(
-        f'# %% [markdown]\n# # {name}\n\n# %% tags=["parameters"]\n'
+        (f"# ---\n# jupyter:\n#   r2a:\n{declared}# ---\n\n" if declared else "")
+        + f'# %% [markdown]\n# # {name}\n\n# %% tags=["parameters"]\n'
         f'run_dir = "runs/default"\n{parameters}\n\n# %%\n{code}\n'
     )
     return load_stage(path)
@@ -43,26 +45,51 @@ def test_a_notebook_without_a_run_folder_is_refused(tmp_path):
         load_stage(path)
 
 
-def test_a_stage_needs_those_that_make_what_it_reads(tmp_path):
-    opened = "run = Run.open(run_dir)\n"
-    tables = write_stage(tmp_path, "01_a", opened + 'run.write_table("quality", frame)')
-    arrays = write_stage(tmp_path, "02_b", opened + 'run.write_array("mass", mass)')
-    traces = write_stage(tmp_path, "03_c", opened + 'collect(path=run.completions_path("with"))')
-    earlier = [tables, arrays, traces]
-
-    def needed(code: str) -> list[str]:
-        return needed_stages(write_stage(tmp_path, "04_d", code), earlier)
-
-    assert needed(opened + 'run.read_table("quality")') == ["01_a"]
-    assert needed(opened + 'run.read_array("mass"); run.completions_path("with")') == [
-        "02_b",
-        "03_c",
+def test_a_stage_needs_those_that_write_what_it_reads(tmp_path):
+    earlier = [
+        write_stage(tmp_path, "01_a", "pass", header="writes: [tables/quality]"),
+        write_stage(tmp_path, "02_b", "pass", header="writes: [arrays/mass, traces/with]"),
+        write_stage(tmp_path, "03_c", "pass"),
     ]
-    assert needed(opened + 'run.read_record("quality")') == []
-    everything = ["01_a", "02_b", "03_c"]
-    assert needed(opened + 'run.read_table(f"{x}")') == everything
-    assert needed(opened + "list(run.folder.iterdir())") == everything
-    assert needed("open(Path(run_dir) / 'x')") == everything
+
+    def needed(header: str) -> list[str]:
+        return needed_stages(write_stage(tmp_path, "04_d", "pass", header=header), earlier)
+
+    assert needed("reads: [tables/quality]") == ["01_a"]
+    assert needed("reads: [traces/with, tables/quality]") == ["01_a", "02_b"]
+    assert needed("reads: [records/quality]") == []
+    assert needed("writes: [tables/quality]") == []
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [("raeds: [tables/x]", r"declares \['raeds'\]"), ("reads: [x]", "'x' in its header is no")],
+)
+def test_a_header_that_declares_something_else_is_refused(tmp_path, header, message):
+    with pytest.raises(ValueError, match=message):
+        write_stage(tmp_path, "01_a", "pass", header=header)
+
+
+def test_the_stages_of_the_book_depend_on_each_other_so():
+    stages = load_stages()
+    graph = {
+        name: [other[:2] for other in needed_stages(stage, list(stages.values())[:i])]
+        for i, (name, stage) in enumerate(stages.items())
+    }
+    assert graph == {
+        "00_anatomy_of_a_trace": [],
+        "01_collect_traces": [],
+        "02_answer_quality": ["01"],
+        "03_segment_attention": ["01"],
+        "04_reasoning_focus_heads": ["01", "03"],
+        "05_activation_patching": [],
+        "06_head_interventions": ["01", "03", "04", "05"],
+        "07_synthesis": ["02", "03", "04", "05", "06"],
+    }
+    written = [artifact for each in stages.values() for artifact in each.header.writes]
+    assert len(set(written)) == len(written)  # each artifact has one maker
+    read = {artifact for each in stages.values() for artifact in each.header.reads}
+    assert read <= set(written)  # and what is read has a maker
 
 
 @pytest.fixture

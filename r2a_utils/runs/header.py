@@ -1,0 +1,86 @@
+"""What a stage declares in the header of its notebook: what it reads and writes in the run folder.
+
+The header is the YAML block that jupytext keeps at the top of a py:percent file::
+
+    # ---
+    # jupyter:
+    #   r2a:
+    #     reads: [tables/problems, traces/with_reasoning]
+    #     writes: [arrays/segment_mass_with_reasoning, records/segment_attention]
+
+An artifact is written `kind/name`, as it lies in the run folder, without its ending. While a stage
+runs, `Run` holds it to its word, so that a header cannot say less than the code does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# Which stage a kernel runs, and what it declares; set where a stage is executed and nowhere else,
+# so that the same code in a reader's own notebook is free.
+_VARIABLE = "R2A_STAGE"
+
+
+@dataclass(frozen=True)
+class Header:
+    """The declarations of one stage."""
+
+    stage: str
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Let kernels that are started inside be held to these declarations."""
+        declared = {"stage": self.stage, "reads": self.reads, "writes": self.writes}
+        before = os.environ.get(_VARIABLE)
+        os.environ[_VARIABLE] = json.dumps(declared)
+        try:
+            yield
+        finally:
+            os.environ.pop(_VARIABLE)
+            if before is not None:
+                os.environ[_VARIABLE] = before
+
+
+def read_header(path: Path) -> Header:
+    """The header of a notebook's source. ValueError for one that declares something else."""
+    entries = _front_matter(path.read_text(encoding="utf-8")).get("jupyter", {}).get("r2a", {})
+    unknown = set(entries) - {"reads", "writes"}
+    if unknown:
+        raise ValueError(f"{path.name}: its header declares {sorted(unknown)}: reads, writes")
+    for name in [*entries.get("reads", []), *entries.get("writes", [])]:
+        if str(name).count("/") != 1:
+            raise ValueError(f"{path.name}: {name!r} in its header is no kind/name of an artifact")
+    return Header(path.stem, tuple(entries.get("reads", ())), tuple(entries.get("writes", ())))
+
+
+def declared_here() -> Header | None:
+    """The header of the stage that this process runs; None where it runs none."""
+    text = os.environ.get(_VARIABLE)
+    if text is None:
+        return None
+    entries = json.loads(text)
+    return Header(entries["stage"], tuple(entries["reads"]), tuple(entries["writes"]))
+
+
+def makers(artifact: str, notebooks: Path) -> list[str]:
+    """The stages of a folder of notebooks that declare that they write `artifact`."""
+    headers = [read_header(path) for path in sorted(notebooks.glob("[0-9]*.py"))]
+    return [header.stage for header in headers if artifact in header.writes]
+
+
+def _front_matter(source: str) -> dict[str, Any]:
+    lines = source.split("\n")
+    if lines[0] != "# ---":
+        return {}
+    block = lines[1 : lines.index("# ---", 1)]
+    return yaml.safe_load("\n".join(line.removeprefix("# ") for line in block)) or {}
