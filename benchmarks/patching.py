@@ -9,7 +9,7 @@ TransformerLens is measured too where it is installed.
 Random weights of the published shape: speed does not depend on what the weights say. Prints a table
 and asserts nothing. The loops run a sample of cells and are scaled to the whole grid. "Floor" is
 the time that the operations which no exact method can avoid would take at the speed of a plain
-forward: the receiver's recording, the donor's from the first token on that differs, and for each
+forward: the receiver's cache, the donor's from the first token on that differs, and for each
 cell the layers from its own on, over the positions from its own on.
 """
 
@@ -26,7 +26,7 @@ import torch
 
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import patch_grid
-from r2a_utils.engine.forward import record
+from r2a_utils.engine.forward import run_with_cache
 from r2a_utils.models.loading import ReasoningModel, random_model
 from r2a_utils.training.vocabulary import train_tokenizer
 
@@ -47,7 +47,7 @@ def main() -> None:
     sample = [
         cells[i] for i in np.linspace(0, len(cells) - 1, arguments.sample).round().astype(int)
     ]
-    donor = record(model, pair.clean_ids).activations["resid"]
+    donor = run_with_cache(model, pair.clean_ids).activations["resid"]
 
     def grid() -> None:
         patch_grid(model, pair, columns, chosen_layers, min_gap=0.0)
@@ -171,7 +171,7 @@ def plain_operations(model: ReasoningModel, tokens: int) -> float:
 
 
 def operations(model: ReasoningModel, pair: ContrastPair, cells: list[tuple[int, int]]) -> float:
-    """What an exact method has to do: the recordings, then each cell's own layers and positions."""
+    """What an exact method has to do: the caches, then each cell's own layers and positions."""
     tokens, differing = len(pair), range(min(pair.differing_positions), len(pair))
     total = plain_operations(model, tokens) + model.n_layers * layer_operations(model, differing)
     for layer, position in cells:

@@ -1006,7 +1006,7 @@ pd.DataFrame(
 import torch
 from scipy import stats
 
-from r2a_utils.engine.forward import record
+from r2a_utils.engine.forward import run_with_cache
 from r2a_utils.models.hooks import head_outputs, logit_directions
 from r2a_utils.teaching.checks import attention as workshop
 
@@ -1128,7 +1128,7 @@ told = boxed_traces[0]
 writes = answer_span(told).start  # the token in the box; the one before writes it
 layer, head = strongest
 group = head // (model.n_heads // model.n_kv_heads)
-recorded = record(model, told.token_ids)
+recorded = run_with_cache(model, told.token_ids)
 residual = recorded.activations["resid"][-1][[writes - 1]]
 wanted_id = torch.tensor([told.token_ids[writes]], device=residual.device)
 query_row = attention_rows(model, told, [strongest], slice(writes - 1, writes))

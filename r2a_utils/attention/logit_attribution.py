@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 
 from r2a_utils.attention.mass import attention_rows
-from r2a_utils.engine.forward import record
+from r2a_utils.engine.forward import run_with_cache
 from r2a_utils.models.hooks import head_outputs, logit_directions
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.texts.trace import Trace
@@ -42,8 +42,8 @@ def head_contributions(
     if not writes or not all(0 < write < len(trace) for write in writes):
         raise ValueError(f"written tokens must lie in 1 … {len(trace) - 1}, got {writes}")
     queries = [write - 1 for write in writes]
-    recording = record(model, trace.token_ids)
-    residuals = recording.activations["resid"][-1][queries]
+    cache = run_with_cache(model, trace.token_ids)
+    residuals = cache.activations["resid"][-1][queries]
     targets = torch.tensor([trace.token_ids[write] for write in writes], device=residuals.device)
     directions = logit_directions(model, residuals, targets, against)
 
@@ -51,7 +51,7 @@ def head_contributions(
     rows = attention_rows(model, trace, heads, slice(first, max(queries) + 1)).values
     given = []
     for (layer, head), weights in zip(heads, rows, strict=True):
-        values = recording.values[layer][head // (model.n_heads // model.n_kv_heads)].float()
+        values = cache.values[layer][head // (model.n_heads // model.n_kv_heads)].float()
         into = head_outputs(model, layer)[head].float()
         gains = (directions @ into.T) @ values.T
         given.append(gains.cpu().numpy() * weights[np.array(queries) - first])

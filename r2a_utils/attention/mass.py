@@ -2,11 +2,11 @@
 
 The mass of a query on a set of keys is attention whose values are replaced by the set's 0/1
 indicator: `softmax(q kᵀ) · 1_set`. The indicators ride along with the model's own values (see
-`tracing.read_marks`), so that no token × token matrix exists for any head. Single rows, where
-they are wanted, are rows.py's; its functions can be had from here.
+`models.hooks.read_marks`), so that no token × token matrix exists for any head. Single rows, where
+they are wanted, are weights.py's; its functions can be had from here.
 
 This file knows segments and token sets. It does not know which heads matter (heads.py) nor how a
-model is entered (tracing.py).
+model is entered (models/hooks.py).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Only the wanted rows are formed, a few at a time, from the queries and keys of the running model.
 This file knows token positions. It does not know which heads matter (heads.py) nor how a model is
-entered (tracing.py); masses over whole traces are attention.py's.
+entered (models/hooks.py); masses over whole traces are mass.py's.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ from scipy.stats import spearmanr
 from r2a_utils.causal.pair_runs import DIRECTIONS, MIN_GAP, check_pair
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import chosen_layers, chosen_positions, head_columns, token_coords
-from r2a_utils.engine.edits import COMPONENTS, HEAD_COMPONENTS
-from r2a_utils.engine.forward import LiveRun, run_live
+from r2a_utils.engine.forward import ActivationGraph, run_with_graph
+from r2a_utils.engine.patches import COMPONENTS, HEAD_COMPONENTS
 from r2a_utils.models.loading import ReasoningModel
 
 METHODS = ("atp", "qk_fix", "grad_drop", "atp*")
@@ -77,9 +77,9 @@ def attribution_grid(
     ld_donor = ld_receiver = 0.0
     for extension in dict.fromkeys(answer[:-1] for answer in pair.answers):
         with torch.no_grad():
-            donor = run_live(model, (*donor_ids, *extension))
+            donor = run_with_graph(model, (*donor_ids, *extension))
         with torch.enable_grad():
-            receiver = run_live(model, (*receiver_ids, *extension))
+            receiver = run_with_graph(model, (*receiver_ids, *extension))
             ld = _difference(receiver.logits, pair, extension, len(receiver_ids))
         ld_donor += float(_difference(donor.logits, pair, extension, len(donor_ids)))
         ld_receiver += float(ld.detach())
@@ -141,7 +141,7 @@ def _difference(logits: torch.Tensor, pair, extension, n: int) -> torch.Tensor:
 
 
 def _gradients(
-    run: LiveRun, ld: torch.Tensor, nodes: list[torch.Tensor], dropped: list[int | None]
+    run: ActivationGraph, ld: torch.Tensor, nodes: list[torch.Tensor], dropped: list[int | None]
 ) -> Iterator[list[torch.Tensor]]:
     """dLD/d(node) of all nodes, once for every dropped layer (None: nothing is dropped)."""
     now_dropped = None
@@ -170,8 +170,8 @@ def _gradients(
 def _moved(
     component: str,
     layer: int,
-    donor: LiveRun,
-    receiver: LiveRun,
+    donor: ActivationGraph,
+    receiver: ActivationGraph,
     gradient: torch.Tensor,
     donor_places: list[int],
     receiver_places: list[int],
@@ -191,8 +191,8 @@ def _moved(
 def _refocused(
     component: str,
     layer: int,
-    donor: LiveRun,
-    receiver: LiveRun,
+    donor: ActivationGraph,
+    receiver: ActivationGraph,
     gradient: torch.Tensor,
     positions: list[int],
 ) -> torch.Tensor:

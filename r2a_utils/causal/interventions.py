@@ -24,8 +24,8 @@ import xarray as xr
 from r2a_utils.answers.graded import same_answer
 from r2a_utils.causal.random_sets import Head
 from r2a_utils.engine.answer_logprobs import answer_scores
-from r2a_utils.engine.edits import Branch, Cut, Edit
-from r2a_utils.engine.forward import continue_greedily, record, replay
+from r2a_utils.engine.forward import continue_greedily, replay, run_with_cache
+from r2a_utils.engine.patches import EdgeCut, Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.texts.boxed import final_answer
 from r2a_utils.texts.trace import Trace, answer_span, token_texts
@@ -94,16 +94,16 @@ def measure(
     ablation's `draw`; not on its place in the list, so that head sets are compared under one draw.
     """
     scored = scored or answer_span(trace)
-    recording = record(
+    cache = run_with_cache(
         model, trace.token_ids[: scored.stop - 1], read=range(scored.start - 1, scored.stop - 1)
     )
     n, answer = scored.stop - 1, (tuple(trace.token_ids[scored]),)
-    branches = [_branch(model, trace, change, n, pool, seed) for change in interventions]
-    before = answer_scores(recording.logits[None], answer)[0, 0]
+    patched = [_patched_run(model, trace, change, n, pool, seed) for change in interventions]
+    before = answer_scores(cache.logits[None], answer)[0, 0]
     after = replay(
         model,
-        recording,
-        branches,
+        cache,
+        patched,
         lambda logits: answer_scores(logits, answer),
         max_tokens=max_tokens,
     )[:, 0]
@@ -131,10 +131,10 @@ def regenerate(
     interventions on the answer leave alone. Resampling draws as in `measure`.
     """
     start = trace.segments["answer"].start
-    recording = record(model, trace.token_ids[:start])
+    cache = run_with_cache(model, trace.token_ids[:start])
     n = start + max_new_tokens
-    branches = [_branch(model, trace, change, n, pool, seed) for change in interventions]
-    written = continue_greedily(model, recording, [None, *branches], max_new_tokens)
+    patched = [_patched_run(model, trace, change, n, pool, seed) for change in interventions]
+    written = continue_greedily(model, cache, [None, *patched], max_new_tokens)
     texts = ["".join(token_texts(ids, model.tokenizer)) for ids in written]
     answers = [final_answer(text) for text in texts]
     frame = pd.DataFrame({"text": texts[1:], "answer": answers[1:], "unaltered": answers[0]})
@@ -219,14 +219,14 @@ def answer_z(model: ReasoningModel, traces: Sequence[Trace]) -> list[torch.Tenso
     """
     layers: list[list[torch.Tensor]] = [[] for _ in range(model.n_layers)]
     for trace in traces:
-        recording = record(model, trace.token_ids, ("z",))
-        for layer, z in zip(layers, recording.activations["z"], strict=True):
+        cache = run_with_cache(model, trace.token_ids, ("z",))
+        for layer, z in zip(layers, cache.activations["z"], strict=True):
             layer.append(z[trace.segments["answer"]])
     return [torch.cat(layer) for layer in layers]
 
 
-def _branch(model, trace: Trace, change: Intervention, n: int, pool, seed) -> Branch:
-    """The intervention as edits and cuts, on a sequence that ends before position `n`."""
+def _patched_run(model, trace: Trace, change: Intervention, n: int, pool, seed) -> PatchedRun:
+    """The intervention as patches and cuts, on a sequence that ends before position `n`."""
     queries = _place(trace, change.queries)
     stop = n if change.queries == "answer" else min(queries.stop, n)
     queries = range(queries.start, stop)
@@ -240,12 +240,14 @@ def _branch(model, trace: Trace, change: Intervention, n: int, pool, seed) -> Br
         else:
             for layer, head in _checked(model, change.heads):
                 by_layer[layer] = (*by_layer.get(layer, ()), head)
-        return Branch(cuts=tuple(Cut(layer, queries, keys, h) for layer, h in by_layer.items()))
+        return PatchedRun(
+            cuts=tuple(EdgeCut(layer, queries, keys, h) for layer, h in by_layer.items())
+        )
     drawn = [seed, zlib.crc32(trace.problem_id.encode()), trace.sample, change.draw]
     values = _ablated(model, change, len(queries), pool, drawn)
-    return Branch(
-        edits=tuple(
-            Edit("z", layer, queries.start, value, head)
+    return PatchedRun(
+        patches=tuple(
+            Patch("z", layer, queries.start, value, head)
             for (layer, head), value in zip(change.heads, values, strict=True)
         )
     )

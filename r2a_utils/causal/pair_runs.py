@@ -1,4 +1,4 @@
-"""The two runs of a contrast pair, recorded, and what they say of the answers before any patch.
+"""The two passes of a contrast pair, cached, and what they say of the answers before any patch.
 
 LD = log p(clean answer) - log p(corrupted answer). A pair is worth patching where its two runs
 differ in LD: the effect of a patch is measured in units of that gap.
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from r2a_utils.causal.pairs import ContrastPair
-from r2a_utils.engine.answer_logprobs import answer_runs, logit_difference, recorded_scores
-from r2a_utils.engine.edits import COMPONENTS, Recording
+from r2a_utils.engine.answer_logprobs import answer_caches, cached_scores, logit_difference
+from r2a_utils.engine.patches import COMPONENTS, ActivationCache
 from r2a_utils.models.loading import ReasoningModel
 
 DIRECTIONS = ("denoising", "noising")
@@ -27,16 +27,17 @@ steps of 0.125, which at a gap of 1 is an effect of 0.1, still readable in a fig
 
 @dataclass(frozen=True, eq=False)
 class PairRuns:
-    """The recorded runs of one pair in one direction, and their scores.
+    """The cached passes of one pair in one direction, and their scores.
 
-    `receivers` are the recordings of `answer_runs`; `receiver_position` and `donor_position` map a
-    clean position to the one in the receiver and in the donor. Scores are those of `scores.py`.
+    `receivers` are the caches of `answer_caches`; `receiver_position` and `donor_position` map a
+    clean position to the one in the receiver and in the donor. Scores are those of
+    `engine/answer_logprobs.py`.
     """
 
     component: str
     direction: str
-    receivers: dict[tuple[int, ...], Recording]
-    donor: Recording
+    receivers: dict[tuple[int, ...], ActivationCache]
+    donor: ActivationCache
     receiver_ids: tuple[int, ...]
     receiver_position: dict[int, int]
     donor_position: dict[int, int]
@@ -62,10 +63,10 @@ class PairRuns:
         receiver_ids, donor_ids = pair.corrupted_ids, pair.clean_ids
         if not denoising:
             receiver_ids, donor_ids = donor_ids, receiver_ids
-        receivers = answer_runs(model, receiver_ids, pair.answers, (component,))
+        receivers = answer_caches(model, receiver_ids, pair.answers, (component,))
         # The donor differs from the receiver only from some token on.
         first = next(iter(receivers.values()))
-        donors = answer_runs(model, donor_ids, pair.answers, (component,), after=first)
+        donors = answer_caches(model, donor_ids, pair.answers, (component,), after=first)
         clean, corrupted = (donors, receivers) if denoising else (receivers, donors)
         runs = cls(
             component=component,
@@ -75,8 +76,8 @@ class PairRuns:
             receiver_ids=receiver_ids,
             receiver_position=pair.alignment if denoising else itself,
             donor_position=itself if denoising else pair.alignment,
-            clean_scores=recorded_scores(clean, pair.answers),
-            corrupted_scores=recorded_scores(corrupted, pair.answers),
+            clean_scores=cached_scores(clean, pair.answers),
+            corrupted_scores=cached_scores(corrupted, pair.answers),
         )
         if abs(runs.ld_clean - runs.ld_corrupted) < min_gap:
             raise ValueError(
@@ -87,7 +88,7 @@ class PairRuns:
         return runs
 
     @property
-    def receiver(self) -> Recording:
+    def receiver(self) -> ActivationCache:
         return next(iter(self.receivers.values()))
 
     @property

@@ -2,7 +2,7 @@
 
 Patching copies one activation of the *donor* run into the *receiver* run of a contrast pair and
 asks how far the answer follows. Every cell of a grid equals a full forward pass with that one
-activation replaced; `replay.py` recomputes only what the patch can change.
+activation replaced; `engine/forward.py` recomputes only what the patch can change.
 
 Semantics (those of the paper and of TransformerLens' `resid_pre`): component "resid" at layer l and
 position p replaces the residual stream at the *input* of layer l, at position p only. "attn_out"
@@ -29,13 +29,13 @@ import xarray as xr
 from r2a_utils.causal.pair_runs import MIN_GAP, PairRuns, check_pair
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.engine.answer_logprobs import (
-    answer_runs,
+    answer_caches,
     answer_scores,
+    cached_scores,
     logit_difference,
-    recorded_scores,
 )
-from r2a_utils.engine.edits import HEAD_COMPONENTS, Branch, Edit, Recording
 from r2a_utils.engine.forward import common_prefix, replay
+from r2a_utils.engine.patches import HEAD_COMPONENTS, ActivationCache, Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel
 
 __all__ = ["ContrastPair", "patch_grid", "patch_metrics", "screen_pairs"]
@@ -108,13 +108,13 @@ def screen_pairs(
     rows, before = [], []
     for pair in pairs:
         check_pair(model, pair)
-        scores, recordings = [], []
+        scores, caches = [], []
         for ids in (pair.clean_ids, pair.corrupted_ids):
-            after = _nearest((*before, *recordings), ids)
-            runs = answer_runs(model, ids, pair.answers, after=after)
-            recordings.append(next(iter(runs.values())))
-            scores.append(recorded_scores(runs, pair.answers))
-        (clean, corrupted), before = scores, recordings
+            after = _nearest((*before, *caches), ids)
+            runs = answer_caches(model, ids, pair.answers, after=after)
+            caches.append(next(iter(runs.values())))
+            scores.append(cached_scores(runs, pair.answers))
+        (clean, corrupted), before = scores, caches
         gap = logit_difference(clean) - logit_difference(corrupted)
         kept = abs(gap) >= min_gap
         rows.append(
@@ -132,10 +132,10 @@ def screen_pairs(
     return pd.DataFrame(rows)
 
 
-def _nearest(recordings: Sequence[Recording], token_ids: Sequence[int]) -> Recording | None:
-    """The recording with the longest beginning in common; None where there are none."""
-    shared = [common_prefix(recording.token_ids, token_ids) for recording in recordings]
-    return recordings[int(np.argmax(shared))] if recordings else None
+def _nearest(caches: Sequence[ActivationCache], token_ids: Sequence[int]) -> ActivationCache | None:
+    """The cache with the longest beginning in common; None where there are none."""
+    shared = [common_prefix(cache.token_ids, token_ids) for cache in caches]
+    return caches[int(np.argmax(shared))] if caches else None
 
 
 def sweep(
@@ -157,30 +157,30 @@ def sweep(
     layers = chosen_layers(model, layers)
     heads, columns = head_columns(model, runs.component, heads)
     own = runs.receiver.activations[runs.component]
-    cells, branches = [], []
+    cells, patched = [], []
     for i, layer in enumerate(layers):
         for j, head in enumerate(heads):
             for k, position in enumerate(positions):
                 place, value = donated(layer, position, columns[j])
                 if not torch.equal(value, own[layer][place, columns[j]]):
                     cells.append((i, j, k))
-                    branches.append(
-                        Branch((Edit(runs.component, layer, place, value[None], head),))
+                    patched.append(
+                        PatchedRun((Patch(runs.component, layer, place, value[None], head),))
                     )
     # One more patch, which changes nothing, shows what rounding alone does.
     first = min(runs.receiver_position[position] for position in positions)
     unchanged = runs.receiver.activations["resid"][layers[0]][first, None]
-    branches.append(Branch((Edit("resid", layers[0], first, unchanged),)))
+    patched.append(PatchedRun((Patch("resid", layers[0], first, unchanged),)))
 
-    scores = torch.empty(len(branches), 2, 2, dtype=torch.double)
-    for extension, recording in runs.receivers.items():
+    scores = torch.empty(len(patched), 2, 2, dtype=torch.double)
+    for extension, cache in runs.receivers.items():
         which = [i for i, answer in enumerate(pair.answers) if answer[:-1] == extension]
         answers = [pair.answers[i] for i in which]
 
         def reduce(logits: torch.Tensor, answers=answers) -> torch.Tensor:
             return answer_scores(logits, answers)
 
-        scores[:, which] = replay(model, recording, branches, reduce, max_tokens=max_tokens)
+        scores[:, which] = replay(model, cache, patched, reduce, max_tokens=max_tokens)
     table = runs.receiver_scores.expand(len(layers), len(heads), len(positions), 2, 2).clone()
     if cells:
         table[tuple(torch.tensor(cells).T)] = scores[:-1]

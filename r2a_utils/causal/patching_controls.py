@@ -15,8 +15,8 @@ import xarray as xr
 from r2a_utils.causal.pair_runs import MIN_GAP, PairRuns
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import chosen_positions, sweep
-from r2a_utils.engine.answer_logprobs import answer_runs, logit_difference, recorded_scores
-from r2a_utils.engine.forward import record
+from r2a_utils.engine.answer_logprobs import answer_caches, cached_scores, logit_difference
+from r2a_utils.engine.forward import run_with_cache
 from r2a_utils.models.loading import ReasoningModel
 
 CONTROLS = ("same_prompt", "wrong_position", "random_donor", "same_answer", "matched_noise")
@@ -84,7 +84,7 @@ def _other_donor(model, runs: PairRuns, donor_ids: Sequence[int], positions: lis
             f"the other donor has {len(donor_ids)} tokens; aligned from its end it does not reach "
             f"position {min(positions)}: patch later positions, or take a longer donor"
         )
-    other = record(model, (*donor_ids, *extension), (runs.component,))
+    other = run_with_cache(model, (*donor_ids, *extension), (runs.component,))
 
     def donated(layer: int, position: int, columns: slice) -> tuple[int, torch.Tensor]:
         place = runs.receiver_position[position]
@@ -128,7 +128,7 @@ def _matched_noise(runs: PairRuns, seed: int):
 
 
 def _check_same_answer(model, pair: ContrastPair, runs: PairRuns, donor_ids: Sequence[int]) -> None:
-    scores = recorded_scores(answer_runs(model, donor_ids, pair.answers), pair.answers)
+    scores = cached_scores(answer_caches(model, donor_ids, pair.answers), pair.answers)
     theirs, ours = logit_difference(scores), logit_difference(runs.receiver_scores)
     if theirs * ours <= 0:
         raise ValueError(

@@ -29,7 +29,7 @@ from r2a_utils.causal.interventions import Knockout, measure
 from r2a_utils.causal.random_sets import random_spans
 from r2a_utils.collecting.generation import Prompt, Sampling, decode
 from r2a_utils.engine.answer_logprobs import answer_scores
-from r2a_utils.engine.forward import extend, read_residuals, record
+from r2a_utils.engine.forward import extend, read_residuals, run_with_cache
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.stats import wilson_interval
 from r2a_utils.texts.boxed import final_answer
@@ -54,11 +54,11 @@ def answer_lens(
         raise ValueError(
             f"the lens reads positions before the answer, which starts at {span.start}"
         )
-    recording = record(model, trace.token_ids[: span.start])
+    cache = run_with_cache(model, trace.token_ids[: span.start])
     answer = ((trace.token_ids[span.start],),)
     scores = [
         answer_scores(read_residuals(model, residual[list(positions)])[:, None], answer)[:, 0]
-        for residual in recording.activations["resid"]
+        for residual in cache.activations["resid"]
     ]
     table, dims = torch.stack(scores).numpy(), ("layer", "position")
     coords = {
@@ -82,11 +82,11 @@ def forced_answers(model: ReasoningModel, trace: Trace, stem: str = STEM) -> pd.
     many traces at once, `arms.early_answers` has.
     """
     answer = tuple(trace.token_ids[answer_span(trace)])
-    recording = record(model, trace.token_ids[: trace.segments["reasoning"].stop])
+    cache = run_with_cache(model, trace.token_ids[: trace.segments["reasoning"].stop])
     rows = []
     for count, position in enumerate(_borders(trace)):
         forced = forced_ids(trace, model.tokenizer, count, stem)[position:]
-        logits = extend(model, recording, position, (*forced, *answer[:-1]))[len(forced) - 1 :]
+        logits = extend(model, cache, position, (*forced, *answer[:-1]))[len(forced) - 1 :]
         score = answer_scores(logits[None], (answer,))[0, 0]
         rows.append((count, position, float(score[0]), int(score[1]), bool(score[1] == 0)))
     columns = ["sentences", "position", "log_probability", "rank", "written"]

@@ -1,6 +1,6 @@
-"""The engine: forward passes that recompute only what an edit can change.
+"""The engine: forward passes that recompute only what a patch can change.
 
-This room runs a model with activations recorded, patched, cut or ablated. It knows tokens and
+This room runs a model with activations cached, patched, cut or ablated. It knows tokens and
 layers, not what they mean.
 """
 
@@ -9,16 +9,23 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "answer_logprobs": ["answer_runs", "answer_scores", "logit_difference", "recorded_scores"],
-        "edits": ["Branch", "COMPONENTS", "Cut", "Edit", "HEAD_COMPONENTS", "Recording"],
+        "answer_logprobs": ["answer_caches", "answer_scores", "logit_difference", "cached_scores"],
+        "patches": [
+            "PatchedRun",
+            "COMPONENTS",
+            "EdgeCut",
+            "Patch",
+            "HEAD_COMPONENTS",
+            "ActivationCache",
+        ],
         "forward": [
             "common_prefix",
             "continue_greedily",
             "extend",
             "read_residuals",
-            "record",
+            "run_with_cache",
             "replay",
-            "run_live",
+            "run_with_graph",
         ],
     },
 )

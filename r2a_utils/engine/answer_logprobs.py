@@ -11,43 +11,43 @@ from collections.abc import Sequence
 
 import torch
 
-from r2a_utils.engine.edits import Recording
-from r2a_utils.engine.forward import record
+from r2a_utils.engine.forward import run_with_cache
+from r2a_utils.engine.patches import ActivationCache
 from r2a_utils.models.loading import ReasoningModel
 
 Answers = Sequence[tuple[int, ...]]
 
 
-def answer_runs(
+def answer_caches(
     model: ReasoningModel,
     token_ids: Sequence[int],
     answers: Answers,
     components: Sequence[str] = (),
     *,
-    after: Recording | None = None,
-) -> dict[tuple[int, ...], Recording]:
-    """Recordings of `token_ids` followed by each answer without its last token.
+    after: ActivationCache | None = None,
+) -> dict[tuple[int, ...], ActivationCache]:
+    """Caches of passes over `token_ids` followed by each answer without its last token.
 
-    The key is what follows; answers of one token share the recording under (). Tokens in common
+    The key is what follows; answers of one token share the cache under (). Tokens in common
     with `after`, or with the first of the answers, are not run again.
     """
-    last, recordings = len(token_ids) - 1, {}
+    last, caches = len(token_ids) - 1, {}
     for extension in dict.fromkeys(answer[:-1] for answer in answers):
         read = range(last, last + len(extension) + 1)
         ids = (*token_ids, *extension)
-        recordings[extension] = record(model, ids, components, read, after=after)
-        after = after or recordings[extension]
-    return recordings
+        caches[extension] = run_with_cache(model, ids, components, read, after=after)
+        after = after or caches[extension]
+    return caches
 
 
-def recorded_scores(recordings: dict[tuple[int, ...], Recording], answers: Answers) -> torch.Tensor:
-    """Scores of the answers in the runs of `answer_runs`."""
-    runs = [(recordings[answer[:-1]], answer) for answer in answers]
+def cached_scores(caches: dict[tuple[int, ...], ActivationCache], answers: Answers) -> torch.Tensor:
+    """Scores of the answers in the runs of `answer_caches`."""
+    runs = [(caches[answer[:-1]], answer) for answer in answers]
     return torch.stack([answer_scores(run.logits[None], [answer])[0, 0] for run, answer in runs])
 
 
 def answer_scores(logits: torch.Tensor, answers: Answers) -> torch.Tensor:
-    """[branch, answer, (log-probability, rank)] from logits [branch, answer token, vocabulary]."""
+    """[run, answer, (log-probability, rank)] from logits [run, answer token, vocabulary]."""
     rows = []
     for answer in answers:
         ids = torch.tensor(answer, device=logits.device).expand(len(logits), -1)

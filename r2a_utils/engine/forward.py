@@ -1,14 +1,14 @@
-"""Replay a recorded forward pass from the first place that an intervention can change (engine 2).
+"""Replay a cached forward pass from the first place that an intervention can change (engine 2).
 
 An intervention at layer l and position p leaves every position before p and every layer below l as
-they were. So one plain pass is *recorded* (the input of every layer, its keys and values, whatever
-component is asked for), and each *branch*, a set of edits and cut attention edges, recomputes only
-the positions from its own first position on, and only the layers from its own first layer on. All
-branches share one nnsight trace, packed as `packing.py` describes. Branches may also be continued
-beyond the recording's end, by greedy decoding.
+they were. So one plain pass is *cached* (the input of every layer, its keys and values, whatever
+component is asked for), and each `PatchedRun`, a set of patches and of cut attention edges,
+recomputes only the positions from its own first position on, and only the layers from its own
+first layer on. All runs share one nnsight trace, packed as `packing.py` describes. Runs may also
+be continued beyond the cache's end, by greedy decoding.
 
-With `tracing.py` this is the only file that opens nnsight traces or knows how a decoder layer is
-wired in transformers; `patching.py` and `interventions.py` know what to ask of it.
+With `models/hooks.py` this is the only file that opens nnsight traces or knows how a decoder layer
+is wired in transformers; the room `causal` knows what to ask of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from tqdm.auto import tqdm
 from transformers import AttentionInterface
 from transformers.cache_utils import DynamicCache
 
-from r2a_utils.engine.edits import COMPONENTS, Branch, LiveRun, Recording, check_branch
 from r2a_utils.engine.packing import (
     Pack,
     Rows,
@@ -34,21 +33,28 @@ from r2a_utils.engine.packing import (
     token_budget,
     write,
 )
+from r2a_utils.engine.patches import (
+    COMPONENTS,
+    ActivationCache,
+    ActivationGraph,
+    PatchedRun,
+    check_run,
+)
 from r2a_utils.models.hooks import Architecture, architecture
 from r2a_utils.models.loading import ReasoningModel
 
 
-def record(
+def run_with_cache(
     model: ReasoningModel,
     token_ids: Sequence[int],
     components: Sequence[str] = (),
     read: Sequence[int] = (-1,),
     *,
-    after: Recording | None = None,
-) -> Recording:
+    after: ActivationCache | None = None,
+) -> ActivationCache:
     """Run `token_ids` once and keep what replaying needs, and the named components.
 
-    `read` are the positions whose logits are kept. What a recording `after` has in common with the
+    `read` are the positions whose logits are kept. What a cache `after` has in common with the
     sequence, up to the first token that differs or is read, is taken from it and not run again; it
     must hold the same components. Raises ValueError for a model with a sliding window shorter than
     the sequence, whose keys are not all kept.
@@ -58,17 +64,17 @@ def record(
     names = [name for name in COMPONENTS if name == "resid" or name in components]
     shared = 0 if after is None else min(common_prefix(after.token_ids, token_ids), *read)
     kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
-    places, cache = architecture(model), _cache(model, after, shared)
+    places, kept_keys = architecture(model), _kv_cache(model, after, shared)
     ids = torch.tensor([list(token_ids[shared:])], device=model.device)
     keep = torch.tensor(read) - shared
-    options = {"past_key_values": cache, "use_cache": True, "logits_to_keep": keep}
+    options = {"past_key_values": kept_keys, "use_cache": True, "logits_to_keep": keep}
     with torch.no_grad(), model.lm.trace(ids, **options):
         for layer in range(model.n_layers):
             for name in names:
                 kept[name].append(_read(places, layer, name)[0].clone())
         kept["resid"].append(places.final_norm.input[0].clone())
         logits = nnsight.save(model.lm.output.logits)
-    if any(layer.keys.shape[2] < n for layer in cache.layers):
+    if any(layer.keys.shape[2] < n for layer in kept_keys.layers):
         raise ValueError(
             f"{model.name} attends to a sliding window shorter than the {n} tokens; only full "
             "causal attention is replayed: take a shorter sequence"
@@ -81,23 +87,23 @@ def record(
             ]
             for name in names
         }
-    return Recording(
+    return ActivationCache(
         token_ids=tuple(int(i) for i in token_ids),
         read=read,
         logits=_at_least_float(logits[0]),
         activations=kept,
-        keys=[layer.keys[0] for layer in cache.layers],
-        values=[layer.values[0] for layer in cache.layers],
+        keys=[layer.keys[0] for layer in kept_keys.layers],
+        values=[layer.values[0] for layer in kept_keys.layers],
     )
 
 
 def extend(
-    model: ReasoningModel, recording: Recording, position: int, token_ids: Sequence[int]
+    model: ReasoningModel, cache: ActivationCache, position: int, token_ids: Sequence[int]
 ) -> torch.Tensor:
-    """Logits [new token, vocabulary] of other tokens after the recording's first `position`."""
-    cache = _cache(model, recording, position)
+    """Logits [new token, vocabulary] of other tokens after the cache's first `position`."""
+    kept_keys = _kv_cache(model, cache, position)
     ids = torch.tensor([list(token_ids)], device=model.device)
-    with torch.no_grad(), model.lm.trace(ids, past_key_values=cache, use_cache=True):
+    with torch.no_grad(), model.lm.trace(ids, past_key_values=kept_keys, use_cache=True):
         logits = nnsight.save(model.lm.output.logits)
     return _at_least_float(logits[0])
 
@@ -111,7 +117,7 @@ def read_residuals(model: ReasoningModel, residuals: torch.Tensor) -> torch.Tens
     return _at_least_float(logits[0])
 
 
-def run_live(model: ReasoningModel, token_ids: Sequence[int]) -> LiveRun:
+def run_with_graph(model: ReasoningModel, token_ids: Sequence[int]) -> ActivationGraph:
     """Run `token_ids` and keep every component as it is in the graph, for gradients.
 
     Under `torch.no_grad` the same without a graph. Logits are those of the whole sequence.
@@ -132,47 +138,47 @@ def run_live(model: ReasoningModel, token_ids: Sequence[int]) -> LiveRun:
             for name in ("attn_out", "mlp_out"):
                 nodes[name].append(_read(places, layer, name))
         logits = nnsight.save(model.lm.output.logits)
-    return LiveRun(nodes, scales, logits[0])
+    return ActivationGraph(nodes, scales, logits[0])
 
 
 def replay(
     model: ReasoningModel,
-    recording: Recording,
-    branches: Sequence[Branch],
+    cache: ActivationCache,
+    runs: Sequence[PatchedRun],
     reduce: Callable[[torch.Tensor], torch.Tensor],
     *,
     max_tokens: int | None = None,
 ) -> torch.Tensor:
-    """Logits of every branch at the recording's `read` positions, reduced pack by pack.
+    """Logits of every run at the cache's `read` positions, reduced pack by pack.
 
-    `reduce` takes logits [branch, read, vocabulary], float32 or finer, and returns a tensor whose
-    first dimension is the branch; the results come back in the order of `branches`. `max_tokens`
+    `reduce` takes logits [run, read, vocabulary], float32 or finer, and returns a tensor whose
+    first dimension is the run; the results come back in the order of `runs`. `max_tokens`
     bounds the tokens recomputed together (default: by free memory). Out of memory halves it and
-    goes on; MemoryError says when even one branch does not fit.
+    goes on; MemoryError says when even one run does not fit.
     """
-    n = len(recording.token_ids)
-    for branch in branches:
-        check_branch(branch, recording)
-    starts = [start_of(recording, branch) for branch in branches]
-    order = sorted(range(len(branches)), key=lambda i: (starts[i], branches[i].layer))
-    budget = max_tokens or token_budget(model, recording)
-    # Reading a branch costs memory too: its logits, as many tokens' worth of activations.
-    reading = len(recording.read) * 2 * model.vocab_size // activations(model)
+    n = len(cache.token_ids)
+    for run in runs:
+        check_run(run, cache)
+    starts = [start_of(cache, run) for run in runs]
+    order = sorted(range(len(runs)), key=lambda i: (starts[i], runs[i].layer))
+    budget = max_tokens or token_budget(model, cache)
+    # Reading a run costs memory too: its logits, as many tokens' worth of activations.
+    reading = len(cache.read) * 2 * model.vocab_size // activations(model)
     costs = [n - start + reading for start in starts]
-    results: list[torch.Tensor | None] = [None] * len(branches)
+    results: list[torch.Tensor | None] = [None] * len(runs)
     done = 0
-    with tqdm(total=len(branches), desc="replay", unit="branch", disable=None, leave=False) as bar:
+    with tqdm(total=len(runs), desc="replay", unit="run", disable=None, leave=False) as bar:
         while done < len(order):
             chunk = take(order[done:], costs, budget)
             try:
-                reduced = _replay_pack(model, recording, [branches[i] for i in chunk], reduce)
+                reduced = _replay_pack(model, cache, [runs[i] for i in chunk], reduce)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 if len(chunk) == 1:
                     position = starts[chunk[0]]
                     raise MemoryError(
-                        f"one branch of {n - position} positions after a prefix of {position} does "
+                        f"one run of {n - position} positions after a prefix of {position} does "
                         "not fit in memory: use a shorter trace, a smaller dtype or a larger device"
                     ) from error
                 budget = sum(costs[i] for i in chunk) // 2
@@ -187,28 +193,28 @@ def replay(
 
 def continue_greedily(
     model: ReasoningModel,
-    recording: Recording,
-    branches: Sequence[Branch | None],
+    cache: ActivationCache,
+    runs: Sequence[PatchedRun | None],
     max_new_tokens: int,
 ) -> list[list[int]]:
-    """What the model writes after the recording under each branch, without the end token.
+    """What the model writes after the cache under each run, without the end token.
 
-    The edits of "z" and the cuts of a branch lie beyond the recording's end, at the positions where
-    they are to act; None continues as the model is. The recording must have read its last position,
-    from which the first new token comes: no branch can change that one. The recorded keys are
+    The patches of "z" and the cuts of a run lie beyond the cache's end, at the positions where
+    they are to act; None continues as the model is. The cache must have read its last position,
+    from which the first new token comes: no run can change that one. The cached keys are
     shared by all rows and never copied.
     """
-    last = len(recording.token_ids) - 1
-    if recording.read[-1] != last:
-        raise ValueError("the recording must have read its last position to be continued")
-    for branch in branches:
-        if branch is not None and branch.position <= last:
-            raise ValueError(f"a branch acts at {branch.position}, inside the {last + 1} tokens")
-        if branch is not None and any(edit.component != "z" for edit in branch.edits):
-            raise ValueError("only edits of z can be continued")
+    last = len(cache.token_ids) - 1
+    if cache.read[-1] != last:
+        raise ValueError("the cache must have read its last position to be continued")
+    for run in runs:
+        if run is not None and run.position <= last:
+            raise ValueError(f"a run acts at {run.position}, inside the {last + 1} tokens")
+        if run is not None and any(patch.component != "z" for patch in run.patches):
+            raise ValueError("only patches of z can be continued")
     places, end = architecture(model), model.tokenizer.eos_token_id
-    written: list[list[int]] = [[int(recording.logits[-1].argmax())] for _ in branches]
-    rows = Rows(recording, branches)
+    written: list[list[int]] = [[int(cache.logits[-1].argmax())] for _ in runs]
+    rows = Rows(cache, runs)
     with _attention(model.hf, "r2a_continue"), torch.no_grad():
         for position in range(last + 1, last + max_new_tokens):
             if all(row[-1] == end for row in written):
@@ -218,23 +224,23 @@ def continue_greedily(
             options = {"position_ids": torch.full_like(ids, position), "use_cache": False}
             with model.lm.trace(ids, **options, r2a_rows=rows):
                 for layer in range(model.n_layers):
-                    edits = rows.edits(layer, position)
-                    if edits:
+                    patches = rows.patches(layer, position)
+                    if patches:
                         z = places.out_projections[layer].input
-                        for row, edit in edits:
-                            write(z[row], 0, edit)
+                        for row, patch in patches:
+                            write(z[row], 0, patch)
                 logits = nnsight.save(model.lm.output.logits)
             for row, token in zip(written, logits[:, -1].argmax(-1).tolist(), strict=True):
                 row.append(end if row[-1] == end else token)
     return [row[: row.index(end)] if end in row else row for row in written]
 
 
-def _replay_pack(model, recording, branches, reduce) -> torch.Tensor:
-    """Recompute one pack of branches, sorted by position and layer, in one trace."""
-    places, pack = architecture(model), Pack.of(recording, branches, model.device)
-    first, n = pack.groups[0].position, len(recording.token_ids)
+def _replay_pack(model, cache, runs, reduce) -> torch.Tensor:
+    """Recompute one pack of runs, sorted by position and layer, in one trace."""
+    places, pack = architecture(model), Pack.of(cache, runs, model.device)
+    first, n = pack.groups[0].position, len(cache.token_ids)
     # The trace needs some tokens to begin with; only their rotary embeddings are used.
-    ids = torch.tensor([recording.token_ids[first:]], device=model.device)
+    ids = torch.tensor([cache.token_ids[first:]], device=model.device)
     at = torch.arange(first, n, device=model.device)[None]
     options = {"position_ids": at, "use_cache": False}
     with _attention(model.hf, "r2a_replay"), torch.no_grad(), model.lm.trace(ids, **options):
@@ -244,7 +250,7 @@ def _replay_pack(model, recording, branches, reduce) -> torch.Tensor:
                 continue
             (old, *_), named = layer.inputs
             old = old[0] if index > pack.first_layer else old[0, :0]
-            tokens, positions, edits = pack.join(index, old)
+            tokens, positions, patches = pack.join(index, old)
             cos, sin = named["position_embeddings"]
             at = (positions - first).to(cos.device)
             named = named | {
@@ -254,15 +260,15 @@ def _replay_pack(model, recording, branches, reduce) -> torch.Tensor:
             }
             layer.inputs = ((tokens[None],), named)
             for name in COMPONENTS[1:]:
-                chosen = [(row, edit) for row, edit in edits if edit.component == name]
+                chosen = [(row, patch) for row, patch in patches if patch.component == name]
                 if chosen:
                     target = _read(places, index, name)[0]
-                    for row, edit in chosen:
-                        write(target, row, edit)
-        rows = pack.rows(recording.read)
+                    for row, patch in chosen:
+                        write(target, row, patch)
+        rows = pack.rows(cache.read)
         places.final_norm.input = places.final_norm.input[:, rows]
         logits = nnsight.save(model.lm.output.logits)
-    shape = (len(branches), len(recording.read))
+    shape = (len(runs), len(cache.read))
     return reduce(_at_least_float(logits[0]).unflatten(0, shape))
 
 
@@ -272,13 +278,13 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _cache(model: ReasoningModel, recording: Recording | None, position: int) -> DynamicCache:
-    """A cache that holds the keys and values of a recording before a position."""
-    cache = DynamicCache(config=model.hf.config)
+def _kv_cache(model: ReasoningModel, cache: ActivationCache | None, position: int) -> DynamicCache:
+    """Transformers' own cache, filled with the keys and values before a position."""
+    kept_keys = DynamicCache(config=model.hf.config)
     if position:
-        for layer, (keys, values) in enumerate(zip(recording.keys, recording.values, strict=True)):
-            cache.update(keys[None, :, :position], values[None, :, :position], layer)
-    return cache
+        for layer, (keys, values) in enumerate(zip(cache.keys, cache.values, strict=True)):
+            kept_keys.update(keys[None, :, :position], values[None, :, :position], layer)
+    return kept_keys
 
 
 def _at_least_float(logits: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,10 @@
 """Inside a running model: where it can be read and written, and reading while it runs.
 
-With `replay.py`, which writes, this is the only file that opens nnsight traces or knows how a
-decoder layer is wired in transformers. `architecture` finds a model's places by what passes through
-them, never by the model's name, and holds every shape against the configuration: libraries rename
-their inner operations between releases, and a layer's output has changed from a tuple to a tensor.
+With `engine/forward.py`, which writes, this is the only file that opens nnsight traces or knows how
+a decoder layer is wired in transformers. `architecture` finds a model's places by what passes
+through them, never by the model's name, and holds every shape against the configuration: libraries
+rename their inner operations between releases, and a layer's output has changed from a tuple to a
+tensor.
 Reading happens inside the running forward pass and keeps only what the caller's function returns,
 so that no more than one layer's activations live at once.
 

@@ -3,7 +3,7 @@
 A reasoning model is a causal language model of transformers, wrapped by nnsight, together with a
 tokenizer that can write R1's tags. Nothing is keyed on a model's name: layers, heads, grouped heads
 and head size are read from the model's own configuration. This file finds weights, checks that they
-fit, and loads them. It knows nothing of traces and opens no nnsight trace (see tracing.py).
+fit, and loads them. It knows nothing of traces and opens no nnsight trace (see hooks.py).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from r2a_utils.attention.logit_attribution import head_contributions
-from r2a_utils.engine.forward import record
+from r2a_utils.engine.forward import run_with_cache
 from r2a_utils.models.hooks import head_outputs, logit_directions
 
 
@@ -26,14 +26,14 @@ def test_heads_mlps_and_the_embedding_add_up_to_the_logit(kind, make_random_mode
     answer = trace.segments["answer"]
     against = trace.token_ids[2]
     given = head_contributions(model, trace, every_head(model), against=against)
-    recording = record(model, trace.token_ids, ("mlp_out",), read=range(len(trace)))
+    cache = run_with_cache(model, trace.token_ids, ("mlp_out",), read=range(len(trace)))
     queries = np.arange(answer.start, answer.stop) - 1
-    residuals = recording.activations["resid"]
+    residuals = cache.activations["resid"]
     targets = torch.tensor(trace.token_ids[answer])
     directions = logit_directions(model, residuals[-1][queries], targets, against)
-    others = [residuals[0], *recording.activations["mlp_out"]]
+    others = [residuals[0], *cache.activations["mlp_out"]]
     rest = sum((directions * part[queries]).sum(-1) for part in others)
-    logits = recording.logits[queries]
+    logits = cache.logits[queries]
     expected = logits[np.arange(6), targets] - logits[:, against]
     total = given.sum(["head", "key"]).values + rest.numpy()
     np.testing.assert_allclose(total, expected, rtol=1e-3, atol=1e-4)
@@ -45,12 +45,12 @@ def test_a_head_s_contribution_is_its_z_through_its_own_output_weights(
     model = make_random_model("qwen3")
     trace = random_trace(answer=4)
     given = head_contributions(model, trace, [(1, 5), (0, 2)])
-    recording = record(model, trace.token_ids, ("z",))
+    cache = run_with_cache(model, trace.token_ids, ("z",))
     queries = np.arange(trace.segments["answer"].start, len(trace)) - 1
     targets = torch.tensor(trace.token_ids[trace.segments["answer"]])
-    directions = logit_directions(model, recording.activations["resid"][-1][queries], targets)
+    directions = logit_directions(model, cache.activations["resid"][-1][queries], targets)
     for row, (layer, head) in zip(given, [(1, 5), (0, 2)], strict=True):
-        z = recording.activations["z"][layer].reshape(len(trace), model.n_heads, model.head_dim)
+        z = cache.activations["z"][layer].reshape(len(trace), model.n_heads, model.head_dim)
         written = z[queries, head] @ head_outputs(model, layer)[head]
         expected = (written * directions).sum(-1)
         np.testing.assert_allclose(row.sum("key"), expected, rtol=1e-4, atol=1e-6)

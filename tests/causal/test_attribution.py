@@ -10,7 +10,7 @@ import xarray as xr
 from r2a_utils.causal.attribution import attribution_grid, rank_correlation, recall_at
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import patch_grid
-from r2a_utils.engine.edits import COMPONENTS
+from r2a_utils.engine.patches import COMPONENTS
 
 LENGTH, DIFFERING = 14, (4, 9)
 CLOSE = "llama-wide-heads", "qwen2", "qwen3"

@@ -14,8 +14,8 @@ from r2a_utils.causal.patching import patch_grid, patch_metrics, screen_pairs
 from r2a_utils.causal.patching_controls import control_metrics
 from r2a_utils.engine import forward as replay_module
 from r2a_utils.engine import packing
-from r2a_utils.engine.edits import COMPONENTS, HEAD_COMPONENTS, Branch, Edit
-from r2a_utils.engine.forward import record, replay
+from r2a_utils.engine.forward import replay, run_with_cache
+from r2a_utils.engine.patches import COMPONENTS, HEAD_COMPONENTS, Patch, PatchedRun
 from r2a_utils.texts.trace import Trace, answer_span, encode, render_prompt
 from r2a_utils.tiny.world import contrast_problems, write_text
 
@@ -238,14 +238,14 @@ def test_the_same_prompt_as_donor_does_exactly_nothing(model):
 
 
 def test_replaying_a_run_s_own_vectors_gives_its_logits_back(model):
-    recording = record(model, make_pair(model).clean_ids, COMPONENTS, read=(12, 17))
-    branches = [
-        Branch((Edit(name, layer, p, recording.activations[name][layer][p, None]),))
+    cache = run_with_cache(model, make_pair(model).clean_ids, COMPONENTS, read=(12, 17))
+    runs = [
+        PatchedRun((Patch(name, layer, p, cache.activations[name][layer][p, None]),))
         for name in COMPONENTS
         for layer in range(model.n_layers)
         for p in (0, 5, 12)
     ]
-    logits = replay(model, recording, branches, lambda logits: logits)
+    logits = replay(model, cache, runs, lambda logits: logits)
     expected = run_plainly(model, make_pair(model).clean_ids)[0][[12, 17]]
     torch.testing.assert_close(logits, expected.expand_as(logits), atol=1e-4, rtol=0)
 
@@ -260,8 +260,8 @@ def test_a_recording_after_another_equals_one_from_nothing(model, read, other):
         "is longer": (*ids, 5),
         "is the same": ids,
     }[other]
-    after = record(model, first, COMPONENTS)
-    shared, plain = (record(model, ids, COMPONENTS, read, after=a) for a in (after, None))
+    after = run_with_cache(model, first, COMPONENTS)
+    shared, plain = (run_with_cache(model, ids, COMPONENTS, read, after=a) for a in (after, None))
     torch.testing.assert_close(shared.logits, plain.logits, atol=1e-4, rtol=0)
     for name in COMPONENTS:
         for mine, theirs in zip(shared.activations[name], plain.activations[name], strict=True):
@@ -305,11 +305,11 @@ def test_out_of_memory_halves_the_batch_and_goes_on(llama, monkeypatch):
     pair, sizes, plain = make_pair(llama), [], replay_module._replay_pack
     expected = patch_grid(llama, pair)
 
-    def cramped(model, recording, branches, reduce):
-        sizes.append(len(branches))
-        if len(branches) > 3:
+    def cramped(model, cache, runs, reduce):
+        sizes.append(len(runs))
+        if len(runs) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return plain(model, recording, branches, reduce)
+        return plain(model, cache, runs, reduce)
 
     monkeypatch.setattr(replay_module, "_replay_pack", cramped)
     np.testing.assert_allclose(patch_grid(llama, pair), expected, atol=1e-4)
@@ -321,7 +321,7 @@ def test_out_of_memory_in_the_model_s_forward_is_recognised(llama, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(packing, "scaled_dot_product_attention", full)
-    with pytest.raises(MemoryError, match=r"one branch of .* does not fit"):
+    with pytest.raises(MemoryError, match=r"one run of .* does not fit"):
         patch_grid(llama, make_pair(llama))
 
 
@@ -587,16 +587,19 @@ def test_matched_noise_is_as_long_as_the_difference_and_repeats(llama, monkeypat
 
     pair, lengths, plain = make_pair(llama), [], patching.replay
 
-    def watch(model, recording, branches, reduce, **options):
-        for branch in branches[:-1]:
-            (edit,) = branch.edits
-            own = recording.activations["resid"][edit.layer][edit.position]
-            lengths.append((edit.layer, edit.position, float((edit.value[0] - own).norm())))
-        return plain(model, recording, branches, reduce, **options)
+    def watch(model, cache, runs, reduce, **options):
+        for run in runs[:-1]:
+            (patch,) = run.patches
+            own = cache.activations["resid"][patch.layer][patch.position]
+            lengths.append((patch.layer, patch.position, float((patch.value[0] - own).norm())))
+        return plain(model, cache, runs, reduce, **options)
 
     monkeypatch.setattr(patching, "replay", watch)
     grid = control_metrics(llama, pair, "matched_noise", seed=4)
-    runs = [record(llama, ids).activations["resid"] for ids in (pair.clean_ids, pair.corrupted_ids)]
+    runs = [
+        run_with_cache(llama, ids).activations["resid"]
+        for ids in (pair.clean_ids, pair.corrupted_ids)
+    ]
     for layer, position, length in lengths:
         distance = (runs[0][layer][position] - runs[1][layer][position]).norm()
         assert length == pytest.approx(float(distance), rel=1e-4)
@@ -619,19 +622,19 @@ def test_controls_on_runs_that_were_made_before_are_the_same(llama, direction, m
 
 def test_a_wrong_position_is_calm_and_gets_the_right_vector(llama, monkeypatch):
 
-    pair, edits, plain = make_pair(llama), [], patching.replay
+    pair, patches, plain = make_pair(llama), [], patching.replay
 
-    def watch(model, recording, branches, reduce, **options):
-        edits.extend(branch.edits[0] for branch in branches[:-1])
-        return plain(model, recording, branches, reduce, **options)
+    def watch(model, cache, runs, reduce, **options):
+        patches.extend(run.patches[0] for run in runs[:-1])
+        return plain(model, cache, runs, reduce, **options)
 
     monkeypatch.setattr(patching, "replay", watch)
     control_metrics(llama, pair, "wrong_position", [6, 9], [2], seed=1)
-    donor = record(llama, pair.clean_ids).activations["resid"][2]
-    assert len(edits) == 2
-    for edit, position in zip(edits, (6, 9), strict=True):
-        assert torch.equal(edit.value[0], donor[position])
-        assert edit.position not in DIFFERING and 6 <= edit.position < LENGTH - 1
+    donor = run_with_cache(llama, pair.clean_ids).activations["resid"][2]
+    assert len(patches) == 2
+    for patch, position in zip(patches, (6, 9), strict=True):
+        assert torch.equal(patch.value[0], donor[position])
+        assert patch.position not in DIFFERING and 6 <= patch.position < LENGTH - 1
 
 
 def test_controls_say_what_they_need(llama):

@@ -14,8 +14,8 @@ import torch
 
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.collecting.generation import collect_traces, teacher_forced
-from r2a_utils.engine.edits import Branch, Edit
-from r2a_utils.engine.forward import record, replay
+from r2a_utils.engine.forward import replay, run_with_cache
+from r2a_utils.engine.patches import Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel, load_model
 from r2a_utils.teaching.checks.outcome import Passed, called, compare
 from r2a_utils.texts.trace import Trace
@@ -47,12 +47,12 @@ def _sides(which: int) -> tuple[Trace, Trace]:
     return tuple(collect_traces(model, problems, backend=teacher_forced(model, write_text)))
 
 
-def _replayed(ids: Sequence[int], edits: Sequence[Edit]) -> list[np.ndarray]:
-    """The logits [vocabulary] after the last token, for each edit on its own."""
+def _replayed(ids: Sequence[int], patches: Sequence[Patch]) -> list[np.ndarray]:
+    """The logits [vocabulary] after the last token, for each patch on its own."""
     model = example_model()
-    branches = [Branch((edit,)) for edit in edits]
-    recording = record(model, ids, ("z",))
-    return list(replay(model, recording, branches, lambda logits: logits[:, -1]).numpy())
+    runs = [PatchedRun((patch,)) for patch in patches]
+    cache = run_with_cache(model, ids, ("z",))
+    return list(replay(model, cache, runs, lambda logits: logits[:, -1]).numpy())
 
 
 def check_effect_of_patch(function: Callable) -> Passed:
@@ -95,33 +95,33 @@ def check_patched_logits(function: Callable) -> Passed:
     """
     model, pair = example_model(), example_pair()
     donor_ids, ids = pair.clean_ids, pair.corrupted_ids
-    donor, own = record(model, donor_ids), record(model, ids)
+    donor, own = run_with_cache(model, donor_ids), run_with_cache(model, ids)
     flipping = pair.flipping_position
     for layer, position in ((1, flipping), (4, len(pair) - 1), (0, flipping)):
         residuals = donor.activations["resid"]
 
-        def edit(layer: int, start: int, stop: int, residuals=residuals, source=None) -> Edit:
+        def patch(layer: int, start: int, stop: int, residuals=residuals, source=None) -> Patch:
             rows = residuals[layer if source is None else source]
-            return Edit("resid", layer, start, rows[start:stop])
+            return Patch("resid", layer, start, rows[start:stop])
 
         next_position = position + 1 if position + 1 < len(pair) else position - 1
         variants = {
-            "right": edit(layer, position, position + 1),
-            "that patches the layer's output; wanted is its input": edit(
+            "right": patch(layer, position, position + 1),
+            "that patches the layer's output; wanted is its input": patch(
                 layer + 1, position, position + 1
             ),
-            "that patches everything from the position on; wanted is one token": edit(
+            "that patches everything from the position on; wanted is one token": patch(
                 layer, position, len(pair)
             ),
-            "that patches a neighbour of the position": edit(
+            "that patches a neighbour of the position": patch(
                 layer, next_position, next_position + 1
             ),
-            "it writes what the layer below reads into this layer": edit(
+            "it writes what the layer below reads into this layer": patch(
                 layer, position, position + 1, source=max(layer - 1, 0)
             ),
         }
         right, *wrong = _replayed(ids, list(variants.values()))
-        turned = Edit("resid", layer, position, own.activations["resid"][layer][position, None])
+        turned = Patch("resid", layer, position, own.activations["resid"][layer][position, None])
         mistakes = {
             "nothing was patched: these are the receiver's own logits": own.logits[-1].numpy(),
             "those are the donor's logits: patch one position of the receiver's run, not all": (
@@ -169,7 +169,7 @@ def check_mean_ablated_logits(function: Callable) -> Passed:
     ids = trace.token_ids[:-2]
     positions = slice(trace.segments["answer"].start, len(ids))
     width, n = model.head_dim, len(ids)
-    own = record(model, ids, ("z",))
+    own = run_with_cache(model, ids, ("z",))
     for layer, head in ((2, 3), (4, 0)):
         mean = own.activations["z"][layer][:, head * width : (head + 1) * width].mean(0) + 1.0
 
@@ -181,26 +181,26 @@ def check_mean_ablated_logits(function: Callable) -> Passed:
         strided = own.activations["z"][layer][start:].clone()
         strided[:, head :: model.n_heads] = mean
         variants = {
-            "right": Edit("z", layer, start, rows(mean, count), head),
-            "that ablates the head at every position; wanted are those named": Edit(
+            "right": Patch("z", layer, start, rows(mean, count), head),
+            "that ablates the head at every position; wanted are those named": Patch(
                 "z", layer, 0, rows(mean, n), head
             ),
-            "that sets it to zero; wanted is the mean given": Edit(
+            "that sets it to zero; wanted is the mean given": Patch(
                 "z", layer, start, torch.zeros(count, width), head
             ),
             "that is the neighbouring head: head h has the columns h·head_dim to (h+1)·head_dim": (
-                Edit("z", layer, start, rows(mean, count), other)
+                Patch("z", layer, start, rows(mean, count), other)
             ),
-            "a head's columns stand side by side: h·head_dim to (h+1)·head_dim": Edit(
+            "a head's columns stand side by side: h·head_dim to (h+1)·head_dim": Patch(
                 "z", layer, start, strided
             ),
-            "that is the last position alone; all those named are to be replaced": Edit(
+            "that is the last position alone; all those named are to be replaced": Patch(
                 "z", layer, n - 1, rows(mean, 1), head
             ),
-            "that ablates every head of the layer": Edit(
+            "that ablates every head of the layer": Patch(
                 "z", layer, start, mean.repeat(count, model.n_heads)
             ),
-            "that is another layer": Edit("z", layer - 1, start, rows(mean, count), head),
+            "that is another layer": Patch("z", layer - 1, start, rows(mean, count), head),
         }
         right, *wrong = _replayed(ids, list(variants.values()))
         mistakes = {

@@ -1,8 +1,9 @@
-"""Recordings of a forward pass, and branches: what an intervention changes in one.
+"""What a forward pass leaves behind, and what an intervention changes in one.
 
-A *recording* is one plain pass over one sequence. A *branch* is a set of edits (an activation
-replaced) and cuts (attention edges removed); it starts at the first position and the first layer
-that they touch. This file holds the nouns; `replay.py` runs them in a model.
+An `ActivationCache` is what one plain pass over one sequence left. A `PatchedRun` is a set of
+patches (an activation replaced) and of edge cuts (attention edges removed); it starts at the first
+position and the first layer that they touch. This file holds the nouns and knows no model;
+`forward.py` runs them in one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 COMPONENTS = ("resid", "q", "k", "v", "z", "attn_out", "mlp_out")
-"""What an edit can replace, in the order of the forward pass: the residual stream at the input of a
+"""What a patch can replace, in the order of the forward pass: the residual stream at the input of a
 layer; per head the outputs of the query, key and value projections (before any rotary embedding)
 and the input of o_proj (z); the output of the attention (after o_proj) and of the MLP."""
 
@@ -20,8 +21,8 @@ HEAD_COMPONENTS = ("z", "q", "k", "v")
 
 
 @dataclass(frozen=True, eq=False)
-class Recording:
-    """One plain forward pass over one sequence, kept for replaying.
+class ActivationCache:
+    """What one plain forward pass over one sequence left, kept for replaying.
 
     `activations[component][layer]` is [position, width], "resid" with one entry more: what the
     final norm reads; `keys[layer]` and `values[layer]` are
@@ -38,7 +39,7 @@ class Recording:
 
 
 @dataclass(frozen=True, eq=False)
-class LiveRun:
+class ActivationGraph:
     """One plain forward pass with its autograd graph, where gradients are enabled.
 
     `nodes[component][layer]` is [1, position, width]; for q and k, after the rotary embedding, and
@@ -52,7 +53,7 @@ class LiveRun:
 
 
 @dataclass(frozen=True, eq=False)
-class Edit:
+class Patch:
     """Replace `component` of `layer`, from `position` on, by the rows of `value`.
 
     `value` is [n positions, width]; with `head` the width is the head's, and only that head's slice
@@ -67,7 +68,7 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Cut:
+class EdgeCut:
     """Remove the attention edges from the positions `queries` to the positions `keys` in one layer.
 
     `heads` None means all heads. The remaining weights of a row are renormalised by the softmax,
@@ -81,37 +82,37 @@ class Cut:
 
 
 @dataclass(frozen=True, eq=False)
-class Branch:
-    """A counterfactual continuation of a recording: at least one edit or cut."""
+class PatchedRun:
+    """A counterfactual continuation of a cached pass: at least one patch or cut."""
 
-    edits: tuple[Edit, ...] = ()
-    cuts: tuple[Cut, ...] = ()
+    patches: tuple[Patch, ...] = ()
+    cuts: tuple[EdgeCut, ...] = ()
     layer: int = field(init=False)
     position: int = field(init=False)
 
     def __post_init__(self) -> None:
-        changes = (*self.edits, *self.cuts)
+        changes = (*self.patches, *self.cuts)
         if not changes:
-            raise ValueError("a branch needs at least one edit or cut")
-        starts = [e.position for e in self.edits] + [c.queries.start for c in self.cuts]
+            raise ValueError("a patched run needs at least one patch or cut")
+        starts = [p.position for p in self.patches] + [c.queries.start for c in self.cuts]
         object.__setattr__(self, "layer", min(change.layer for change in changes))
         object.__setattr__(self, "position", min(starts))
 
 
-def check_branch(branch: Branch, recording: Recording) -> None:
-    """Raise ValueError, with what to do, for a branch that does not fit the recording."""
-    n, layers = len(recording.token_ids), len(recording.keys)
-    for edit in branch.edits:
-        if edit.component not in COMPONENTS:
-            raise ValueError(f"unknown component {edit.component!r}: choose from {COMPONENTS}")
-        if not 0 <= edit.position <= edit.position + len(edit.value) <= n:
-            raise ValueError(f"an edit at position {edit.position} runs outside the {n} tokens")
-    for change in (*branch.edits, *branch.cuts):
+def check_run(run: PatchedRun, cache: ActivationCache) -> None:
+    """Raise ValueError, with what to do, for a run that does not fit the cache."""
+    n, layers = len(cache.token_ids), len(cache.keys)
+    for patch in run.patches:
+        if patch.component not in COMPONENTS:
+            raise ValueError(f"unknown component {patch.component!r}: choose from {COMPONENTS}")
+        if not 0 <= patch.position <= patch.position + len(patch.value) <= n:
+            raise ValueError(f"a patch at position {patch.position} runs outside the {n} tokens")
+    for change in (*run.patches, *run.cuts):
         if not 0 <= change.layer < layers:
             raise ValueError(
                 f"layer {change.layer} is out of range: there are layers 0 to {layers - 1}"
             )
-    for cut in branch.cuts:
+    for cut in run.cuts:
         if cut.keys.start <= 0 and cut.keys.stop > cut.queries.start:
             raise ValueError("a cut takes every key from a query: leave at least one visible")
         if cut.queries.stop > n or cut.queries.start < 0:
