@@ -64,7 +64,10 @@ class BookRun:
 
 
 def declared_runs(book: Path = BOOK, runs: Path = RUNS) -> list[BookRun]:
-    """The runs that the book shows, in order; the first one's pages are the book's main pages."""
+    """The runs that the book shows, in order; the first one's pages are the book's main pages.
+
+    Raises PublishError for an entry of `runs.yml` that has an unknown name.
+    """
     path = book / "runs.yml"
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))["runs"]
     known = {"id", "title", "parameters", "stages"}
@@ -280,9 +283,13 @@ def _state(source: Path) -> str:
     digest = hashlib.sha256()
     for name in _BUILDERS:
         digest.update(f"{name} {version(name)}\n".encode())
-    for path in sorted(path for path in source.rglob("*") if path.is_file()):
-        digest.update(str(path.relative_to(source)).encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    # The page about the package is made from its docstrings while the book is built.
+    package = sorted((ROOT / "r2a_utils").rglob("*.py"))
+    pages = sorted(path for path in source.rglob("*") if path.is_file())
+    for base, files in ((ROOT, package), (source, pages)):
+        for path in files:
+            digest.update(str(path.relative_to(base)).encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 

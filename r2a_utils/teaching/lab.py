@@ -32,7 +32,10 @@ LAB_RUN = "lab"
 
 
 def open_lab(arguments: Sequence[str], lab: Path = LAB) -> int:
-    """Refresh the copies and start JupyterLab on them; returns its exit status."""
+    """Refresh the copies and start JupyterLab on them; returns its exit status.
+
+    Raises FileNotFoundError where JupyterLab is not installed.
+    """
     refresh(lab)
     command = [sys.executable, "-m", "jupyterlab", *arguments]
     try:

@@ -216,7 +216,10 @@ def check_mcnemar(function: Callable) -> Passed:
 
 
 def check_difference_interval(function: Callable) -> Passed:
-    """Exercise 2.2: `f(with_reasoning, without_reasoning, rng)`: a paired bootstrap interval."""
+    """Exercise 2.2: `f(with_reasoning, without_reasoning, rng)`: a paired bootstrap interval.
+
+    Raises CheckFailed where it is none.
+    """
     random = np.random.default_rng(0)
     hard = random.random(500)
     a, b = (hard < 0.75).astype(float), (hard < 0.6).astype(float)
