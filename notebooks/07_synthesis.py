@@ -12,8 +12,7 @@
 #     reads: [
 #       arrays/segment_mass_with_reasoning, tables/accuracy_by_steps,
 #       tables/reasoning_focus_heads, tables/patching_curves, records/answer_quality,
-#       records/segment_attention, records/reasoning_focus_heads, records/activation_patching,
-#       records/head_interventions
+#       records/segment_attention, records/activation_patching
 #     ]
 #     writes: [
 #       tables/findings, records/paper_effects, records/home_figures, figures/answers,
@@ -40,20 +39,17 @@
 run_dir = "runs/default"
 
 # %%
-import numpy as np
 import pandas as pd
 
 from r2a_utils import figures
-from r2a_utils.paper.artefacts import published
-from r2a_utils.runs.folder import Run
+from r2a_utils.paper import published_findings
+from r2a_utils.runs import Run
 
 run = Run.open(run_dir)
 quality = run.read_record("answer_quality")
 attention = run.read_record("segment_attention")
-heads = run.read_record("reasoning_focus_heads")
 patching = run.read_record("activation_patching")
-interventions = run.read_record("head_interventions")
-paper = published()
+paper = published_findings()
 
 # %% [markdown]
 # ## One table
@@ -67,47 +63,43 @@ paper = published()
 # kept under that probe.
 
 # %%
-distills = list(paper["models"])
-stage1 = {row["model"]: row for row in paper["stage1_math500"]["rows"]}
-masses = paper["stage2_mean_segment_mass_answer"]
-effects = paper["stage3_patching"]["mean_early_layer_effect"]
-reasoning = masses["columns"].index("reasoning")
-findings = pd.DataFrame(
-    {
-        "right with reasoning": [quality["with_reasoning"]]
-        + [stage1[m]["with_reasoning"] for m in distills],
-        "right without": [quality["without_reasoning"]]
-        + [stage1[m]["without_reasoning"] for m in distills],
-        "attention answer → reasoning": [attention["answer"]["reasoning"]]
-        + [masses[m][reasoning] for m in distills],
-        **{
-            f"early effect, “{sentence}”": [patching[f"early_{probe}"]]
-            + [effects[m][i] for m in distills]
-            for i, (probe, sentence) in enumerate(
-                zip(("probe", "boxed_probe"), effects["columns"], strict=True)
-            )
-        },
-        f"effect before layer 0, “{patching['protocol']}”": [
-            patching["flipping_first"]
-        ]
-        + [None] * len(distills),
-    },
-    index=["this run", *distills],
-).astype(float)
+own = {
+    "with_reasoning": quality["with_reasoning"],
+    "without_reasoning": quality["without_reasoning"],
+    "mass": attention["answer"]["reasoning"],
+    "early_probe": patching["early_probe"],
+    "early_boxed_probe": patching["early_boxed_probe"],
+    "first": patching["flipping_first"],
+}
+headings = {
+    "with_reasoning": "right with reasoning",
+    "without_reasoning": "right without",
+    "mass": "attention answer → reasoning",
+    "early_probe": "early effect, “Final answer is A.”",
+    "early_boxed_probe": "early effect, “Final answer is \\boxed{A}.”",
+    "first": f"effect before layer 0, “{patching['protocol']}”",
+}
+this = pd.DataFrame([own], index=["this run"])
+findings = pd.concat([this, paper]).rename(columns=headings).astype(float)
 run.write_table("findings", findings)
-plain, boxed = np.transpose([effects[m] for m in distills])
+findings.T.round(3).astype(object).where(findings.T.notna(), "–")
+
+# %% [markdown]
+# What the paper's models show under its probes is kept, to be quoted beside this run's effects.
+
+# %%
+effects = paper[["early_probe", "early_boxed_probe"]]
 run.write_record(
     "paper_effects",
     {
-        "plain_lowest": plain.min(),
-        "plain_highest": plain.max(),
-        "boxed_lowest": boxed.min(),
-        "boxed_highest": boxed.max(),
-        "lowest": min(plain.min(), boxed.min()),
-        "highest": max(plain.max(), boxed.max()),
+        "plain_lowest": effects["early_probe"].min(),
+        "plain_highest": effects["early_probe"].max(),
+        "boxed_lowest": effects["early_boxed_probe"].min(),
+        "boxed_highest": effects["early_boxed_probe"].max(),
+        "lowest": effects.min().min(),
+        "highest": effects.max().max(),
     },
 )
-findings.T.round(3).astype(object).where(findings.T.notna(), "–")
 
 # %% [markdown]
 # ## One picture a stage
@@ -118,14 +110,11 @@ findings.T.round(3).astype(object).where(findings.T.notna(), "–")
 # %%
 mass = run.read_array("segment_mass_with_reasoning")
 to_reasoning = mass.sel(from_segment="answer", to_segment="reasoning").mean("trace")
-rfhs = (
-    run.read_table("reasoning_focus_heads")[["layer", "head"]].to_numpy().tolist()
-)
+rfhs = run.read_table("reasoning_focus_heads")[["layer", "head"]].to_numpy()
+by_steps = run.read_table("accuracy_by_steps")
 home = {
-    "answers": figures.home_answers(
-        run.read_table("accuracy_by_steps"), quality["asked_for"]
-    ),
-    "heads": figures.home_heads(to_reasoning.values, rfhs),
+    "answers": figures.home_answers(by_steps, quality["asked_for"]),
+    "heads": figures.home_heads(to_reasoning.values, rfhs.tolist()),
     "patching": figures.home_patching(run.read_table("patching_curves")),
 }
 for name, figure in home.items():

@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "load_segment_mass",
             "load_traces",
             "published",
+            "published_findings",
         ],
         "download": ["fetch", "originals"],
         "traces": ["TRACED", "paper_writer", "traced_problems"],

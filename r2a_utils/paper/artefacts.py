@@ -50,6 +50,32 @@ def published() -> dict:
     return json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
 
 
+def published_findings() -> pd.DataFrame:
+    """What the paper prints of its three distills, a row a model, in the words of our records.
+
+    Columns: with_reasoning and without_reasoning, shares of right answers on MATH-500; mass, the
+    attention answer → reasoning; early_probe and early_boxed_probe, the mean normalised logit
+    difference in the early layers under its two probes. Stage 07 shows it beside a run.
+    """
+    paper = published()
+    stage1 = {row["model"]: row for row in paper["stage1_math500"]["rows"]}
+    masses = paper["stage2_mean_segment_mass_answer"]
+    effects = paper["stage3_patching"]["mean_early_layer_effect"]
+    reasoning = masses["columns"].index("reasoning")
+    rows = {
+        model: [
+            stage1[model]["with_reasoning"],
+            stage1[model]["without_reasoning"],
+            masses[model][reasoning],
+            *effects[model],
+        ]
+        for model in paper["models"]
+    }
+    shares = ["with_reasoning", "without_reasoning", "mass"]
+    columns = [*shares, "early_probe", "early_boxed_probe"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
 def data_folder(folder: str | Path | None = None) -> Path:
     """The folder of the authors' data: the one given, or what R2A_PAPER_DATA names."""
     folder = folder or os.environ.get(DATA_VARIABLE)

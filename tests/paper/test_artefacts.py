@@ -145,6 +145,12 @@ def test_segment_borders_tile_the_sequence(folder):
     assert (lengths["reasoning"] == 10).all()
 
 
+def test_the_published_findings_are_a_row_a_distill():
+    findings = artefacts.published_findings()
+    assert list(findings.index) == list(artefacts.published()["models"])
+    assert findings.loc["R1-Llama-8B"].tolist() == [0.935, 0.797, 0.1383, 0.29, 0.38]
+
+
 def test_the_mean_masses_are_the_published_ones(folder):
     published = artefacts.published()["stage2_mean_segment_mass_answer"]
     for alias, name in (("qwen-1p5B", "R1-Qwen-1.5B"), ("qwen-7B", "R1-Qwen-7B")):
