@@ -135,6 +135,10 @@ def bootstrap_mean_intervals(
     return low, high
 
 
+LEVEL = 0.05
+"""The level at which this book calls a test passed; every page quotes it from here."""
+
+
 @dataclass(frozen=True)
 class Reliability:
     """How alike two halves of the cases rank the units.

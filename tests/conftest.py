@@ -17,7 +17,8 @@ from r2a_utils.models.loading import ReasoningModel, load_model, random_model
 from r2a_utils.models.registry import BUNDLED
 from r2a_utils.publishing.book import BOOK, declared_runs, publish
 from r2a_utils.runs.running import read_parameters, run_stages
-from r2a_utils.texts.trace import Trace
+from r2a_utils.texts.trace import Trace, encode, render_prompt
+from r2a_utils.tiny import world
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -108,6 +109,17 @@ def random_trace(tokenizer):
         return Trace.from_ids(ids, tokenizer, problem_id=f"random-{source.random():.12f}", **fields)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def world_traces(tokenizer) -> list[Trace]:
+    """60 held-out problems of the bundled world with the world's own text."""
+    traces = []
+    for problem in world.held_out_problems(60, 0):
+        ids = render_prompt(tokenizer, problem.question)
+        ids += encode(tokenizer, world.write_text(problem, "with_reasoning"))
+        traces.append(Trace.from_ids(ids, tokenizer, problem_id=problem.id, meta=problem.meta))
+    return traces
 
 
 @pytest.fixture(scope="session")

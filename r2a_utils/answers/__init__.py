@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "grade_completions",
             "grade_math",
             "same_answer",
+            "traces_by_grade",
         ],
         "regrading": [
             "grading_disagreements",

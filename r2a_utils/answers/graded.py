@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -27,8 +27,11 @@ import pandas as pd
 from r2a_utils.texts.boxed import extract_answer, final_answer
 
 if TYPE_CHECKING:  # the annotations alone need them
+    from transformers import PreTrainedTokenizerBase
+
     from r2a_utils.texts.completions import Completion
     from r2a_utils.texts.problem import Problem
+    from r2a_utils.texts.trace import Trace
 
 END_THINK = "</think>"
 
@@ -140,6 +143,24 @@ def grade_completions(completions: Iterable[Completion], problems: list[Problem]
         slices = {k: v for k, v in problem.meta.items() if isinstance(v, str | int | float)}
         rows.append(slices | row | {"correct": correct})
     return pd.DataFrame(rows)
+
+
+def traces_by_grade(
+    completions: Sequence[Completion],
+    problems: list[Problem],
+    tokenizer: PreTrainedTokenizerBase,
+) -> dict[bool, list[Trace]]:
+    """Right (True) and wrong (False) traces; what has no boxed answer is left out.
+
+    Raises ValueError as `grade_completions` does.
+    """
+    metas = {problem.id: problem.meta for problem in problems}
+    found = {True: [], False: []}
+    table = grade_completions(completions, problems)
+    for completion, row in zip(completions, table.itertuples(), strict=True):
+        if row.well_formed and pd.notna(row.answer):
+            found[row.correct].append(completion.to_trace(tokenizer, metas[row.problem_id]))
+    return found
 
 
 def _answered(

@@ -6,7 +6,7 @@ any model. Knows no ranking (heads.py) and no trace.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,6 +127,19 @@ def top_copying_heads(
     best = np.argsort(-values, axis=None, kind="stable")[:k]
     places = zip(*np.unravel_index(best, values.shape), strict=True)
     return [(int(layer), int(head)) for layer, head in places if values[layer, head] >= least]
+
+
+def copying_summary(scores: Mapping[str, xr.DataArray], k: int) -> dict[str, float]:
+    """For each kind of score, its largest value and how many of the k heads pass the bound.
+
+    scores: "induction" and "retrieval" → scores [layer, head]; keys induction_largest,
+    induction_n, and so on.
+    """
+    summary = {}
+    for kind, found in scores.items():
+        summary[f"{kind}_largest"] = float(found.max())
+        summary[f"{kind}_n"] = len(top_copying_heads(found, k))
+    return summary
 
 
 def _all_rows(model: ReasoningModel, ids: Sequence[int], queries: slice) -> np.ndarray:

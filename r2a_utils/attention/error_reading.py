@@ -2,21 +2,26 @@
 
 A trace is debugged by what the query that writes its boxed answer reads, sentence by sentence. Over
 many failed traces the question is how often the sentence that is read most is the one with the
-first error. Whether a sentence is wrong must be known from elsewhere (`tiny.review.first_error`
-knows it for the bundled world); this file knows readings and spans only.
+first error. Whether a sentence is wrong is known for the bundled world only (`tiny.review`). Shown
+in stage 04c.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
+from scipy import stats
 
-from r2a_utils.attention.mass import attention_rows
+from r2a_utils.attention.logit_attribution import head_contributions
+from r2a_utils.attention.weights import attention_rows
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.stats import wilson_interval
 from r2a_utils.texts.trace import Trace, answer_span, sentences
+from r2a_utils.tiny.review import review
 
 
 def answer_read(
@@ -29,6 +34,19 @@ def answer_read(
     write = answer_span(trace).start
     rows = attention_rows(model, trace, heads, slice(write - 1, write))
     return rows.mean(["head", "query"]).values
+
+
+def answer_contribution(
+    model: ReasoningModel, trace: Trace, heads: Sequence[tuple[int, int]]
+) -> Float[np.ndarray, " token"]:
+    """What the heads give, together, to the logit of the boxed answer's first token: [token].
+
+    By the token that is read, in nats (see `logit_attribution.head_contributions`). Raises
+    ValueError for a trace without a box.
+    """
+    writes = [answer_span(trace).start]
+    given = head_contributions(model, trace, heads, writes=writes)
+    return given.sum(["head", "query"]).values
 
 
 def sentence_reading(trace: Trace, read: np.ndarray) -> pd.DataFrame:
@@ -47,6 +65,22 @@ def sentence_reading(trace: Trace, read: np.ndarray) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["sentence", "start", "stop", "text", "mass"])
     total = table["mass"].sum()
     return table.assign(share=table["mass"] / total if total else np.nan)
+
+
+def debugging_table(
+    trace: Trace, read: np.ndarray, given: np.ndarray, error: slice | None
+) -> pd.DataFrame:
+    """What was read and what it gave, by sentence: columns text, mass, share, contribution, note.
+
+    read, given: `answer_read` and `answer_contribution` of the trace; error: its first wrong
+    sentence, where that is known.
+    """
+    table = sentence_reading(trace, read)
+    first = table["start"] == (error.start if error else -1)
+    return table[["text", "mass", "share"]].assign(
+        contribution=sentence_reading(trace, given)["mass"],
+        note=np.where(first, "first error", ""),
+    )
 
 
 def nearest_right(trace: Trace, right: Sequence[Trace]) -> Trace:
@@ -94,15 +128,33 @@ def error_hits(
                 "ci_low": low,
                 "ci_high": high,
                 "chance": chances.mean(),
-                "p": _at_least(int(hits), chances),
+                "p": float(stats.poisson_binom.sf(int(hits) - 1, chances)),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _at_least(hits: int, chances: np.ndarray) -> float:
-    """P(as many hits or more) of independent trials with unlike chances (Poisson binomial)."""
-    distribution = np.ones(1)
-    for chance in chances:
-        distribution = np.convolve(distribution, [1 - chance, chance])
-    return float(distribution[hits:].sum())
+@dataclass(frozen=True)
+class TopSentences:
+    """Of the sentences read most, one a trace: shares of the traces.
+
+    at_end: it is one of the last two of the reasoning; top_wrong: it is itself wrong;
+    wrong_by_chance: the share of all sentences that are.
+    """
+
+    at_end: float
+    top_wrong: float
+    wrong_by_chance: float
+
+
+def top_sentences(traces: Sequence[Trace], reads: Sequence[np.ndarray]) -> TopSentences:
+    """Where the sentence read most stands, and whether it is wrong, over traces of the bundled
+    world, whose statements are known (`tiny.review`).
+    """
+    rows = []
+    for trace, read in zip(traces, reads, strict=True):
+        spans = sentences(trace)
+        best = int(np.argmax([read[span].sum() for span in spans]))
+        wrong = [not statement.right for statement in review(trace)]
+        rows.append((best >= len(spans) - 2, wrong[best], np.mean(wrong)))
+    return TopSentences(*np.mean(rows, axis=0).tolist())

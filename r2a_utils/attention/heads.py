@@ -1,14 +1,15 @@
 """Which heads read the reasoning while the answer is written, and how far to trust their ranking.
 
 A Reasoning-Focus Head (RFH) is a head among the top k by mean `m(answer→reasoning)`. This file
-takes segment masses (of `attention.segment_mass` or of the authors) and knows no model. Raw mass
+takes segment masses (of `mass.segment_mass` or of the authors) or rows of attention, and knows no
+model. Raw mass
 rewards a long reasoning, so every score has a control beside it: the lift over a head that attends
 uniformly, the mass without the attention sink, the same reading at matched length, and nulls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +17,11 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
+from r2a_utils.figures.style import head_name
 from r2a_utils.stats import (
+    LEVEL,
     Reliability,
+    bootstrap_mean_intervals,
     bootstrap_means,
     empirical_p,
     overlap_p,
@@ -187,6 +191,14 @@ def shuffled_borders(segments: dict[str, slice], draws: int, seed: int = 0) -> n
     return spans
 
 
+def turned_reasonings(
+    segments: dict[str, slice], draws: int, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """`shuffled_borders` as token sets for `token_set_mass`: draw → token indices."""
+    spans = shuffled_borders(segments, draws, seed=seed)
+    return {str(draw): np.flatnonzero(span) for draw, span in enumerate(spans)}
+
+
 def border_test(mass: xr.DataArray, shuffled: xr.DataArray) -> pd.DataFrame:
     """Does a head read the reasoning more than equally long spans elsewhere? A row a head.
 
@@ -210,6 +222,53 @@ def border_test(mass: xr.DataArray, shuffled: xr.DataArray) -> pd.DataFrame:
         rows.append((*at, observed[at], expected[at], p, p_familywise))
     table = pd.DataFrame(rows, columns=["layer", "head", "mass", "null", "p", "p_familywise"])
     return table.sort_values("mass", ascending=False, ignore_index=True)
+
+
+def distance_test(
+    rows: Sequence[np.ndarray], segments: Sequence[Mapping[str, slice]], *, seed: int = 0
+) -> pd.DataFrame:
+    """How much more of the reasoning each head reads than its distance profile alone would give.
+
+    rows: for each trace the answer's rows [head, query, key]; segments: each trace's. A head's
+    profile is its mean attention by distance from the query, over all queries of all traces that
+    have a token there; BOS is left out. Looking by distance only is the profile, cut to what a
+    query can see and scaled to 1. Columns (a row a head, in the order given) share (of the head's
+    attention off BOS, on the reasoning), by_distance (the same if it looked by distance only),
+    excess, ci_low, ci_high (95% bootstrap over traces).
+
+    The profile comes from the same queries, so that a head of distance alone has no excess, and one
+    that follows the borders keeps only as much as the borders move against the query: the test
+    errs on the side of distance.
+    """
+    n_heads, longest = len(rows[0]), max(row.shape[-1] for row in rows)
+    total, seen = np.zeros((n_heads, longest)), np.zeros(longest)
+    for row, places in zip(rows, segments, strict=True):
+        for query, i in enumerate(range(places["answer"].start, places["answer"].stop)):
+            total[:, :i] += row[:, query, i:0:-1]
+            seen[:i] += 1
+    profile = total / np.maximum(seen, 1)
+    up_to = np.concatenate([np.zeros((n_heads, 1)), profile.cumsum(axis=1)], axis=1)
+    shares, expected = np.zeros((2, len(rows), n_heads))
+    for trace, (row, places) in enumerate(zip(rows, segments, strict=True)):
+        span, queries = (
+            places["reasoning"],
+            np.arange(places["answer"].start, places["answer"].stop),
+        )
+        off_bos = row[..., 1:].sum(axis=-1)
+        shares[trace] = (row[..., span].sum(axis=-1) / off_bos).mean(axis=-1)
+        inside = up_to[:, queries - span.start + 1] - up_to[:, queries - span.stop + 1]
+        expected[trace] = (inside / up_to[:, queries]).mean(axis=-1)
+    low, high = bootstrap_mean_intervals(shares - expected, seed=seed)
+    share, by_distance = shares.mean(axis=0), expected.mean(axis=0)
+    return pd.DataFrame(
+        {
+            "share": share,
+            "by_distance": by_distance,
+            "excess": share - by_distance,
+            "ci_low": low,
+            "ci_high": high,
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -249,6 +308,69 @@ def depth_test(
         p_central=empirical_p(
             distance[layers].mean(), blind @ distance / len(layers), alternative="less"
         ),
+    )
+
+
+@dataclass(frozen=True)
+class RankingSummary:
+    """What stage 04 says of the top k of n_heads heads.
+
+    top: the strongest, as L3.H1, with its mass and lift. reliability: split-half Spearman of all
+    heads. above_null: heads of the top k that pass `border_test` at `stats.LEVEL`, family-wise.
+    beyond_distance: heads that exceed their own distance profile, each by its own 95 % interval,
+    over distance_n traces, where distance_share and by_distance are means over the k. The rest is
+    of `DepthTest`; expected_shared: heads that two blind choices of k would share.
+    """
+
+    k: int
+    n_heads: int
+    top: str
+    top_mass: float
+    top_lift: float
+    reliability: float
+    reliability_low: float
+    above_null: int
+    beyond_distance: int
+    distance_n: int
+    distance_share: float
+    by_distance: float
+    mean_depth: float
+    in_middle: int
+    expected_in_middle: float
+    p_central: float
+    expected_shared: float
+
+
+def summarise_ranking(
+    ranking: pd.DataFrame,
+    reliability: Reliability,
+    null: pd.DataFrame,
+    recency: pd.DataFrame,
+    depth: DepthTest,
+    distance_n: int,
+) -> RankingSummary:
+    """Sum up `rank_heads`, `ranking_reliability`, `border_test` (of all heads, in the ranking's
+    order), `distance_test` (of the ranked heads over distance_n traces) and `depth_test`.
+    """
+    k, top = len(ranking), ranking.iloc[0]
+    return RankingSummary(
+        k=k,
+        n_heads=len(null),
+        top=head_name(int(top["layer"]), int(top["head"])),
+        top_mass=top["mass"],
+        top_lift=top["lift"],
+        reliability=reliability.spearman,
+        reliability_low=reliability.low,
+        above_null=int((null[:k]["p_familywise"] <= LEVEL).sum()),
+        beyond_distance=int((recency["ci_low"] > 0).sum()),
+        distance_n=distance_n,
+        distance_share=recency["share"].mean(),
+        by_distance=recency["by_distance"].mean(),
+        mean_depth=depth.mean_depth,
+        in_middle=depth.in_middle,
+        expected_in_middle=depth.expected_in_middle,
+        p_central=depth.p_central,
+        expected_shared=k * k / len(null),
     )
 
 

@@ -1,26 +1,60 @@
 """How heads read along the reasoning: in step with the answer, after cues, the corrected value.
 
 What goes in are attention weights and traces, what comes out are tables with intervals and nulls.
-This file runs no model: `attention_profile`, `attention_rows` and `token_set_mass` of attention.py
-do the measuring.
+This file runs no model: `attention_profile` and `attention_rows` of weights.py and
+`token_set_mass` of mass.py do the measuring. Shown in stage 04b.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from jaxtyping import Float
 from scipy import stats
-from transformers import PreTrainedTokenizerBase
 
-from r2a_utils.stats import bootstrap_mean_intervals, empirical_p
-from r2a_utils.texts.trace import Trace, bos_id, cues, encode, sentences, token_texts
+from r2a_utils.figures.style import head_name
+from r2a_utils.stats import LEVEL, bootstrap_mean_intervals, empirical_p
+from r2a_utils.texts.trace import Trace, cues, sentences
 
+LONG_ANSWER = 30  # tokens; the form of answer that states its steps again
 SHORTEST_ANSWER = 5  # tokens; the rank correlation of fewer points takes only a handful of values
 NEARNESS = 0.1  # bandwidth of "matched place": a tenth of the reasoning
+
+
+def has_long_answer(trace: Trace) -> bool:
+    """Whether the answer has `LONG_ANSWER` tokens or more, so that it has a course to follow."""
+    return _length(trace.segments["answer"]) >= LONG_ANSWER
+
+
+def corrects_itself(trace: Trace) -> bool:
+    """Whether a trace is worth showing: a long answer, a correction, four steps or more."""
+    turns = [cue for cue in cues(trace) if cue.word in ("wait", "let me check")]
+    return has_long_answer(trace) and trace.meta.get("steps", 4) >= 4 and bool(turns)
+
+
+def _length(span: slice) -> int:
+    return span.stop - span.start
+
+
+def reading_path(
+    profiles: Sequence[xr.Dataset], traces: Sequence[Trace], head: tuple[int, int]
+) -> Float[np.ndarray, "2 point"]:
+    """Where a head reads in the reasoning as the answer is written, a point an answer token.
+
+    profiles: `attention_profile` of each trace. Row 0: share of the answer written (0 to 1); row 1:
+    the mean attended place, as a share of the reasoning.
+    """
+    paths = []
+    for profile, trace in zip(profiles, traces, strict=True):
+        reasoning = trace.segments["reasoning"]
+        place = profile["mean_position"].sel(layer=head[0], head=head[1]).values
+        inside = (place - reasoning.start) / max(_length(reasoning) - 1, 1)
+        paths.append([np.linspace(0, 1, len(place)), inside])
+    return np.concatenate(paths, axis=1)
 
 
 def tracking(
@@ -70,6 +104,40 @@ def tracking(
         for layer, head in np.ndindex(rho.shape)
     ]
     return pd.DataFrame(rows).sort_values("rho", ascending=False, ignore_index=True)
+
+
+@dataclass(frozen=True)
+class BestTracking:
+    """The head that walks along best (as L3.H1), and how many of the k Reasoning-Focus Heads do.
+
+    rho: mean rank correlation over n answers (low to high: 95 %); p_familywise: against the best of
+    all heads under the null; tracking_rfhs: those that follow forwards at `stats.LEVEL`.
+    """
+
+    best: str
+    rho: float
+    low: float
+    high: float
+    p_familywise: float
+    n: int
+    tracking_rfhs: int
+    k: int
+
+
+def best_tracking(table: pd.DataFrame) -> BestTracking:
+    """Sum up `tracking`, to which a column RFH (whether the head is one) has been added."""
+    first = table.iloc[0]
+    follows = table["RFH"] & (table["rho"] > 0) & (table["p_familywise"] <= LEVEL)
+    return BestTracking(
+        best=head_name(int(first["layer"]), int(first["head"])),
+        rho=first["rho"],
+        low=first["ci_low"],
+        high=first["ci_high"],
+        p_familywise=first["p_familywise"],
+        n=int(first["n"]),
+        tracking_rfhs=int(follows.sum()),
+        k=int(table["RFH"].sum()),
+    )
 
 
 def _centred_index(n: int) -> np.ndarray:
@@ -206,18 +274,3 @@ def preference(
         }
     )
     return table.sort_values("share", ascending=False, kind="stable", ignore_index=True)
-
-
-def as_generic_text(trace: Trace, passage: str, tokenizer: PreTrainedTokenizerBase) -> Trace:
-    """A trace's borders laid over another text: the same lengths, none of the meaning.
-
-    Its masses show what a ranking of heads owes to places alone; the control for "these heads read
-    reasoning". The passage is cut to the trace's length; a shorter one is refused.
-    """
-    ids = [bos_id(tokenizer), *encode(tokenizer, passage)][: len(trace)]
-    if len(ids) < len(trace):
-        raise ValueError(
-            f"the passage has {len(ids)} tokens, the trace {trace.problem_id} {len(trace)}: give a "
-            "longer passage"
-        )
-    return replace(trace, token_ids=tuple(ids), tokens=tuple(token_texts(ids, tokenizer)))

@@ -43,6 +43,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "SEGMENT_COLOURS",
             "SEGMENT_LABELS",
             "BookFigure",
+            "head_list",
             "head_name",
             "show_token",
         ],

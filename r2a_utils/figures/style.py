@@ -12,7 +12,7 @@ import base64
 import functools
 import html
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import matplotlib
 import matplotlib.patches
@@ -127,6 +127,11 @@ def styled(draw: Callable[..., BookFigure]) -> Callable[..., BookFigure]:
 def head_name(layer: int, head: int) -> str:
     """The name of a head as the paper writes it: `L16.H2`."""
     return f"L{layer}.H{head}"
+
+
+def head_list(heads: Iterable[tuple[int, int]]) -> str:
+    """Several heads as the book writes them: "L3.H1, L4.H0"."""
+    return ", ".join(head_name(*head) for head in heads)
 
 
 def plain_tag(piece: str) -> str:

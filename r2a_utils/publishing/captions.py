@@ -28,7 +28,7 @@ def number_captions(page: NotebookNode, stage: str) -> None:
             kept.append(cell)
         elif kept and shows_figure(kept[-1]):
             count += 1
-            number = f"**Figure {int(stage[:2])}.{count}.** "
+            number = f"**Figure {stage.partition('_')[0].removeprefix('0')}.{count}.** "
             cell.source = "{.r2a-caption}\n" + number + cell.source.removeprefix(CAPTION)
             kept.append(cell)
     page.cells = kept

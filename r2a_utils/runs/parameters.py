@@ -149,7 +149,7 @@ def resolve(
     problems += _wrong_names(shared, every_name, "no stage has a parameter")
     elsewhere = settings.keys() & (every_name - reachable)
     for name in sorted(elsewhere):
-        owners = [stage[:2] for stage in stages if name in stages[stage]]
+        owners = [stage.partition("_")[0] for stage in stages if name in stages[stage]]
         verb = "is" if len(owners) == 1 else "are"
         problems.append(
             f"{name!r} is a parameter of {', '.join(owners)}, which {verb} not among these stages"

@@ -65,7 +65,7 @@ class Stage:
 
 def load_stages(folder: Path = NOTEBOOKS) -> dict[str, Stage]:
     """All stages of a folder by name, in order. ParameterError for an unusable parameters cell."""
-    return {path.stem: load_stage(path) for path in sorted(folder.glob("[0-9][0-9]_*.py"))}
+    return {path.stem: load_stage(path) for path in sorted(folder.glob("[0-9][0-9]*_*.py"))}
 
 
 def load_stage(path: Path) -> Stage:
@@ -91,11 +91,17 @@ def select(stages: Mapping[str, Stage], asked: Sequence[str] | None) -> list[str
         return list(stages)
     chosen = set()
     for name in asked:
-        matches = [stage for stage in stages if name in (stage, stage[:2], stage[3:])]
+        matches = [stage for stage in stages if name in (stage, *_number_and_noun(stage))]
         if not matches:
             raise ParameterError(f"there is no stage {name!r}{nearest(name, stages)}")
         chosen.update(matches)
     return [stage for stage in stages if stage in chosen]
+
+
+def _number_and_noun(stage: str) -> tuple[str, str]:
+    """`04b_what_the_heads_do` is stage 04b: pages that were one have a letter behind the number."""
+    number, _, noun = stage.partition("_")
+    return number, noun
 
 
 def needed_stages(stage: Stage, earlier: Iterable[Stage]) -> list[str]:

@@ -7,13 +7,18 @@ import pytest
 from scipy.stats import binom
 
 from r2a_utils.attention.error_reading import (
+    answer_contribution,
     answer_read,
+    debugging_table,
     error_hits,
     nearest_right,
     sentence_reading,
+    top_sentences,
 )
 from r2a_utils.attention.mass import attention_rows
+from r2a_utils.collecting.generation import teacher_forced
 from r2a_utils.texts.trace import Trace, answer_span, sentences
+from r2a_utils.tiny import review, world
 
 REASONING = "We take three. That makes nine. So it is eight. Let us stop here."
 
@@ -92,3 +97,34 @@ def test_readings_that_do_not_fit_are_refused(make_trace):
 def test_a_trace_without_a_box_is_refused(make_random_model, make_trace):
     with pytest.raises(ValueError, match=r"no \\boxed"):
         answer_read(make_random_model("qwen2"), make_trace("It is 8."), [(0, 0)])
+
+
+def test_a_trace_is_debugged_sentence_by_sentence(make_trace):
+    trace = make_trace()
+    table = debugging_table(trace, on(trace, 2), on(trace, 0), sentences(trace)[1])
+    assert list(table) == ["text", "mass", "share", "contribution", "note"]
+    assert table["share"].tolist() == [0, 0, 1, 0]
+    assert table["note"].tolist() == ["", "first error", "", ""]
+    assert table["contribution"][0] > 0 == table["contribution"][2]
+    assert (debugging_table(trace, on(trace, 2), on(trace, 0), None)["note"] == "").all()
+
+
+def test_the_top_sentences_are_looked_up_in_the_world_s_own_review(tiny):
+    problems = world.held_out_problems(12, 0)
+    texts = {p.id: world.write_text(p, "with_reasoning") for p in problems}
+    traces = teacher_forced(tiny, problems, texts)
+    last, first = (top_sentences(traces, [on(t, place) for t in traces]) for place in (-1, 0))
+    assert last.at_end == 1 and first.at_end < 1
+    wrong = [not s.right for t in traces for s in review.review(t)]
+    assert 0 < last.wrong_by_chance < 0.5 and any(wrong)
+    assert last.top_wrong == 0  # the world's own conclusions are right
+
+
+def test_contributions_add_up_to_the_heads_own(tiny):
+    problems = world.held_out_problems(1, 0)
+    text = {p.id: world.write_text(p, "with_reasoning") for p in problems}
+    (trace,) = teacher_forced(tiny, problems, text)
+    heads = [(0, 1), (3, 2)]
+    both = answer_contribution(tiny, trace, heads)
+    alone = [answer_contribution(tiny, trace, [head]) for head in heads]
+    np.testing.assert_allclose(both, np.sum(alone, axis=0), atol=1e-5)

@@ -7,7 +7,8 @@ import pytest
 import xarray as xr
 
 from r2a_utils.attention.mass import attention_profile
-from r2a_utils.attention.trajectories import as_generic_text, cue_lift, preference, tracking
+from r2a_utils.attention.other_texts import as_generic_text
+from r2a_utils.attention.trajectories import cue_lift, preference, tracking
 from r2a_utils.texts.trace import Trace, cues, sentences
 
 

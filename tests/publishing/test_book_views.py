@@ -21,7 +21,9 @@ pytest.importorskip("playwright.sync_api")
 SCREENSHOTS = ROOT / "test-artefacts" / "views"
 PAGES = {
     "03_segment_attention": ["tokens", "tokens"],
-    "04_reasoning_focus_heads": ["heads", "tokens", "tokens"],
+    "04_reasoning_focus_heads": ["heads"],
+    "04b_what_the_heads_do": ["tokens"],
+    "04c_failed_traces": ["tokens"],
     "05_activation_patching": ["patch"],
     "06_head_interventions": ["tokens"],
 }

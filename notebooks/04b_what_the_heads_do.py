@@ -1,0 +1,318 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+#   r2a:
+#     reads: [tables/problems, traces/with_reasoning, tables/reasoning_focus_heads]
+#     writes: [
+#       tables/trajectory_tracking, records/trajectory_tracking, records/cue_lift,
+#       records/corrected_values
+#     ]
+# ---
+
+# %% [markdown]
+# # Stage 2: what the heads do
+#
+# **Question.** The {term}`Reasoning-Focus Heads <RFH>` read the reasoning while the answer is
+# written. Do they follow it, turn where it turns, and take the value that counts?
+#
+# **What you will see.** How {term}`heads <head>` walk along the reasoning, what they read at
+# {term}`cues <cue>` and after a correction, and maps of the strongest ones.
+#
+# **What we know so far.** {doc}`The ranking <04_reasoning_focus_heads>` says how much the top heads
+# read of the reasoning and how far to trust that. How much is not yet what.
+
+# %% [markdown]
+# ## Parameters
+#
+# The first `n_long` {term}`traces <trace>` with a long answer and the first `n_cued` with a cue are
+# measured; `n_maps` are drawn.
+
+# %% tags=["parameters"]
+run_dir = "runs/default"
+model_name = "r2a-tiny"
+n_maps = 3
+n_long = 60
+n_cued = 100
+seed = 0
+
+# %%
+import numpy as np
+from IPython.display import Markdown
+
+from r2a_utils import attention, figures, load_model
+from r2a_utils.explorers import trace_explorer
+from r2a_utils.runs import Run
+from r2a_utils.texts import cues, problems_from_table, read_traces
+
+run = Run.open(run_dir)
+model = load_model(model_name)
+run.record_model(model)
+problems = problems_from_table(run.read_table("problems"))
+written = run.completions_path("with_reasoning")
+traces = read_traces(written, model.tokenizer, problems)
+ranking = run.read_table("reasoning_focus_heads")
+rfhs = list(ranking[["layer", "head"]].itertuples(index=False, name=None))
+
+# %% [markdown]
+# ## Do they walk along the reasoning?
+#
+# {term}`Trajectory tracking` is the rank correlation between how far the answer is written and
+# the place in the reasoning that a head reads (its mean attended position), on the long answers.
+# The null reads each path forwards or backwards with equal chance.
+
+# %%
+long = [trace for trace in traces if attention.has_long_answer(trace)]
+followed = (long or traces)[:n_long]
+profiles = [attention.attention_profile(model, trace) for trace in followed]
+tracking = attention.tracking(profiles, seed=seed)
+pairs = zip(tracking["layer"], tracking["head"], strict=True)
+tracking.insert(2, "RFH", [pair in rfhs for pair in pairs])
+run.write_table("trajectory_tracking", tracking)
+run.write_record("trajectory_tracking", attention.best_tracking(tracking))
+tracking.head(8).round(3)
+
+# %%
+best = tracking[["layer", "head"]].head(3).itertuples(index=False, name=None)
+paths = {
+    figures.head_name(*head): attention.reading_path(
+        profiles[:12], followed[:12], head
+    )
+    for head in best
+}
+figures.trajectories(paths)
+
+# %% [markdown]
+# **Figure.** Where three heads of `{{ model.name }}` read in the reasoning (0 to 100 % of it)
+# while the answer is written (0 to 100 %), a point a token of twelve answers. The dotted line is
+# a reader that keeps pace.
+
+# %% [markdown]
+# {% set t = trajectory_tracking %}Head {{ t.best }} follows best: a mean correlation of {{ t.rho |
+# number }} ({{ t.low | number }} to {{ t.high | number }}; against the best of all heads under the
+# null {{ t.p_familywise | p_value }}; {{ t.n }} answers). {{ t.tracking_rfhs }} of the {{ t.k }}
+# Reasoning-Focus Heads follow forwards by the same test. Points along the dotted line would be a
+# head that reads the reasoning once, from start to end, at the answer's pace.
+#
+# The correlation is over all tokens of the answer, those that need nothing from the reasoning
+# included: a head that jumps to the right step for each digit and rests elsewhere in between has
+# a low one. And where a head looks is not what it takes from there.
+#
+# ## Do they read what follows a cue?
+#
+# {term}`Cue lift` is the attention on the text from a {term}`cue` to the end of its sentence, over
+# that on text of the same length at matched places of the same reasoning, read by the answer
+# through the Reasoning-Focus Heads.
+
+# %%
+cued = [trace for trace in traces if cues(trace)][:n_cued]
+read_of = [
+    attention.attention_rows(model, t, rfhs).mean(["head", "query"]).values
+    for t in cued
+]
+lifts = attention.cue_lift(cued, read_of, seed=seed) if cued else None
+overall = {"n": 0}
+if cued:
+    first = lifts.rename(columns={"ci_low": "low", "ci_high": "high"}).iloc[0]
+    overall = first[["n", "lift", "low", "high"]].to_dict()
+run.write_record("cue_lift", overall)
+figures.cue_lift(lifts) if cued else Markdown("No trace of this run has a cue.")
+
+# %% [markdown]
+# **Figure.** Attention of the answer on the text that follows a cue, over that on other text at
+# matched places of the same reasoning, by cue, in `{{ model.name }}`; 95 % intervals over traces.
+# Right of the line at 1 it is read more.
+
+# %% [markdown]
+# {% if cue_lift.n %}Over all words the lift is {{ cue_lift.lift | number }} ({{ cue_lift.low |
+# number }} to {{ cue_lift.high | number }}, n = {{ cue_lift.n }}). Right of the dotted line, what
+# follows a cue is read more than its surroundings, left of it, less.{% endif %}
+#
+# A lift is about a whole sentence. The one token in it that carries the corrected value can be
+# read much while the rest is passed over; that is the next question.
+#
+# ## After a correction, which value is read?
+#
+# Where a step went wrong and was corrected, a long answer states the step again ("Step 2 gives
+# 6"). The token that writes the digit can look at the corrected value, or at the wrong one. What
+# is right is known only for the bundled world. The share is attention on the corrected digit over
+# that on both; ½ is no preference. The corrected digit stands later, so a second pair is compared:
+# the corrected one against the wrong one *said again after it* ("so 6, not 4").
+
+# %%
+digits = attention.restated_digits(model, traces)
+absent = "No corrected step is stated again in this run's answers."
+if digits is not None:
+    values = attention.value_shares(digits, seed=seed)
+    values = ranking[["layer", "head"]].merge(values, how="left").round(3)
+run.write_record(
+    "corrected_values", attention.corrected_values(digits, rfhs, seed=seed)
+)
+Markdown(absent) if digits is None else values
+
+# %% [markdown]
+# {% set v = corrected_values %}{% if 0 < v.traces < v.fewest %}Too few corrected steps are stated
+# again in this run's answers to say anything of them: {{ v.n }} in {{ v.traces }} traces.{% elif
+# v.n %}{{ v.n }} steps are restated, in {{ v.traces }} traces. The head that reads the corrected
+# digit most in one half of these traces is {{ v.head }}; in the other half ({{ v.reported_on }}
+# traces) it gives it {{ v.mass | percent }} of all its attention. Of what it gives there to either
+# value, {{ v.share | percent(1) }} goes to the corrected one ({{ v.low | percent(1) }} to {{ v.high
+# | percent(1) }}, over traces), and {{ v.share_against_later | percent(1) }} where the wrong one
+# stands later. Over all traces, the mean share of the Reasoning-Focus Heads is {{ v.rfhs_share |
+# percent }}, of all heads {{ v.all_share | percent }}; weighted by how much is read at all it is {{
+# v.all_weighted | percent }}.{% endif %}
+#
+# Shares of heads that give neither digit any attention to speak of are ratios of small numbers:
+# read them with the masses beside them. And a head that reads the right value need not be the
+# reason why it is written.
+#
+# ## What the strongest heads look at
+#
+# The three strongest heads on three traces: the first ones with a long answer, a correction and
+# at least four steps where there are such. A diagonal inside the green box means that the head
+# walks along the reasoning as the answer is written.
+
+# %%
+shown = sorted(traces, key=lambda t: not attention.corrects_itself(t))[:n_maps]
+rows = [
+    attention.attention_rows(model, trace, rfhs[:3], slice(0, len(trace)))
+    for trace in shown
+]
+figures.attention_maps(
+    [
+        [
+            figures.AttentionPanel(
+                row[i].values,
+                0,
+                trace.segments,
+                cues(trace),
+                f"trace {j + 1}, {len(trace)} tokens",
+            )
+            for j, (trace, row) in enumerate(zip(shown, rows, strict=True))
+        ]
+        for i in range(len(rfhs[:3]))
+    ],
+    [figures.head_name(*head) for head in rfhs[:3]],
+)
+
+# %% [markdown]
+# **Figure.** Attention maps of the three strongest heads of `{{ model.name }}` (rows) on a few
+# traces (columns): queries downwards, keys to the right, darker is more. The bands colour the
+# segments, the green box is answer on reasoning, dashed lines are cues.
+
+# %% [markdown]
+# Single dark dots in the green box are look-ups of one token; stripes down the page are tokens
+# that every later one reads, the sink among them. Three traces are examples: what holds on average
+# stands in the tables above.
+
+# %% [markdown]
+# One trace as text. It lights up by what the answer reads, on average over the top heads; point at
+# a token of the answer to see what that one reads, or at a token of the reasoning to see who reads
+# it.
+
+# %%
+trace_explorer(model, shown, rfhs)
+
+# %% [markdown]
+# **Figure.** To explore: one trace of `{{ model.name }}`, shaded by what its answer reads through
+# the Reasoning-Focus Heads, one of them, or by what these heads give to each written token. Below
+# the text, the same as a map of answer tokens by all tokens.
+
+# %% [markdown]
+# Compare what a digit of the answer reads with what the words around it read. The shade at first is
+# a mean over the whole answer: what is read for one digit only, however strongly, is pale there.
+
+# %% [markdown]
+# ## Exercises
+#
+# Write each function yourself and let the check try it on hidden cases; {doc}`the workshop
+# </teach/workshop>` has copies of this page without the solutions. Of the page the exercises need
+# the parameters and the cell after them, nothing else.
+
+# %%
+from scipy import stats
+
+from r2a_utils.teaching.checks import attention as workshop
+
+# %% [markdown]
+# ### Exercise 4.1: Does a head walk along?
+#
+# Difficulty ●●●○○, importance ●●●○○, 15 minutes
+#
+# While the answer is written, does the place that a head reads move through the reasoning?
+# `rows[i, j]` is how much the `i`-th token of the answer looks at token `j` of the whole trace.
+# For each answer token take the mean position inside the slice `reasoning`, weighted by what is
+# read there and nothing else; return the rank correlation (Spearman) of these places with the
+# order of the answer's tokens.
+
+
+# %% tags=["stub"]
+def tracking_of_head(rows, reasoning):
+    """Spearman correlation of token and place read; rows [answer token, token]."""
+    raise NotImplementedError("a mean place for each row, then spearmanr.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# Cut the columns of the reasoning out, divide each row by its sum, and multiply by the positions.
+# `stats.spearmanr(a, b).statistic` is the rank correlation.
+# ```
+
+
+# %% tags=["solution"]
+def tracking_of_head(rows, reasoning):
+    """Spearman correlation of token and place read; rows [answer token, token]."""
+    inside = rows[:, reasoning]
+    inside = inside / inside.sum(axis=1, keepdims=True)
+    places = inside @ np.arange(inside.shape[1])
+    return stats.spearmanr(np.arange(len(rows)), places).statistic
+
+
+# %% tags=["check"]
+workshop.check_tracking_of_head(tracking_of_head)
+
+# %%
+longest = max(traces[:50], key=lambda t: len(t.tokens[t.segments["answer"]]))
+thought = longest.segments["reasoning"]
+answer_rows = attention.attention_rows(model, longest, rfhs).values
+{
+    figures.head_name(*head): round(float(tracking_of_head(rows, thought)), 3)
+    for head, rows in zip(rfhs, answer_rows, strict=True)
+}
+
+# %% [markdown]
+# **What you should see.** Correlations of the top heads on the longest of fifty answers, the
+# strongest head first. The head that reads the reasoning most need not be one that walks along it.
+# And the best of several heads on one trace is a lucky one: that is why the page averages over
+# traces and compares with the best of all heads under a null.
+#
+# **Comprehension.** A head always looks forty tokens back. What is its correlation, and what does
+# it know of the reasoning?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# Close to 1, as long as forty tokens back lies in the reasoning: the place moves by one with each
+# token. It knows nothing of the reasoning. The page keeps the slope beside the correlation for
+# that reason: such a head has a slope of 1.
+# ```
+
+# %% [markdown]
+# ## What this does not show
+#
+# - **That the answer needs what is read.** Reading is seen by looking; using shows only when
+#   something is changed: {doc}`stage 3 <05_activation_patching>`.
+# - **What a head takes.** Where a head looks is not what it takes from there;
+#   {doc}`the next page <04c_failed_traces>` looks at what it gives to one token.
+#
+# ## What is missing
+#
+# Whether any of this helps when an answer is wrong: {doc}`the next page <04c_failed_traces>`.

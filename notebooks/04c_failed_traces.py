@@ -1,0 +1,338 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+#   r2a:
+#     reads: [tables/problems, traces/with_reasoning, tables/reasoning_focus_heads]
+#     writes: [traces/sampled_again, tables/first_error_hits, records/failed_traces]
+# ---
+
+# %% [markdown]
+# # Stage 2: debugging a failed trace
+#
+# **Question.** A wrong answer with right-looking steps before it: what was read when it was
+# written, and does that lead to the error?
+#
+# **What you will see.** A failed {term}`trace` beside a right one, shaded by what the
+# {term}`Reasoning-Focus Heads <RFH>` read; what each sentence gave to the answer; and, over all
+# failed traces, how often the sentence that is read most holds the first error.
+#
+# **What we know so far.** {doc}`The heads <04_reasoning_focus_heads>` read the reasoning, and
+# {doc}`some of them <04b_what_the_heads_do>` find the value that counts.
+
+# %% [markdown]
+# ## Parameters
+#
+# `source`, `prompt_style`, `temperature` and `max_new_tokens` are what {doc}`stage 1
+# <01_collect_traces>` had: where fewer than `fewest_failed` traces failed, a model that wrote its
+# traces itself is asked again in the same way, `n_asked_again` problems at `sampling_temperature`.
+
+# %% tags=["parameters"]
+run_dir = "runs/default"
+model_name = "r2a-tiny"
+source = "model"
+prompt_style = "chat"
+temperature = 0.0
+max_new_tokens = 512
+fewest_failed = 30
+n_asked_again = 400
+sampling_temperature = 1.0
+seed = 0
+
+# %%
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+
+from r2a_utils import attention, figures, load_model
+from r2a_utils.answers import traces_by_grade
+from r2a_utils.collecting import Sampling, collect_completions
+from r2a_utils.explorers import trace_explorer
+from r2a_utils.runs import Run
+from r2a_utils.texts import cues, problems_from_table, read_completions
+from r2a_utils.tiny import review
+
+run = Run.open(run_dir)
+model = load_model(model_name)
+run.record_model(model)
+problems = problems_from_table(run.read_table("problems"))
+completions = read_completions(run.completions_path("with_reasoning"))
+ranking = run.read_table("reasoning_focus_heads")
+rfhs = list(ranking[["layer", "head"]].itertuples(index=False, name=None))
+
+# %% [markdown]
+# ## The failed traces
+#
+# Failed traces are those with a boxed answer that is wrong. If the run has fewer than
+# `fewest_failed`, and what is wrong in them can be known (in the bundled world), the model is asked
+# again, drawing its tokens at `sampling_temperature`.
+
+# %%
+by_grade = traces_by_grade(completions, problems, model.tokenizer)
+failed_at_first = len(by_grade[False])
+reviewed = all(map(review.reviewable, by_grade[True] + by_grade[False]))
+asked_again = failed_at_first < fewest_failed and source == "model" and reviewed
+if asked_again:
+    drawn = collect_completions(
+        model,
+        problems[:n_asked_again],
+        path=run.completions_path("sampled_again"),
+        sampling=Sampling(max_new_tokens, sampling_temperature, seed=seed),
+        prompt_style=prompt_style,
+    )
+    by_grade = traces_by_grade(drawn, problems, model.tokenizer)
+failed, right = by_grade[False], by_grade[True]
+errors = {id(t): review.first_error(t) for t in failed if review.reviewable(t)}
+known = [t for t in failed if errors.get(id(t)) is not None]
+counts = {"right": len(right), "wrong": len(failed)}
+pd.Series(counts | {"with a known first error": len(known)})
+
+# %% [markdown]
+# The wrong trace shown is the first with a known error and more than one step, beside the right
+# trace of the same kind that is nearest in length. Tokens are shaded by what the query that wrote
+# the boxed answer read through the Reasoning-Focus Heads.
+
+# %%
+examples = [t for t in known if t.meta["steps"] > 1] or failed
+nothing = Markdown("No trace of this run has a wrong answer: nothing to show.")
+
+
+def shaded(trace, title):
+    read = attention.answer_read(model, trace, rfhs)
+    return figures.coloured_tokens(
+        trace.tokens, read, trace.segments, cues(trace), title
+    )
+
+
+shaded(examples[0], "A wrong answer") if examples else nothing
+
+# %% [markdown]
+# **Figure.** A trace of `{{ model.name }}` that ends in a wrong answer, each token shaded by the
+# attention of the Reasoning-Focus Heads where the boxed answer was written; cues underlined.
+
+# %%
+beside = attention.nearest_right(examples[0], right) if examples and right else None
+shaded(beside, "A right answer") if beside else nothing
+
+# %% [markdown]
+# **Figure.** A trace of `{{ model.name }}` that ends in a right answer to a problem of that kind,
+# each token shaded by what the Reasoning-Focus Heads read where the boxed answer was written.
+
+# %% [markdown]
+# The darkest tokens are what was read most when the answer was written. Whether the two texts
+# differ in the place that is read or only in what stands there is what the comparison is for; it is
+# one pair.
+#
+# The same by sentence, and beside it the {term}`direct contribution` of the heads to the token
+# {cite:p}`elhage2021circuits`:
+# attention-weighted value vectors through the output weights and the unembedding, with the final
+# norm's scale held fixed, in nats over the vocabulary's mean.
+
+
+# %%
+def by_sentence(trace):
+    """Reading and direct contribution of the RFHs, sentence by sentence."""
+    read = attention.answer_read(model, trace, rfhs)
+    given = attention.answer_contribution(model, trace, rfhs)
+    return attention.debugging_table(trace, read, given, errors.get(id(trace)))
+
+
+by_sentence(examples[0]).round(3) if examples else nothing
+
+# %% [markdown]
+# A sentence can be read much and give little, where what it holds does not point at the written
+# token, and the other way round. The contribution is direct: what later layers make of a head's
+# result is not in it.
+#
+# So a wrong answer is debugged in four steps: choose the token of the answer that is wrong, see
+# what it reads, see what that gives to it, and go to the sentence where the value that it took
+# first went wrong. In the view that is: choose the opening brace of the box, then another reader,
+# then "whole sentences".
+
+
+# %%
+def facts(trace):
+    """What is known of a failed trace, for the top of its page."""
+    answers = {problem.id: problem.answer for problem in problems}
+    error = errors.get(id(trace))
+    wrong = {"First error": "".join(trace.tokens[error]).strip()} if error else {}
+    return {"Right answer": answers[trace.problem_id]} | wrong
+
+
+trace_explorer(model, examples[:20], rfhs, facts) if examples else nothing
+
+# %% [markdown]
+# **Figure.** To explore: the wrong answer from above on one page. Shaded is what its answer reads
+# through the Reasoning-Focus Heads; the right answer and the sentence with the first error stand at
+# the top.
+
+# %% [markdown]
+# ## Does the sentence that is read most hold the first error?
+#
+# Over all failed traces whose first error is known: how often the top sentence is that one,
+# against blind choice, for the Reasoning-Focus Heads and for the mean of all heads, by attention
+# and by direct contribution.
+
+# %%
+every_head = list(np.ndindex(model.n_layers, model.n_heads))
+wanted = {"RFHs": rfhs, "all heads": every_head}
+ways = {
+    "attention": attention.answer_read,
+    "contribution": attention.answer_contribution,
+}
+readers = {
+    f"{name}, {way}": [read(model, trace, which) for trace in known]
+    for name, which in wanted.items()
+    for way, read in ways.items()
+}
+places = [errors[id(trace)] for trace in known]
+hits = attention.error_hits(known, places, readers) if known else None
+absent = "No failed trace has a known first error: nothing to count."
+hits.round(3) if known else Markdown(absent)
+
+# %% tags=["hide-input"]
+debugged = {"n": len(known), "asked_again": asked_again, "failed": len(failed)}
+debugged |= {"failed_at_first": failed_at_first, "first_temperature": temperature}
+if known:
+    kinds = pd.Series([trace.meta["family"] for trace in known]).value_counts()
+    debugged |= {"kind": kinds.index[0], "of_kind": kinds.iloc[0] / len(known)}
+    debugged |= asdict(attention.top_sentences(known, readers["RFHs, attention"]))
+    rates = hits.set_index("reader").drop(columns="n")
+    for short, reader in (("rfh", "RFHs, attention"), ("all", "all heads, attention"),
+                          ("given", "RFHs, contribution")):  # fmt: skip
+        debugged |= rates.loc[reader].add_prefix(f"{short}_").to_dict()
+    run.write_table("first_error_hits", hits)
+run.write_record("failed_traces", debugged | {"temperature": sampling_temperature})
+
+# %% [markdown]
+# {% set d = failed_traces %}{% if d.asked_again %}{% if d.first_temperature == 0 %}Greedy decoding
+# {% else %}Sampling at temperature {{ d.first_temperature }} {% endif %}left too few wrong answers
+# ({{ d.failed_at_first }}), so these were drawn at temperature {{ d.temperature }}: {{ d.failed }}
+# wrong ones. {% endif %}{% if
+# d.n %}In {{ d.rfh_hits | int }} of {{ d.n }} failed traces ({{ d.rfh_rate | percent }}, interval
+# {{ d.rfh_ci_low | percent }} to {{ d.rfh_ci_high | percent }}) the sentence that the
+# Reasoning-Focus Heads read most holds the first error; a blind choice would hit {{ d.rfh_chance |
+# percent }} (as many or more: {{ d.rfh_p | p_value }}), the mean of all heads hits {{ d.all_rate |
+# percent }}, direct contribution {{ d.given_rate | percent }}. In {{ d.at_end | percent }} the
+# sentence read most is one of the last two of the reasoning; in {{ d.top_wrong | percent }} it is
+# itself wrong, where {{ d.wrong_by_chance | percent }} of all sentences are.
+#
+# {% if d.rfh_p <= 0.05 %}So the sentence read most points at the first error more often than chance
+# would.{% elif d.n >= 20 and d.at_end > 0.5 %}So reading back from a wrong answer leads mostly to
+# the end of the reasoning; that it leads to the first error more often than chance is not shown,
+# and the interval says how often it may. To find where the reasoning went wrong, sentences must be
+# changed and the answer watched: {doc}`stage 3 <05_activation_patching>`.{% else %}That the
+# sentence read most holds the first error more often than chance is not shown by {{ d.n }}
+# traces.{% endif %} {{ d.of_kind | percent }} of the traces counted are of one kind of problem ({{
+# d.kind }}){% if d.asked_again %}, and all were drawn at a temperature at which the run's other
+# answers were not written{% endif %}.{% endif %}
+
+# %% [markdown]
+# ## Exercises
+#
+# Write each function yourself and let the check try it on hidden cases; {doc}`the workshop
+# </teach/workshop>` has copies of this page without the solutions. Of the page the exercises need
+# the parameters and the cell after them, nothing else.
+
+# %%
+import torch
+
+from r2a_utils.engine import run_with_cache
+from r2a_utils.models import head_outputs, logit_directions
+from r2a_utils.teaching.checks import attention as workshop
+from r2a_utils.texts import answer_span
+
+(layer, head), told = rfhs[0], (failed + right)[0]
+writes = answer_span(told).start  # the token in the box; the one before writes it
+
+# %% [markdown]
+# ### Exercise 4.2: What a head gives to a token
+#
+# Difficulty ●●●○○, importance ●●●●○, 15 minutes
+#
+# Reading is not giving. At one position a head adds to the residual stream the sum over tokens $j$
+# of $A_j\, v_j W_O$; the logit of a token is the product with a direction. So each token that is
+# read has its own share in the logit. Return these shares, one for each token, from `weights`
+# [token], `values` [token, head_dim], `into` [head_dim, hidden] (the head's part of $W_O$) and
+# `direction` [hidden]. It is the {term}`direct contribution`.
+
+
+# %% tags=["stub"]
+def contribution_of_head(weights, values, into, direction):
+    """What each token read gives, through this head, to the logit: [token]."""
+    raise NotImplementedError("values through W_O onto the direction, weighted.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# `values @ into` are vectors in the residual stream, one for each token; `@ direction` makes
+# numbers of them. Multiplying `into @ direction` first is the same and cheaper.
+# ```
+
+
+# %% tags=["solution"]
+def contribution_of_head(weights, values, into, direction):
+    """What each token read gives, through this head, to the logit: [token]."""
+    return weights * (values @ (into @ direction))
+
+
+# %% tags=["check"]
+workshop.check_contribution_of_head(contribution_of_head)
+
+# %%
+group = head // (model.n_heads // model.n_kv_heads)
+recorded = run_with_cache(model, told.token_ids)
+residual = recorded.activations["resid"][-1][[writes - 1]]
+wanted_id = torch.tensor([told.token_ids[writes]], device=residual.device)
+query = slice(writes - 1, writes)
+shares = contribution_of_head(
+    attention.attention_rows(model, told, [(layer, head)], query).values[0, 0],
+    recorded.values[layer][group].float().cpu().numpy(),
+    head_outputs(model, layer)[head].float().cpu().numpy(),
+    logit_directions(model, residual, wanted_id)[0].cpu().numpy(),
+)
+exact = attention.answer_contribution(model, told, [(layer, head)])
+largest = np.argsort(-shares)[:3]
+in_nats = {f"{told.tokens[j]!r} at {j}": float(shares[j]) for j in largest}
+in_nats["all tokens"] = float(shares.sum())
+in_nats["all tokens, by the page's function"] = float(exact.sum())
+in_nats
+
+# %% [markdown]
+# **What you should see.** The three tokens that give the boxed token most through the strongest
+# head, in nats, and two equal sums. The sum may well be negative: the head that reads the
+# reasoning most need not be one that writes the answer.
+#
+# **Comprehension.** A head reads a token with weight 0.8 and the contribution of that token is 0.
+# How can that be?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# What the head takes from the token, $v_j W_O$, may point nowhere along the direction of this
+# logit. It may still matter: later layers can read it and turn it into something else. Direct
+# contribution sees the straight way only.
+# ```
+
+# %% [markdown]
+# ## What this does not show
+#
+# - **That reading explains an error.** The sentence that is read most is where an answer was
+#   picked up, which is seldom where it became wrong.
+# - **That the heads caused the answer.** A direct contribution is one way of many by which a head
+#   may matter, and it is measured without changing anything.
+#
+# ## What is missing
+#
+# Whether the answer depends on what these heads read. Reading is seen by looking; using shows
+# only when something is changed: {doc}`stage 3 <05_activation_patching>`.
