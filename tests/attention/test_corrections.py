@@ -13,8 +13,7 @@ from r2a_utils.attention.corrections import (
     value_shares,
 )
 from r2a_utils.attention.weights import attention_rows
-from r2a_utils.collecting.generation import teacher_forced
-from r2a_utils.tiny import review, world
+from r2a_utils.tiny import review
 
 
 def digits(masses: dict[str, np.ndarray]) -> xr.DataArray:
@@ -49,25 +48,21 @@ def test_a_head_is_picked_on_one_half_and_reported_on_the_other():
 
 
 def test_too_few_traces_have_counts_and_nothing_else():
-    few = digits(
-        {name: np.ones((FEWEST_TRACES - 1, 2)) for name in ("corrected", "wrong", "denied")}
+    ones = np.ones((FEWEST_TRACES - 1, 2))
+    found = corrected_values(
+        digits(dict.fromkeys(("corrected", "wrong", "denied"), ones)), [(0, 0)]
     )
-    found = corrected_values(few, [(0, 0)])
     assert (found.n, found.traces, found.head, found.share) == (7, 7, None, None)
     assert corrected_values(None, [(0, 0)]).n == 0
 
 
-def test_the_three_digits_are_those_that_the_restating_query_reads(tiny):
-    problems = world.held_out_problems(60, 0)
-    texts = {p.id: world.write_text(p, "with_reasoning") for p in problems}
-    traces = teacher_forced(tiny, problems, texts)
-    restated = [r for t in traces for r in review.restatements(t)]
-    found = restated_digits(tiny, traces)
+def test_the_three_digits_are_those_that_the_restating_query_reads(tiny, world_traces):
+    restated = [r for t in world_traces for r in review.restatements(t)]
+    found = restated_digits(tiny, world_traces)
     assert found.sizes["trace"] == len(restated) > 0
-    row = attention_rows(
-        tiny, restated[0].trace, [(3, 2)], slice(restated[0].query, restated[0].query + 1)
-    )
+    first = restated[0]
+    row = attention_rows(tiny, first.trace, [(3, 2)], slice(first.query, first.query + 1))
     read = found.isel(trace=0).sel(layer=3, head=2, token_set="corrected")
-    assert float(read) == pytest.approx(float(row[0, 0, restated[0].corrected]), abs=1e-6)
+    assert float(read) == pytest.approx(float(row[0, 0, first.corrected]), abs=1e-6)
     assert value_shares(found)["share"].between(0, 1).all()
     assert restated_digits(tiny, []) is None

@@ -16,9 +16,8 @@ from r2a_utils.attention.error_reading import (
     top_sentences,
 )
 from r2a_utils.attention.mass import attention_rows
-from r2a_utils.collecting.generation import teacher_forced
 from r2a_utils.texts.trace import Trace, answer_span, sentences
-from r2a_utils.tiny import review, world
+from r2a_utils.tiny import review
 
 REASONING = "We take three. That makes nine. So it is eight. Let us stop here."
 
@@ -109,22 +108,18 @@ def test_a_trace_is_debugged_sentence_by_sentence(make_trace):
     assert (debugging_table(trace, on(trace, 2), on(trace, 0), None)["note"] == "").all()
 
 
-def test_the_top_sentences_are_looked_up_in_the_world_s_own_review(tiny):
-    problems = world.held_out_problems(12, 0)
-    texts = {p.id: world.write_text(p, "with_reasoning") for p in problems}
-    traces = teacher_forced(tiny, problems, texts)
-    last, first = (top_sentences(traces, [on(t, place) for t in traces]) for place in (-1, 0))
+def test_the_top_sentences_are_looked_up_in_the_world_s_own_review(world_traces):
+    last, first = (
+        top_sentences(world_traces, [on(t, place) for t in world_traces]) for place in (-1, 0)
+    )
     assert last.at_end == 1 and first.at_end < 1
-    wrong = [not s.right for t in traces for s in review.review(t)]
+    wrong = [not s.right for t in world_traces for s in review.review(t)]
     assert 0 < last.wrong_by_chance < 0.5 and any(wrong)
     assert last.top_wrong == 0  # the world's own conclusions are right
 
 
-def test_contributions_add_up_to_the_heads_own(tiny):
-    problems = world.held_out_problems(1, 0)
-    text = {p.id: world.write_text(p, "with_reasoning") for p in problems}
-    (trace,) = teacher_forced(tiny, problems, text)
+def test_contributions_add_up_to_the_heads_own(tiny, world_traces):
     heads = [(0, 1), (3, 2)]
-    both = answer_contribution(tiny, trace, heads)
-    alone = [answer_contribution(tiny, trace, [head]) for head in heads]
+    both = answer_contribution(tiny, world_traces[0], heads)
+    alone = [answer_contribution(tiny, world_traces[0], [head]) for head in heads]
     np.testing.assert_allclose(both, np.sum(alone, axis=0), atol=1e-5)

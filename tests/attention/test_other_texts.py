@@ -10,19 +10,16 @@ from r2a_utils.attention.mass import segment_mass
 from r2a_utils.attention.other_texts import PROSE, on_other_text
 
 
-def test_a_model_whose_heads_know_no_words_ranks_them_alike_on_any_text(
-    make_random_model, random_trace
-):
-    """Scores that are all 0 make every head uniform, on the traces as on the prose."""
-    model = make_random_model("qwen2")
-    for layer in model.hf.model.layers:
-        layer.self_attn.q_proj.weight.zero_()
-        layer.self_attn.q_proj.bias.zero_()
+def test_heads_that_know_no_words_read_any_text_alike(make_random_model, random_trace):
+    """Without queries the heads of a layer are uniform, on the traces as on the prose."""
+    model = make_random_model("qwen2", seed=2)
+    model.hf.model.layers[0].self_attn.q_proj.weight.zero_()
+    model.hf.model.layers[0].self_attn.q_proj.bias.zero_()
     traces = [random_trace(seed=i, reasoning=20 + i) for i in range(4)]
     mass = segment_mass(model, traces)
-    found = on_other_text(model, mass, traces, PROSE, [(0, 1), (2, 3)])
+    found = on_other_text(model, mass, traces, PROSE, [(0, 1), (0, 3)])
     assert found.excess == pytest.approx(0, abs=1e-6) and found.n == 4
-    assert found.largest == pytest.approx(found.mean_mass, abs=1e-6)
+    assert found.largest > found.mean_mass  # that of a head with queries
 
 
 def test_what_is_read_more_on_the_traces_is_counted_trace_by_trace(make_random_model, random_trace):
