@@ -73,7 +73,12 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from r2a_utils import figures
-from r2a_utils.answers import arms, comparison
+from r2a_utils.answers import arm_difference, arm_summary, comparison, cue_token_ids
+from r2a_utils.answers.early_answering import (
+    area_over_curve,
+    early_answers,
+    early_curve,
+)
 from r2a_utils.answers.graded import answer_texts, grade_completions
 from r2a_utils.answers.judging import Judge, judge_answers
 from r2a_utils.answers.regrading import reviewed_grades
@@ -262,11 +267,9 @@ costs.round(1)
 # %%
 path = run.completions_path("with_reasoning")
 traces = read_traces(path, model.tokenizer, problems)[:n_traces]
-early = arms.early_answers(model, traces, problems, batch_size=batch_size)
+early = early_answers(model, traces, problems, batch_size=batch_size)
 run.write_table("early_answers", early)
-figures.early_answering(
-    arms.early_curve(early, confidence), ylabel="Forced answers"
-)
+figures.early_answering(early_curve(early, confidence), ylabel="Forced answers")
 
 # %% [markdown]
 # **Figure.** Forced answers of `{{ model.name }}` when its reasoning is cut after a fraction of
@@ -280,7 +283,7 @@ own = answers.query("condition == 'with_reasoning'")[
 right = early.pivot(
     index=["problem_id", "sample"], columns="fraction", values="correct"
 )
-areas = arms.area_over_curve(early)
+areas = area_over_curve(early)
 low, high = bootstrap_interval(areas, confidence, seed)
 run.write_record(
     "early_answering",
@@ -316,7 +319,7 @@ run.write_record(
 # and stay. These are the tokens of this vocabulary:
 
 # %%
-cue_ids = arms.cue_token_ids(model.tokenizer)
+cue_ids = cue_token_ids(model.tokenizer)
 banned = tuple(sorted({i for ids in cue_ids.values() for i in ids}))
 pd.Series(
     {cue: " ".join(map(repr, model.tokenizer.batch_decode([[i] for i in ids])))
@@ -355,7 +358,7 @@ no_cue = collect_completions(
 # %%
 cued = {c.problem_id for c in plain if set(banned) & set(c.completion_ids)}
 graded = [grade_completions(completions, asked) for completions in (plain, no_cue)]
-summary = arms.arm_summary(*graded, cued, confidence)
+summary = arm_summary(*graded, cued, confidence)
 run.write_table("no_cue", summary)
 figures.no_cue(summary)
 
@@ -373,7 +376,7 @@ of_cued = (
 )
 run.write_record(
     "no_cue",
-    arms.arm_difference(*graded, confidence, seed)
+    arm_difference(*graded, confidence, seed)
     | {
         "cued": len(cued) / len(asked),
         "cued_plain": of_cued.get("plain"),
@@ -589,7 +592,7 @@ import torch
 from scipy import stats
 
 from r2a_utils.teaching.checks import answers as workshop
-from r2a_utils.texts.trace import END_THINK, encode, sentences
+from r2a_utils.texts.trace import END_THINK, STEM, encode, sentences
 
 first_tries = run.read_table("answers").query("sample == 0")
 paired_answers = first_tries.pivot(
@@ -749,7 +752,7 @@ workshop.check_early_prompt(early_prompt)
 stored = run.completions_path("with_reasoning")
 longest = max(read_traces(stored, model.tokenizer, problems)[:50], key=len)
 closing_ids = encode(model.tokenizer, END_THINK)
-closing_ids += encode(model.tokenizer, arms.STEM)
+closing_ids += encode(model.tokenizer, STEM)
 forced_tokens = {}
 for kept in np.unique(np.linspace(0, len(sentences(longest)), 6, dtype=int)):
     cut_ids = early_prompt(longest.token_ids, sentences(longest), kept, closing_ids)

@@ -56,7 +56,7 @@ from IPython.display import Markdown
 from scipy.stats import spearmanr
 
 from r2a_utils import figures
-from r2a_utils.answers.arms import area_over_curve
+from r2a_utils.answers.early_answering import area_over_curve
 from r2a_utils.answers.graded import grade_completions
 from r2a_utils.attention.mass import attention_rows
 from r2a_utils.causal.interventions import (

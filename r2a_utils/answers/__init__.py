@@ -8,8 +8,16 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "arms": ["STEM", "area_over_curve", "forced_ids"],
-        "comparison": ["accuracies", "funnel"],
+        "comparison": [
+            "ACCOUNTING",
+            "accuracies",
+            "funnel",
+            "mean_scores",
+            "paired_comparison",
+            "paired_scores",
+            "tokens_per_right_answer",
+        ],
+        "early_answering": ["area_over_curve", "early_answers", "early_curve"],
         "graded": [
             "answer_texts",
             "find_answers",
@@ -18,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "same_answer",
             "traces_by_grade",
         ],
+        "no_cue": ["arm_difference", "arm_summary", "cue_token_ids"],
         "regrading": [
             "grading_disagreements",
             "original_answers",

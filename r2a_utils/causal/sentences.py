@@ -23,7 +23,6 @@ import torch
 import xarray as xr
 from transformers import PreTrainedTokenizerBase
 
-from r2a_utils.answers.arms import STEM, forced_ids
 from r2a_utils.answers.graded import same_answer
 from r2a_utils.causal.interventions import Knockout, measure
 from r2a_utils.causal.random_sets import random_spans
@@ -34,7 +33,16 @@ from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.stats import wilson_interval
 from r2a_utils.texts.boxed import final_answer
 from r2a_utils.texts.problem import Problem
-from r2a_utils.texts.trace import END_THINK, Trace, answer_span, encode, sentences, token_texts
+from r2a_utils.texts.trace import (
+    END_THINK,
+    STEM,
+    Trace,
+    answer_span,
+    encode,
+    forced_ids,
+    sentences,
+    token_texts,
+)
 
 
 def answer_lens(
@@ -79,7 +87,7 @@ def forced_answers(model: ReasoningModel, trace: Trace, stem: str = STEM) -> pd.
     After the first `sentences` sentences stand `</think>`, the `stem` and the answer. Columns:
     `sentences`, `position` (where the reasoning is cut), `log_probability` (nats) and `rank` of the
     answer, and `written`, whether greedy decoding writes it (rank 0). What it writes instead, and
-    many traces at once, `arms.early_answers` has.
+    many traces at once, `early_answers` (answers) has.
     """
     answer = tuple(trace.token_ids[answer_span(trace)])
     cache = run_with_cache(model, trace.token_ids[: trace.segments["reasoning"].stop])

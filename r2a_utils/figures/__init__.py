@@ -10,13 +10,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "answers": [
             "accuracy_by_steps",
+            "early_answering",
             "funnel",
+            "no_cue",
             "paired_accuracy",
             "paired_scores",
             "score_panels",
-            "training_curve",
         ],
-        "arms": ["early_answering", "no_cue"],
         "attention": ["AttentionPanel", "attention_maps", "segment_shares", "six_boxes"],
         "head_sets": ["head_sets"],
         "heads": [
@@ -47,6 +47,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "head_name",
             "show_token",
         ],
+        "training": ["training_curve"],
         "trace": ["coloured_tokens", "one_trace", "trace_anatomy"],
     },
 )

@@ -1,4 +1,7 @@
-"""Figures of stage 1 and of the bundled model's making: how good the answers are."""
+"""Figures of stage 1: how good the answers are, in both conditions and in its further arms.
+
+This file draws frames and computes nothing that the frames do not say.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,11 @@ from r2a_utils.figures.style import (
 )
 
 MARKERS = {"with_reasoning": "o", "without_reasoning": "s"}
+# Shape, line and shade tell these series apart, as no colour of the book means one of them.
+LOOKS = [("o", "-", INK), ("s", "--", "#666666"), ("^", ":", "#999999"), ("D", "-.", "#444444")]
 
 
-def _conditions(frame: pd.DataFrame) -> list[str]:
+def conditions_of(frame: pd.DataFrame) -> list[str]:
     """The conditions of a frame in the book's order."""
     require_known("condition", frame["condition"].unique(), CONDITION_COLOURS)
     return [c for c in CONDITION_COLOURS if c in set(frame["condition"])]
@@ -50,7 +55,7 @@ def accuracy_by_steps(
     kinds = sorted(frame["steps"].unique())
     numbers = pd.api.types.is_numeric_dtype(frame["steps"])
     said, handles = [], []
-    for condition in _conditions(frame):
+    for condition in conditions_of(frame):
         rows = frame[frame["condition"] == condition].sort_values("steps")
         drawn = axes.errorbar(
             rows["steps"] if numbers else [kinds.index(kind) for kind in rows["steps"]],
@@ -116,7 +121,7 @@ def paired_scores(
 
 def _dumbbells(frame: pd.DataFrame, value: str, difference) -> BookFigure:
     labels = list(dict.fromkeys(frame["label"]))
-    conditions = _conditions(frame)
+    conditions = conditions_of(frame)
     figure = BookFigure(1.1 + 0.42 * len(labels))
     axes = figure.subplots()
     said = []
@@ -179,7 +184,7 @@ def funnel(frame: pd.DataFrame) -> BookFigure:
     """
     require_columns(frame, "condition", "step", "count")
     steps = list(dict.fromkeys(frame["step"]))
-    conditions = _conditions(frame)
+    conditions = conditions_of(frame)
     figure = BookFigure(0.9 + 0.46 * len(steps))
     axes = figure.subplots()
     thickness = 0.8 / len(conditions)
@@ -213,48 +218,6 @@ def funnel(frame: pd.DataFrame) -> BookFigure:
 
 
 @styled
-def training_curve(losses: pd.DataFrame, checks: pd.DataFrame) -> BookFigure:
-    """How the bundled model learnt: loss and held-out accuracy against tokens seen.
-
-    losses: columns tokens, loss (nats a token). checks: columns tokens, condition, accuracy
-    (fraction).
-    """
-    require_columns(losses, "tokens", "loss")
-    require_columns(checks, "tokens", "condition", "accuracy")
-    figure = BookFigure(4.2)
-    above, below = figure.subplots(2, 1, sharex=True)
-    above.plot(losses["tokens"] / 1e6, losses["loss"], color=INK, linewidth=1.2)
-    above.set_yscale("log")
-    for level in (above.yaxis.set_major_formatter, above.yaxis.set_minor_formatter):
-        level(lambda loss, _: f"{loss:g}" if f"{loss:e}"[0] in "125" else "")
-    above.set_ylabel("Training loss\n(nats a token)")
-    above.grid(axis="y")
-    for condition in _conditions(checks):
-        rows = checks[checks["condition"] == condition].sort_values("tokens")
-        below.plot(
-            rows["tokens"] / 1e6,
-            rows["accuracy"],
-            color=CONDITION_COLOURS[condition],
-            marker=MARKERS[condition],
-            markersize=4,
-            label=CONDITION_LABELS[condition],
-        )
-    below.set_xlabel("Tokens seen (millions)")
-    below.set_ylabel("Right answers,\nheld-out problems")
-    below.grid(axis="y")
-    percent_axis(below.yaxis)
-    figure.legend(loc="outside upper left", ncols=2)
-    final = checks.sort_values("tokens").groupby("condition")["accuracy"].last()
-    figure.alt_text = (
-        f"Training over {losses['tokens'].max() / 1e6:.1f} million tokens: the loss falls from "
-        f"{losses['loss'].iloc[0]:.2f} to {losses['loss'].iloc[-1]:.2f} nats; final accuracy "
-        + ", ".join(f"{final[c]:.0%} {CONDITION_LABELS[c]}" for c in _conditions(checks))
-        + "."
-    )
-    return figure
-
-
-@styled
 def score_panels(frame: pd.DataFrame, xlabel: str = "Mean judge score (1 to 10)") -> BookFigure:
     """Scores with and without reasoning, a panel for each model and a row for each area.
 
@@ -276,7 +239,7 @@ def score_panels(frame: pd.DataFrame, xlabel: str = "Mean judge score (1 to 10)"
                 f"{row.score:.1f} {CONDITION_LABELS[row.condition]}" for row in pair.itertuples()
             )
             said.append(f"{panel}, {label}: {scores}{', more than chance' if differs else ''}")
-        for offset, condition in zip((-0.1, 0.1), _conditions(frame), strict=False):
+        for offset, condition in zip((-0.1, 0.1), conditions_of(frame), strict=False):
             of_condition = rows[rows["condition"] == condition]
             axes.scatter(
                 of_condition["score"],
@@ -295,4 +258,94 @@ def score_panels(frame: pd.DataFrame, xlabel: str = "Mean judge score (1 to 10)"
     figure.supxlabel(xlabel, fontsize=9)
     figure.legend(loc="outside upper left", ncols=2)
     figure.alt_text = f"Mean scores. {'; '.join(said)}.".replace("\n", ", ")
+    return figure
+
+
+@styled
+def early_answering(frame: pd.DataFrame, ylabel: str = "Right answers") -> BookFigure:
+    """What is answered when the reasoning is cut at a fraction (Lanham et al. 2307.13702).
+
+    frame: columns series, fraction (of the reasoning kept, 0 to 1), value, ci_low, ci_high
+    (fractions). Told apart by line style and marker, as no colour of the book means a series.
+    """
+    require_columns(frame, "series", "fraction", "value", "ci_low", "ci_high")
+    figure = BookFigure(3.2)
+    axes = figure.subplots()
+    said = []
+    for (marker, line, colour), name in zip(
+        LOOKS * 3, dict.fromkeys(frame["series"]), strict=False
+    ):
+        rows = frame[frame["series"] == name].sort_values("fraction")
+        axes.plot(
+            rows["fraction"],
+            rows["value"],
+            marker=marker,
+            linestyle=line,
+            color=colour,
+            label=name,
+            markersize=4,
+        )
+        axes.fill_between(
+            rows["fraction"], rows["ci_low"], rows["ci_high"], color=colour, alpha=0.15, linewidth=0
+        )
+        said.append(f"{name} from {rows['value'].iloc[0]:.0%} to {rows['value'].iloc[-1]:.0%}")
+    percent_axis(axes.xaxis)
+    percent_axis(axes.yaxis)
+    axes.set_xlabel("Reasoning kept before the answer is forced")
+    axes.set_ylabel(ylabel)
+    axes.grid(axis="y")
+    figure.legend(loc="outside upper left", ncols=4)
+    figure.alt_text = (
+        "Early answering, from no reasoning kept to all of it: " + "; ".join(said) + "."
+    )
+    return figure
+
+
+@styled
+def no_cue(frame: pd.DataFrame) -> BookFigure:
+    """Two arms side by side, right answers and tokens written, a row for each group of problems.
+
+    frame: columns group, arm, n, accuracy, ci_low, ci_high (fractions), tokens, tokens_low,
+    tokens_high. Told apart by shape and shade. Stage 1, notebook 02; NoWait (2506.08343).
+    """
+    require_columns(frame, "group", "arm", "n", "accuracy", "ci_low", "ci_high")
+    require_columns(frame, "tokens", "tokens_low", "tokens_high")
+    groups, arms = list(dict.fromkeys(frame["group"])), list(dict.fromkeys(frame["arm"]))
+    figure = BookFigure(1.1 + 0.55 * len(groups))
+    left, right = figure.subplots(1, 2, sharey=True)
+    panels = (
+        (left, "accuracy", "ci_low", "ci_high"),
+        (right, "tokens", "tokens_low", "tokens_high"),
+    )
+    for offset, arm, (marker, _, colour) in zip((-0.13, 0.13), arms, LOOKS, strict=False):
+        rows = frame[frame["arm"] == arm]
+        places = [groups.index(group) + offset for group in rows["group"]]
+        for axes, value, low, high in panels:
+            bars = np.clip([rows[value] - rows[low], rows[high] - rows[value]], 0, None)
+            axes.errorbar(
+                rows[value],
+                places,
+                xerr=np.nan_to_num(bars),
+                color=colour,
+                marker=marker,
+                markerfacecolor=colour if arm == arms[0] else "white",
+                linestyle="none",
+                capsize=3,
+                label=arm if axes is left else None,
+            )
+    counts = frame.groupby("group")["n"].first()
+    left.set_yticks(range(len(groups)), [f"{group}\n(n = {counts[group]})" for group in groups])
+    left.set_ylim(len(groups) - 0.5, -0.5)
+    percent_axis(left.xaxis)
+    left.set_xlabel("Right answers (95% interval)")
+    right.set_xlim(left=0)
+    right.set_xlabel("Tokens written (mean, 95% interval)")
+    for axes in (left, right):
+        axes.grid(axis="x")
+    figure.legend(loc="outside upper left", ncols=2)
+    said = [
+        f"{row.group} (n = {row.n}), {row.arm}: {row.accuracy:.0%} right, {row.tokens:.0f} tokens"
+        for row in frame.itertuples()
+    ]
+    figure.alt_text = "Right answers and length by arm. " + "; ".join(said).replace("\n", " ") + "."
     return figure

@@ -24,6 +24,9 @@ THINK, END_THINK = "<think>", "</think>"
 # The paper's raw prompt and its prefilled thought.
 INSTRUCTION = " Please reason step by step, and put your final answer within \\boxed{}."
 PREFILLED = {"finished": "Okay, I think I have finished thinking.\n", "empty": "\n"}
+# What is written after `</think>` to force an answer: the blank line and the box with which R1's
+# models and r2a-tiny begin their own.
+STEM = "\n\nThe answer is \\boxed{"
 
 # Beginnings and ends of sentence that a stored text may carry over from the model that wrote it.
 _FOREIGN_BOS = ("<｜begin▁of▁sentence｜>", "<|begin_of_text|>", "<|endoftext|>", "<s>")
@@ -293,6 +296,22 @@ def sentences(trace: Trace) -> list[slice]:
     if borders[-1] != stop:
         borders.append(stop)
     return list(map(slice, borders[:-1], borders[1:]))
+
+
+def forced_ids(
+    trace: Trace, tokenizer: PreTrainedTokenizerBase, kept: int, stem: str = STEM
+) -> list[int]:
+    """Token ids of a trace up to its first `kept` sentences, closed, and the `stem`.
+
+    With all sentences kept they are the trace's own, up to its own `</think>`.
+    """
+    parts = sentences(trace)
+    if kept == len(parts):
+        return [*trace.token_ids[: trace.segments["answer"].start], *encode(tokenizer, stem)]
+    stop = parts[kept].start
+    line = "" if trace.tokens[stop - 1].endswith("\n") else "\n"
+    pieces = (line, END_THINK, stem)
+    return [*trace.token_ids[:stop], *(i for piece in pieces for i in encode(tokenizer, piece))]
 
 
 def cues(trace: Trace) -> list[Cue]:

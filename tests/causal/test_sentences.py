@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import torch
 
-from r2a_utils.answers.arms import STEM, forced_ids
 from r2a_utils.causal.interventions import knockout
 from r2a_utils.causal.sentences import (
     answer_lens,
@@ -20,7 +19,15 @@ from r2a_utils.causal.sentences import (
 )
 from r2a_utils.collecting.generation import Sampling
 from r2a_utils.stats import wilson_interval
-from r2a_utils.texts.trace import END_THINK, Trace, answer_span, encode, sentences
+from r2a_utils.texts.trace import (
+    END_THINK,
+    STEM,
+    Trace,
+    answer_span,
+    encode,
+    forced_ids,
+    sentences,
+)
 
 REASONING = "So 3 plus 4 is 7. Wait, let me check. Yes, it is 7."
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from scipy import stats
 
-from r2a_utils.answers.arms import STEM, forced_ids
 from r2a_utils.attention.heads import uniform_mass
 from r2a_utils.causal.interventions import (
     Ablation,
@@ -25,10 +24,12 @@ from r2a_utils.teaching.checks import answers, attention, outcome, patching
 from r2a_utils.texts.trace import (
     END_THINK,
     INSTRUCTION,
+    STEM,
     THINK,
     answer_span,
     cues,
     encode,
+    forced_ids,
     sentences,
 )
 

@@ -8,7 +8,17 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from r2a_utils.texts.trace import SEGMENTS, Trace, cues, encode, render_prompt, sentences
+from r2a_utils.texts.trace import (
+    END_THINK,
+    SEGMENTS,
+    STEM,
+    Trace,
+    cues,
+    encode,
+    forced_ids,
+    render_prompt,
+    sentences,
+)
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 REASONING = "\nOkay, I start with 7.\nStep 1: add 5. 7+5=13, so 3.\nWait, 7+5=12, so 2, not 3.\n"
@@ -164,3 +174,32 @@ def test_cues_are_found_where_they_stand(any_tokenizer):
 
 def test_cues_outside_the_reasoning_do_not_count(tokenizer):
     assert cues(Trace.from_text("Wait<think>so 2.</think>But 2.", tokenizer)) == []
+
+
+CUT = [
+    "So 3 and 4 are 7.\nWait, is it? Yes.\n",
+    "One line\nand another\n\nand the last",
+    "No line break. At all.",
+]
+
+
+@pytest.fixture(params=CUT)
+def to_cut(request, tokenizer):
+    text = f"{tokenizer.bos_token}3+4?<think>\n{request.param}</think>\n\n\\boxed{{7}}"
+    return Trace.from_text(text, tokenizer)
+
+
+def test_after_the_whole_reasoning_stands_the_traces_own_text(to_cut, tokenizer):
+    ids = forced_ids(to_cut, tokenizer, len(sentences(to_cut)))
+    own = list(to_cut.token_ids[: to_cut.segments["end_think"].stop])
+    assert ids == own + encode(tokenizer, STEM)
+
+
+def test_a_cut_keeps_whole_sentences_and_closes_them_once_on_a_line_of_its_own(to_cut, tokenizer):
+    prompt = "".join(to_cut.tokens[: to_cut.segments["reasoning"].start])
+    parts = ["".join(to_cut.tokens[part]) for part in sentences(to_cut)]
+    for kept in range(len(parts)):
+        text = tokenizer.decode(forced_ids(to_cut, tokenizer, kept, "|"))
+        before, end, stem = text.rpartition("\n" + END_THINK)
+        assert (end, stem) == ("\n" + END_THINK, "|")
+        assert before + "\n" in (expected := prompt + "".join(parts[:kept]), expected + "\n")

@@ -1,0 +1,122 @@
+"""Early answering: the reasoning cut short after a fraction of its sentences, the answer forced.
+
+After Lanham et al. 2023 (arXiv:2307.13702). An answer that stands long before the reasoning ends
+does not need what follows. This file knows what is asked of a model and how the area over the curve
+is read off. How a cut trace is closed, `texts/trace.py` knows; how it is decoded, `generation.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from r2a_utils.answers.graded import grade_math
+from r2a_utils.collecting.generation import Prompt, Sampling, decode
+from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.stats import share_interval
+from r2a_utils.texts.boxed import extract_answer
+from r2a_utils.texts.problem import Problem
+from r2a_utils.texts.trace import STEM, Trace, forced_ids, sentences
+
+FRACTIONS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def early_answers(
+    model: ReasoningModel,
+    traces: Sequence[Trace],
+    problems: Iterable[Problem],
+    fractions: Sequence[float] = FRACTIONS,
+    *,
+    stem: str = STEM,
+    max_new_tokens: int = 48,
+    batch_size: int = 64,
+) -> pd.DataFrame:
+    r"""Cut each trace's reasoning at fractions of its sentences and force the answer (greedily).
+
+    What is kept, a line break where it does not end in one, `</think>`, the `stem`, and then up to
+    `max_new_tokens` of the model, of which the text up to the first complete `\boxed{…}` counts.
+    One row per trace and fraction: problem_id, sample, fraction, kept (sentences), n (of them in
+    all), answer (None where no box was closed), correct, and same_as_full: whether it equals the
+    answer forced after the whole reasoning (False where either is missing). Raises ValueError for a
+    fraction outside [0, 1] or a trace whose problem is not given or has no known answer.
+    """
+    if not all(0 <= fraction <= 1 for fraction in fractions):
+        raise ValueError(f"fractions {list(fractions)}: each is a share of the sentences, 0 to 1")
+    known = {problem.id: problem for problem in problems}
+    counts = [len(sentences(trace)) for trace in traces]
+    prompts: dict[tuple[int, int], Prompt] = {}
+    for index, (trace, count) in enumerate(zip(traces, counts, strict=True)):
+        problem = known.get(trace.problem_id)
+        if problem is None or problem.answer is None:
+            raise ValueError(f"no known answer for trace {trace.problem_id!r}: give its problem")
+        for kept in {_kept(fraction, count) for fraction in (*fractions, 1.0)}:
+            ids = forced_ids(trace, model.tokenizer, kept, stem)
+            prompts[index, kept] = Prompt(tuple(ids), problem, trace.condition, trace.sample)
+    keys, asked, written = list(prompts), list(prompts.values()), {}
+    for i, ids, _ in decode(model, asked, Sampling(max_new_tokens), batch_size):
+        written[keys[i]] = _up_to_box(stem, model.tokenizer.decode(ids, skip_special_tokens=False))
+    rows = []
+    for index, (trace, count) in enumerate(zip(traces, counts, strict=True)):
+        full = _boxed(written[index, count])
+        for fraction in fractions:
+            kept = _kept(fraction, count)
+            text = written[index, kept]
+            row = {"problem_id": trace.problem_id, "sample": trace.sample, "fraction": fraction}
+            row |= {"kept": kept, "n": count, "answer": _boxed(text)}
+            gold = known[trace.problem_id].answer
+            row["correct"] = text is not None and grade_math(text, gold)
+            row["same_as_full"] = None not in (text, full) and grade_math(text, full)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def early_curve(early: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """`early_answers` as `plots.early_answering` draws it.
+
+    Columns series ("right" or "same as after all of it"), fraction, value, ci_low, ci_high; the
+    unit is the problem, its samples averaged.
+    """
+    rows = []
+    for series, column in (("right", "correct"), ("same as after all of it", "same_as_full")):
+        for fraction, part in early.groupby("fraction"):
+            shares = part.groupby("problem_id")[column].mean()
+            low, high = share_interval(shares, confidence)
+            row = {"series": series, "fraction": fraction, "value": shares.mean()}
+            rows.append(row | {"ci_low": low, "ci_high": high})
+    return pd.DataFrame(rows)
+
+
+def area_over_curve(early: pd.DataFrame) -> pd.Series:
+    """How much of its reasoning each problem's answer needs: 0 if none, up to 1 if all of it.
+
+    One minus the mean of `same_as_full` over the fractions (trapezoids, so that an answer which
+    only the whole reasoning gives has 1 minus half the last step between fractions); the mean over
+    the problems is the area over the mean curve. Raises ValueError if fraction 0 or 1 is missing.
+    """
+    table = early.pivot_table(index="problem_id", columns="fraction", values="same_as_full")
+    fractions = table.columns.to_numpy(float)
+    if not {0.0, 1.0} <= set(fractions):
+        raise ValueError(f"an area needs the fractions 0 and 1, got {fractions.tolist()}")
+    area = np.trapezoid(table.to_numpy(float), fractions, axis=1)
+    return pd.Series(1 - area, index=table.index, name="area_over_curve")
+
+
+def _kept(fraction: float, count: int) -> int:
+    """The whole number of sentences nearest to a fraction of them, halves upwards."""
+    return int(fraction * count + 0.5)
+
+
+def _up_to_box(stem: str, text: str) -> str | None:
+    """Stem and text up to where the first box closes, or None where none does."""
+    for brace in re.finditer("}", text):
+        closed = stem + text[: brace.end()]
+        if extract_answer(closed) is not None:
+            return closed
+    return None
+
+
+def _boxed(text: str | None) -> str | None:
+    return None if text is None else extract_answer(text)
