@@ -73,11 +73,10 @@ from r2a_utils.causal.attribution import (
     rank_correlation,
     recall_at,
 )
-from r2a_utils.causal.pair_runs import PairRuns
 from r2a_utils.causal.pairs import PROBES, probed
 from r2a_utils.causal.patching import patch_metrics
 from r2a_utils.causal.patching_controls import CONTROLS, control_metrics
-from r2a_utils.causal.selection import check_kept, sift
+from r2a_utils.causal.recorded_pairs import check_kept, sift
 from r2a_utils.collecting.generation import Sampling, collect_traces, teacher_forced
 from r2a_utils.collecting.question_pairs import (
     paper_question_problems,
@@ -162,14 +161,14 @@ read_as = {
     name: [tuple(under(name, side) for side in pair) for pair in ended]
     for name in PROTOCOLS
 }
-sifted = sift(model, read_as)
+sifted = {name: sift(model, sides) for name, sides in read_as.items()}
 kept = {name: found.kept for name, found in sifted.items()}
 asked = {
     "pairs asked": len(problems),
     "left out: not ended": len(problems) - len(ended),
 }
 counts = {name: asked | found.counts for name, found in sifted.items()}
-check_kept(sifted, protocol)
+check_kept(counts, protocol)
 pd.DataFrame(counts).rename_axis("protocol", axis=1)
 
 # %% [markdown]
@@ -181,10 +180,11 @@ pd.DataFrame(counts).rename_axis("protocol", axis=1)
 # nothing, 1 is all.
 
 # %%
-pair = kept[protocol][0]
+recorded = kept[protocol][0]
+pair = recorded.pair
 tail = range(pair.flipping_position - 6, len(pair))
 positions = sorted({*pair.differing_positions, *tail} & set(pair.alignment))
-cells = patch_metrics(model, pair, positions=positions)
+cells = patch_metrics(model, recorded, positions=positions)
 figures.patch_grid(
     cells["effect"].values,
     cells["token"].values,
@@ -202,7 +202,7 @@ figures.patch_grid(
 # and how probable both answers were before and after.
 
 # %%
-ids = {p.problem_id for p in kept[protocol]}
+ids = {p.pair.problem_id for p in kept[protocol]}
 told = [sides for sides in read_as[protocol] if sides[0].problem_id in ids]
 patch_explorer(model, *zip(*told, strict=True))
 
@@ -243,7 +243,8 @@ pd.DataFrame(
 names = list(figures.CURVE_COLOURS)
 
 
-def places(pair):
+def places(recorded):
+    pair = recorded.pair
     return [pair.flipping_position, len(pair) - 1]
 
 
@@ -393,7 +394,7 @@ def concluding(pair):
     ]
 
 
-everything = [side for p in kept[protocol] for side in concluding(p)]
+everything = [side for p in kept[protocol] for side in concluding(p.pair)]
 
 
 def donors(pair, control):
@@ -413,20 +414,20 @@ def donors(pair, control):
 rng = np.random.default_rng(seed)
 
 
-def controlled(pair, seed):
-    """The grid of each control that has a donor; the pair's own runs are made once."""
-    runs, grids = PairRuns.of(model, pair), {}
+def controlled(recorded, seed):
+    """The grid of each control that has a donor."""
+    grids = {}
     for control in CONTROLS:
-        options = {"runs": runs, "seed": seed}
+        options = {"seed": seed}
         if control in ("random_donor", "same_answer"):
-            found = donors(pair, control)
+            found = donors(recorded.pair, control)
             if not found:
                 continue
             options["donor_ids"] = found[rng.integers(len(found))]
         # A donor that does not lead to the receiver's answer is refused.
         with suppress(ValueError):
             grids[control] = control_metrics(
-                model, pair, control, places(pair), **options
+                model, recorded, control, places(recorded), **options
             )
     return grids
 
@@ -563,13 +564,14 @@ run.write_record(
 # %%
 budgets = (10, 20)
 points, scores = [], []
-for p in kept[protocol][:n_attributed]:
+for recorded in kept[protocol][:n_attributed]:
+    p = recorded.pair
     behind = sorted(
         {*p.differing_positions, *range(len(p) - 30, len(p))} & set(p.alignment)
     )
-    exact = patch_metrics(model, p, behind)["effect"]
+    exact = patch_metrics(model, recorded, behind)["effect"]
     for method in ("atp", "atp*"):
-        guess = attribution_grid(model, p, behind, method=method)
+        guess = attribution_grid(model, recorded, behind, method=method)
         rho, recall = (
             rank_correlation(exact, guess),
             recall_at(exact, guess, budgets),

@@ -19,7 +19,8 @@ import xarray as xr
 from r2a_utils import figures
 from r2a_utils.attention.logit_attribution import head_contributions
 from r2a_utils.attention.mass import attention_rows, segment_mass
-from r2a_utils.causal.patching import ContrastPair, patch_metrics
+from r2a_utils.causal.pairs import ContrastPair
+from r2a_utils.causal.patching import patch_metrics
 from r2a_utils.collecting.generation import Sampling, collect_traces
 from r2a_utils.figures.views import TOP, View, head_view, patch_view, trace_view
 from r2a_utils.models.loading import ReasoningModel

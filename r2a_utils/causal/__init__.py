@@ -19,12 +19,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "measure",
             "regenerate",
         ],
-        "pair_runs": ["PairRuns"],
         "pairs": ["ContrastPair", "PROBES", "probed"],
         "patching": ["patch_grid", "patch_metrics"],
         "patching_controls": ["CONTROLS", "control_metrics"],
+        "recorded_pairs": ["RecordedPair", "check_kept", "record_pair", "sift"],
         "random_sets": ["against_random", "n_possible_sets", "random_head_sets", "random_spans"],
-        "selection": ["check_kept", "sift"],
         "sentences": [
             "answer_lens",
             "forced_answers",

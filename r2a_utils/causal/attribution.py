@@ -23,11 +23,18 @@ import torch
 import xarray as xr
 from scipy.stats import spearmanr
 
-from r2a_utils.causal.pair_runs import DIRECTIONS, MIN_GAP, check_pair
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import chosen_layers, chosen_positions, head_columns, token_coords
-from r2a_utils.engine.forward import ActivationGraph, run_with_graph
-from r2a_utils.engine.patches import COMPONENTS, HEAD_COMPONENTS
+from r2a_utils.causal.recorded_pairs import (
+    DIRECTIONS,
+    MIN_GAP,
+    Caches,
+    RecordedPair,
+    check_pair,
+    recorded,
+)
+from r2a_utils.engine.forward import run_with_graph
+from r2a_utils.engine.patches import COMPONENTS, HEAD_COMPONENTS, ActivationCache, ActivationGraph
 from r2a_utils.models.loading import ReasoningModel
 
 METHODS = ("atp", "qk_fix", "grad_drop", "atp*")
@@ -35,7 +42,7 @@ METHODS = ("atp", "qk_fix", "grad_drop", "atp*")
 
 def attribution_grid(
     model: ReasoningModel,
-    pair: ContrastPair,
+    pair: ContrastPair | RecordedPair,
     positions: Sequence[int] | None = None,
     layers: Sequence[int] | None = None,
     component: str = "resid",
@@ -51,9 +58,11 @@ def attribution_grid(
     or "atp*", both. With GradDrop the values are magnitudes, without it they have the sign of the
     effect. For q and k the pair must have equal lengths: their vectors are compared after the
     rotary embedding, which depends on the position. Needs the activations of a forward pass with
-    gradients in memory. Stage 05 explains.
+    gradients in memory; of a pair that was recorded with the component, the donor's pass is not
+    made again (q excepted, which is not kept after the rotary embedding). Raises ValueError as
+    `patch_metrics` does, for an unknown method, and for q and k of a pair whose positions are
+    shifted. Stage 05 explains.
     """
-    check_pair(model, pair)
     for what, value, known in (
         ("component", component, COMPONENTS),
         ("direction", direction, DIRECTIONS),
@@ -61,6 +70,12 @@ def attribution_grid(
     ):
         if value not in known:
             raise ValueError(f"unknown {what} {value!r}: choose from {known}")
+    caches: Caches = {}
+    if isinstance(pair, RecordedPair):
+        passes, pair = recorded(model, pair, component), pair.pair
+        if component != "q":
+            caches = passes.clean if direction == "denoising" else passes.corrupted
+    check_pair(model, pair)
     positions, layers = chosen_positions(pair, positions), chosen_layers(model, layers)
     heads, _ = head_columns(model, component, heads)
     if component in "qk" and any(pair.alignment[p] != p for p in positions):
@@ -77,11 +92,12 @@ def attribution_grid(
     ld_donor = ld_receiver = 0.0
     for extension in dict.fromkeys(answer[:-1] for answer in pair.answers):
         with torch.no_grad():
-            donor = run_with_graph(model, (*donor_ids, *extension))
+            donor = _donor(model, component, (*donor_ids, *extension), caches.get(extension))
         with torch.enable_grad():
             receiver = run_with_graph(model, (*receiver_ids, *extension))
             ld = _difference(receiver.logits, pair, extension, len(receiver_ids))
-        ld_donor += float(_difference(donor.logits, pair, extension, len(donor_ids)))
+        read = donor.logits[-1 - len(extension) :]
+        ld_donor += float(_difference(read, pair, extension, 1))
         ld_receiver += float(ld.detach())
         nodes = [receiver.nodes["z" if fixed else component][layer] for layer in layers]
         for i, gradients in enumerate(_gradients(receiver, ld, nodes, dropped)):
@@ -93,7 +109,7 @@ def attribution_grid(
     if abs(gap) < min_gap:
         raise ValueError(
             f"pair {pair.problem_id!r}: LD differs by {gap:.3f} between its runs, below "
-            f"{min_gap:g}: leave the pair out (see screen_pairs) or lower min_gap"
+            f"{min_gap:g}: leave the pair out (see sift) or lower min_gap"
         )
     if dropped == [None]:
         values = total[0] / gap
@@ -138,6 +154,21 @@ def _difference(logits: torch.Tensor, pair, extension, n: int) -> torch.Tensor:
         if answer[:-1] == extension:
             total = total + sign * rows[range(len(answer)), answer].sum()
     return total
+
+
+def _donor(
+    model: ReasoningModel, component: str, token_ids: tuple[int, ...], cache: ActivationCache | None
+) -> ActivationGraph:
+    """The donor's pass without gradients, from its cache where there is one."""
+    if cache is None:
+        return run_with_graph(model, token_ids)
+    if component in "kv":
+        nodes = cache.keys if component == "k" else cache.values
+    else:
+        nodes = cache.activations[component]
+    if component == "z":
+        nodes = [node.unflatten(1, (model.n_heads, model.head_dim)) for node in nodes]
+    return ActivationGraph({component: [node[None] for node in nodes]}, [], cache.logits)
 
 
 def _gradients(

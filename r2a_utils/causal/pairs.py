@@ -24,8 +24,8 @@ class ContrastPair:
 
     `clean_answer_id` and `corrupted_answer_id` are token ids, or tuples of ids for answers of
     several tokens. Sequences of equal length are aligned token by token. Sequences of unequal
-    length need `runs`: (start in clean, start in corrupted, length) of the aligned stretches; what
-    lies outside them is never patched, and nothing is padded. Positions count in the clean
+    length need `aligned_spans`: (start in clean, start in corrupted, length) of each; what lies
+    outside them is never patched, and nothing is padded. Positions count in the clean
     sequence. `tokens` and `answer_texts` are texts, `segments` those of the clean trace.
     """
 
@@ -39,7 +39,7 @@ class ContrastPair:
     corrupted_tokens: tuple[str, ...] = ()
     answer_texts: tuple[str, str] | None = None
     segments: dict[str, slice] = field(default_factory=dict)
-    runs: tuple[tuple[int, int, int], ...] = ()
+    aligned_spans: tuple[tuple[int, int, int], ...] = ()
     meta: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -50,22 +50,25 @@ class ContrastPair:
             raise ValueError(f"{self._name} has an empty sequence or answer")
         if clean == corrupted:
             raise ValueError(f"{self._name} has the same answer {clean} twice: nothing to contrast")
-        if not self.runs:
+        if not self.aligned_spans:
             if len(self.clean_ids) != len(self.corrupted_ids):
                 raise ValueError(
                     f"{self._name} has {len(self.clean_ids)} clean and {len(self.corrupted_ids)} "
                     "corrupted tokens, and nothing is padded: write both from one template, or "
                     "use ContrastPair.from_traces, which leaves the unequal part unpatched"
                 )
-            object.__setattr__(self, "runs", ((0, 0, len(self.clean_ids)),))
+            object.__setattr__(self, "aligned_spans", ((0, 0, len(self.clean_ids)),))
         end_clean = end_corrupted = 0
-        for start, other, length in self.runs:
+        for start, other, length in self.aligned_spans:
             if start < end_clean or other < end_corrupted or length < 1:
-                raise ValueError(f"{self._name}: the runs {self.runs} overlap or are out of order")
+                raise ValueError(
+                    f"{self._name}: the spans {self.aligned_spans} overlap or are out of order"
+                )
             end_clean, end_corrupted = start + length, other + length
         if (end_clean, end_corrupted) != (len(self.clean_ids), len(self.corrupted_ids)):
             raise ValueError(
-                f"{self._name}: the last run must end where both sequences end, before the answers"
+                f"{self._name}: the last aligned span must end where both sequences end, before "
+                "the answers"
             )
         if not self.differing_positions and len(self.clean_ids) == len(self.corrupted_ids):
             raise ValueError(f"{self._name}: the clean and the corrupted sequence are the same")
@@ -88,7 +91,7 @@ class ContrastPair:
     @cached_property
     def alignment(self) -> dict[int, int]:
         """Clean position → corrupted position, for every aligned position."""
-        return {s + i: o + i for s, o, length in self.runs for i in range(length)}
+        return {s + i: o + i for s, o, length in self.aligned_spans for i in range(length)}
 
     @cached_property
     def differing_positions(self) -> tuple[int, ...]:
@@ -142,8 +145,8 @@ class ContrastPair:
             )
         a = clean_answer or answer_span(clean)
         b = corrupted_answer or answer_span(corrupted)
-        runs = _align(clean, corrupted, a.start, b.start)
-        if not runs or runs[-1][0] + runs[-1][2] != a.start:
+        spans = _align(clean, corrupted, a.start, b.start)
+        if not spans or spans[-1][0] + spans[-1][2] != a.start:
             ends = [
                 "".join(t.tokens[s.start - 4 : s.start]) for t, s in ((clean, a), (corrupted, b))
             ]
@@ -162,7 +165,7 @@ class ContrastPair:
             corrupted_tokens=corrupted.tokens[: b.start],
             answer_texts=("".join(clean.tokens[a]), "".join(corrupted.tokens[b])),
             segments={s: slice(i.start, min(i.stop, a.start)) for s, i in clean.segments.items()},
-            runs=runs,
+            aligned_spans=spans,
             meta={"clean": clean.meta, "corrupted": corrupted.meta},
         )
 
@@ -205,7 +208,7 @@ def probed(
 def _align(
     clean: Trace, corrupted: Trace, stop: int, other_stop: int
 ) -> tuple[tuple[int, int, int], ...]:
-    """Runs (start in clean, start in corrupted, length) that correspond; see `from_traces`."""
+    """Spans (start in clean, start in corrupted, length) that correspond; see `from_traces`."""
     parts = []
     for name in ("bos", "prompt", "think"):
         parts.append(_whole(clean.segments[name], corrupted.segments[name]))
@@ -219,13 +222,13 @@ def _align(
         parts.append(_whole(stem, other_stem))
     else:
         parts.append(_same_tokens(clean.token_ids, stem, corrupted.token_ids, other_stem))
-    runs: list[tuple[int, int, int]] = []
-    for start, other, length in (run for part in parts for run in part if run[2]):
-        if runs and (runs[-1][0] + runs[-1][2], runs[-1][1] + runs[-1][2]) == (start, other):
-            start, other, length = *runs[-1][:2], runs[-1][2] + length
-            runs.pop()
-        runs.append((start, other, length))
-    return tuple(runs)
+    spans: list[tuple[int, int, int]] = []
+    for start, other, length in (span for part in parts for span in part if span[2]):
+        if spans and (spans[-1][0] + spans[-1][2], spans[-1][1] + spans[-1][2]) == (start, other):
+            start, other, length = *spans[-1][:2], spans[-1][2] + length
+            spans.pop()
+        spans.append((start, other, length))
+    return tuple(spans)
 
 
 def _length(part: slice) -> int:
@@ -247,7 +250,7 @@ def _from_both_ends(parts: list[slice], others: list[slice]) -> list[tuple[int, 
         back += 1
     paired = list(zip(parts[:front], others[:front], strict=True))
     paired += zip(parts[len(parts) - back :], others[len(others) - back :], strict=True)
-    return [run for part, other in paired for run in _whole(part, other)]
+    return [span for part, other in paired for span in _whole(part, other)]
 
 
 def _same_tokens(ids, part: slice, other_ids, other: slice) -> list[tuple[int, int, int]]:

@@ -1,6 +1,6 @@
 """Activation patching: exact patch grids over layers and positions.
 
-Patching copies one activation of the *donor* run into the *receiver* run of a contrast pair and
+Patching copies one activation of the *donor* pass into the *receiver* pass of a contrast pair and
 asks how far the answer follows. Every cell of a grid equals a full forward pass with that one
 activation replaced; `engine/forward.py` recomputes only what the patch can change.
 
@@ -10,40 +10,48 @@ and "mlp_out" replace what the attention or the MLP of layer l writes at p; "z" 
 vector before the output projection; "q", "k", "v" one head's projections (k and v: one key/value
 head, read by all its query heads).
 
-LD = log p(clean answer) - log p(corrupted answer), the logit difference for answers of one token,
-teacher-forced for longer ones. The effect of a cell is (LD_patched - LD_receiver) / (LD_donor -
-LD_receiver): 0 where nothing happens, 1 where the answer follows the donor entirely. Denoising
-(donor clean, receiver corrupted) gives the paper's (LD_patched - LD_corrupted) / (LD_clean -
-LD_corrupted); noising asks the same the other way round (Zhang & Nanda 2023, arXiv:2309.16042).
+What a cell says is its *metric*. By default it is the normalised logit difference. With LD = log
+p(clean answer) - log p(corrupted answer), the logit difference for answers of one token, teacher-
+forced for longer ones, it is (LD_patched - LD_receiver) / (LD_donor - LD_receiver): 0 where nothing
+happens, 1 where the answer follows the donor entirely. Denoising (donor clean, receiver corrupted)
+gives the paper's (LD_patched - LD_corrupted) / (LD_clean - LD_corrupted); noising asks the same the
+other way round (Zhang & Nanda 2023, arXiv:2309.16042). Any other metric is a function of the logits
+[vocabulary] after the last token before the answer, as in TransformerLens' patching.py:
+
+    (clean_id,), _ = pair.answers
+
+    def probability(logits):
+        return logits.softmax(-1)[clean_id]
+
+    grid = patch_grid(model, pair, metric=probability)
+
+A pair's two passes are made once where it is recorded first: `recorded = record_pair(model, pair)`
+goes wherever `pair` does, for every direction, control and metric.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 
-from r2a_utils.causal.pair_runs import MIN_GAP, PairRuns, check_pair
 from r2a_utils.causal.pairs import ContrastPair
-from r2a_utils.engine.answer_logprobs import (
-    answer_caches,
-    answer_scores,
-    cached_scores,
-    logit_difference,
-)
-from r2a_utils.engine.forward import common_prefix, replay
-from r2a_utils.engine.patches import HEAD_COMPONENTS, ActivationCache, Patch, PatchedRun
+from r2a_utils.causal.recorded_pairs import MIN_GAP, RecordedPair, Transfer, recorded
+from r2a_utils.engine.answer_logprobs import answer_scores, logit_difference
+from r2a_utils.engine.forward import replay
+from r2a_utils.engine.patches import HEAD_COMPONENTS, Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel
 
-__all__ = ["ContrastPair", "patch_grid", "patch_metrics", "screen_pairs"]
+Metric = Callable[[torch.Tensor], torch.Tensor | float]
+"""Logits [vocabulary], float32 or finer, after the last token before the answer → one number."""
 
 
 def patch_grid(
     model: ReasoningModel,
-    pair: ContrastPair,
+    pair: ContrastPair | RecordedPair,
     positions: Sequence[int] | None = None,
     layers: Sequence[int] | None = None,
     component: str = "resid",
@@ -51,8 +59,10 @@ def patch_grid(
 ) -> xr.DataArray:
     """Effect of patching each layer and position: the paper's heat map.
 
-    Dims (layer, position), or (layer, head, position) for z, q, k and v. Arguments, options and
-    errors are those of `patch_metrics`, of which this is the variable `effect`.
+    Dims (layer, position), or (layer, head, position) for z, q, k and v; values in units of the
+    metric (default: the normalised logit difference, 0 nothing, 1 all). Arguments, options and
+    errors are those of `patch_metrics`, of which this is the variable `effect`. Raises ValueError
+    and MemoryError as it does. Stage 05 explains.
     """
     metrics = patch_metrics(model, pair, positions, layers, component, **options)
     return metrics["effect"].assign_attrs(metrics.attrs)
@@ -60,103 +70,65 @@ def patch_grid(
 
 def patch_metrics(
     model: ReasoningModel,
-    pair: ContrastPair,
+    pair: ContrastPair | RecordedPair,
     positions: Sequence[int] | None = None,
     layers: Sequence[int] | None = None,
     component: str = "resid",
     *,
     heads: Sequence[int] | None = None,
     direction: str = "denoising",
+    metric: Metric | None = None,
     min_gap: float = MIN_GAP,
     max_tokens: int | None = None,
 ) -> xr.Dataset:
     """Patch every (layer, position) of the receiver with the donor's activation, one at a time.
 
-    `positions` count in the clean sequence (default: all aligned ones), `heads` belongs to z, q, k
-    and v (default: all), `max_tokens` bounds what is recomputed at once (default: by free memory).
-    Variables over (layer, position) or (layer, head, position): `effect`, `logit_difference`
-    (nats), `flip` (greedy decoding now writes the donor's answer and did not before); with a last
-    dim answer (clean, corrupted): `log_probability`, `probability`, `rank` (0: greedy decoding
-    writes this answer; of several tokens the worst). Attributes: `ld_clean`, `ld_corrupted` and
-    `noise_floor`, the effect that rounding alone gives a replayed patch that changes nothing. A
-    cell whose donor vector equals the receiver's bit for bit is not run: its effect is exactly 0.
+    A `pair` that was recorded is not run again. `positions` count in the clean sequence (default:
+    all aligned ones), `heads` belongs to z, q, k and v (default: all), `metric` says what `effect`
+    is (default: the normalised logit difference), `max_tokens` bounds what is recomputed at once
+    (default: by free memory). Variables over (layer, position) or (layer, head, position):
+    `effect`, `logit_difference` (nats), `flip` (greedy decoding now writes the donor's answer and
+    did not before); with a last dim answer (clean, corrupted): `log_probability` (nats),
+    `probability`, `rank` (0: greedy decoding writes this answer; of several tokens the worst).
+    Attributes: `ld_clean`, `ld_corrupted` and `noise_floor`, by how much rounding alone moves
+    `effect` when a patch that changes nothing is replayed. A cell whose donor vector equals the
+    receiver's bit for bit is not run: by the default metric its effect is exactly 0.
 
     Raises ValueError for a pair of another model, tokens outside the vocabulary, a position that is
-    not aligned, an unknown layer, head, component or direction, and a gap below `min_gap`;
-    MemoryError where even one cell does not fit. Stage 05 explains.
+    not aligned, an unknown layer, head, component or direction, a component that the pair was not
+    recorded with, a gap below `min_gap`, and a metric that gives more than one number; MemoryError
+    where even one cell does not fit. Stage 05 explains.
     """
-    runs = PairRuns.of(model, pair, component, direction, min_gap)
-    donor = runs.donor.activations[component]
+    transfer = Transfer(recorded(model, pair, component), component, direction)
+    transfer.recorded.check_gap(min_gap)
+    donor = transfer.donor.activations[component]
 
     def donated(layer: int, position: int, columns: slice) -> tuple[int, torch.Tensor]:
-        value = donor[layer][runs.donor_position[position], columns]
-        return runs.receiver_position[position], value
+        value = donor[layer][transfer.donor_position[position], columns]
+        return transfer.receiver_position[position], value
 
-    return sweep(model, pair, runs, donated, positions, layers, heads, max_tokens)
-
-
-def screen_pairs(
-    model: ReasoningModel, pairs: Sequence[ContrastPair], min_gap: float = MIN_GAP
-) -> pd.DataFrame:
-    """Which pairs the model tells apart, one row a pair: those with |gap| >= `min_gap` are kept.
-
-    What a sequence has in common with one of the pair before is not run again: let pairs that begin
-    alike follow each other. Columns: problem_id, ld_clean, ld_corrupted, gap (their difference,
-    nats), clean_rank and corrupted_rank (of each run's own answer: 0 where greedy decoding writes
-    it), kept, reason.
-    """
-    rows, before = [], []
-    for pair in pairs:
-        check_pair(model, pair)
-        scores, caches = [], []
-        for ids in (pair.clean_ids, pair.corrupted_ids):
-            after = _nearest((*before, *caches), ids)
-            runs = answer_caches(model, ids, pair.answers, after=after)
-            caches.append(next(iter(runs.values())))
-            scores.append(cached_scores(runs, pair.answers))
-        (clean, corrupted), before = scores, caches
-        gap = logit_difference(clean) - logit_difference(corrupted)
-        kept = abs(gap) >= min_gap
-        rows.append(
-            {
-                "problem_id": pair.problem_id,
-                "ld_clean": logit_difference(clean),
-                "ld_corrupted": logit_difference(corrupted),
-                "gap": gap,
-                "clean_rank": int(clean[0, 1]),
-                "corrupted_rank": int(corrupted[1, 1]),
-                "kept": kept,
-                "reason": "" if kept else f"|LD_clean - LD_corrupted| < {min_gap:g}",
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _nearest(caches: Sequence[ActivationCache], token_ids: Sequence[int]) -> ActivationCache | None:
-    """The cache with the longest beginning in common; None where there are none."""
-    shared = [common_prefix(cache.token_ids, token_ids) for cache in caches]
-    return caches[int(np.argmax(shared))] if caches else None
+    return sweep(model, transfer, donated, positions, layers, heads, metric, max_tokens)
 
 
 def sweep(
     model: ReasoningModel,
-    pair: ContrastPair,
-    runs: PairRuns,
+    transfer: Transfer,
     donated: Callable[[int, int, slice], tuple[int, torch.Tensor]],
     positions: Sequence[int] | None,
     layers: Sequence[int] | None,
     heads: Sequence[int] | None,
+    metric: Metric | None,
     max_tokens: int | None,
 ) -> xr.Dataset:
     """All cells of a grid. `donated(layer, position, columns)` is where to write what.
 
     It returns the receiver's position that is overwritten and the vector; `columns` is the head's
-    slice of the component, or everything.
+    slice of the component, or everything. What comes back and what is raised, `patch_metrics` says.
     """
-    positions = chosen_positions(pair, positions)
+    positions = chosen_positions(transfer.pair, positions)
     layers = chosen_layers(model, layers)
-    heads, columns = head_columns(model, runs.component, heads)
-    own = runs.receiver.activations[runs.component]
+    heads, columns = head_columns(model, transfer.component, heads)
+    own = transfer.receiver.activations[transfer.component]
     cells, patched = [], []
     for i, layer in enumerate(layers):
         for j, head in enumerate(heads):
@@ -165,49 +137,99 @@ def sweep(
                 if not torch.equal(value, own[layer][place, columns[j]]):
                     cells.append((i, j, k))
                     patched.append(
-                        PatchedRun((Patch(runs.component, layer, place, value[None], head),))
+                        PatchedRun((Patch(transfer.component, layer, place, value[None], head),))
                     )
     # One more patch, which changes nothing, shows what rounding alone does.
-    first = min(runs.receiver_position[position] for position in positions)
-    unchanged = runs.receiver.activations["resid"][layers[0]][first, None]
+    first = min(transfer.receiver_position[position] for position in positions)
+    unchanged = transfer.receiver.activations["resid"][layers[0]][first, None]
     patched.append(PatchedRun((Patch("resid", layers[0], first, unchanged),)))
 
-    scores = torch.empty(len(patched), 2, 2, dtype=torch.double)
-    for extension, cache in runs.receivers.items():
-        which = [i for i, answer in enumerate(pair.answers) if answer[:-1] == extension]
-        answers = [pair.answers[i] for i in which]
-
-        def reduce(logits: torch.Tensor, answers=answers) -> torch.Tensor:
-            return answer_scores(logits, answers)
-
-        scores[:, which] = replay(model, cache, patched, reduce, max_tokens=max_tokens)
-    table = runs.receiver_scores.expand(len(layers), len(heads), len(positions), 2, 2).clone()
+    scores, measured = _replayed(model, transfer, patched, metric, max_tokens)
+    shape = (len(layers), len(heads), len(positions))
+    table = transfer.receiver_scores.expand(*shape, 2, 2).clone()
+    effect = torch.full(shape, float(measured.before), dtype=torch.double)
     if cells:
-        table[tuple(torch.tensor(cells).T)] = scores[:-1]
-    moved = logit_difference(scores[-1]) - logit_difference(runs.receiver_scores)
-    dataset = _dataset(pair, runs, table.numpy(), layers, heads, positions)
-    return dataset.assign_attrs(model=model.name, noise_floor=abs(moved / runs.towards_donor))
+        where = tuple(torch.tensor(cells).T)
+        table[where], effect[where] = scores[:-1], measured.after[:-1]
+    floor = abs(float(measured.after[-1] - measured.before))
+    dataset = _dataset(transfer, table.numpy(), effect.numpy(), layers, heads, positions)
+    return dataset.assign_attrs(model=model.name, noise_floor=floor)
 
 
-def _dataset(pair, runs: PairRuns, table: np.ndarray, layers, heads, positions) -> xr.Dataset:
-    """Name a table [layer, head, position, answer, (log-probability, rank)]."""
+class _Measured(NamedTuple):
+    """The metric of the receiver as it is, and of every patched run."""
+
+    before: float
+    after: torch.Tensor
+
+
+def _replayed(
+    model: ReasoningModel,
+    transfer: Transfer,
+    patched: Sequence[PatchedRun],
+    metric: Metric | None,
+    max_tokens: int | None,
+) -> tuple[torch.Tensor, _Measured]:
+    """Scores [run, answer, (log-probability, rank)] of all patched runs, and their metric."""
+    answers = transfer.pair.answers
+    scores = torch.empty(len(patched), 2, 2, dtype=torch.double)
+    measured = None
+    for extension, cache in transfer.receivers.items():
+        which = [i for i, answer in enumerate(answers) if answer[:-1] == extension]
+        reduce = _reduction([answers[i] for i in which], None if measured else metric)
+        rows = replay(model, cache, patched, reduce, max_tokens=max_tokens)
+        scores[:, which] = rows[:, : 2 * len(which)].unflatten(1, (len(which), 2))
+        if metric is not None and measured is None:
+            measured = _Measured(_one_number(metric, cache.logits[0]), rows[:, -1])
+    if metric is None:
+        own = logit_difference(transfer.receiver_scores)
+        moved = scores[:, 0, 0] - scores[:, 1, 0] - own
+        # 0 + … turns a negative zero into a plain one.
+        measured = _Measured(0.0, 0 + moved / transfer.towards_donor)
+    return scores, measured
+
+
+def _reduction(answers: Sequence[tuple[int, ...]], metric: Metric | None) -> Callable:
+    """What is kept of logits [run, read, vocabulary]: scores, flat, and behind them the metric."""
+
+    def reduce(logits: torch.Tensor) -> torch.Tensor:
+        scores = answer_scores(logits, answers).flatten(1)
+        if metric is None:
+            return scores
+        values = [[_one_number(metric, row)] for row in logits[:, 0]]
+        return torch.cat([scores, torch.tensor(values, dtype=torch.double)], 1)
+
+    return reduce
+
+
+def _one_number(metric: Metric, logits: torch.Tensor) -> float:
+    value = torch.as_tensor(metric(logits))
+    if value.numel() != 1:
+        raise ValueError(
+            f"the metric gives {tuple(value.shape)} numbers from logits [{len(logits)}]: let it "
+            "return one"
+        )
+    return float(value)
+
+
+def _dataset(
+    transfer: Transfer, table: np.ndarray, effect: np.ndarray, layers, heads, positions
+) -> xr.Dataset:
+    """Name a table [layer, head, position, answer, (log-probability, rank)] and its effects."""
     coords = {"layer": layers, "position": positions, "answer": ["clean", "corrupted"]}
     dims = ("layer", "position")
     if heads == [None]:
-        table = table[:, 0]
+        table, effect = table[:, 0], effect[:, 0]
     else:
         coords["head"], dims = heads, ("layer", "head", "position")
-    coords |= token_coords(pair, positions)
+    coords |= token_coords(transfer.pair, positions)
     log_probability, rank = table[..., 0], table[..., 1].astype(np.int64)
-    difference = log_probability[..., 0] - log_probability[..., 1]
-    # 0 + … turns the negative zero of an untouched cell into a plain one.
-    effect = 0 + (difference - logit_difference(runs.receiver_scores)) / runs.towards_donor
-    donor = 0 if runs.direction == "denoising" else 1
-    flip = (rank[..., donor] == 0) & bool(runs.receiver_scores[donor, 1] > 0)
+    donor = 0 if transfer.direction == "denoising" else 1
+    flip = (rank[..., donor] == 0) & bool(transfer.receiver_scores[donor, 1] > 0)
     return xr.Dataset(
         {
             "effect": (dims, effect),
-            "logit_difference": (dims, difference),
+            "logit_difference": (dims, log_probability[..., 0] - log_probability[..., 1]),
             "flip": (dims, flip),
             "log_probability": ((*dims, "answer"), log_probability),
             "probability": ((*dims, "answer"), np.exp(log_probability)),
@@ -215,13 +237,13 @@ def _dataset(pair, runs: PairRuns, table: np.ndarray, layers, heads, positions) 
         },
         coords=coords,
         attrs={
-            "component": runs.component,
-            "direction": runs.direction,
-            "problem_id": pair.problem_id,
-            "ld_clean": runs.ld_clean,
-            "ld_corrupted": runs.ld_corrupted,
+            "component": transfer.component,
+            "direction": transfer.direction,
+            "problem_id": transfer.pair.problem_id,
+            "ld_clean": transfer.recorded.ld_clean,
+            "ld_corrupted": transfer.recorded.ld_corrupted,
             # of the clean and of the corrupted answer, before anything is patched
-            "receiver_probability": runs.receiver_scores[:, 0].exp().tolist(),
+            "receiver_probability": transfer.receiver_scores[:, 0].exp().tolist(),
         },
     )
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from r2a_utils.causal.pair_runs import MIN_GAP, PairRuns
 from r2a_utils.causal.pairs import ContrastPair
-from r2a_utils.causal.patching import chosen_positions, sweep
+from r2a_utils.causal.patching import Metric, chosen_positions, sweep
+from r2a_utils.causal.recorded_pairs import MIN_GAP, RecordedPair, Transfer, recorded
 from r2a_utils.engine.answer_logprobs import answer_caches, cached_scores, logit_difference
 from r2a_utils.engine.forward import run_with_cache
 from r2a_utils.models.loading import ReasoningModel
@@ -24,7 +24,7 @@ CONTROLS = ("same_prompt", "wrong_position", "random_donor", "same_answer", "mat
 
 def control_metrics(
     model: ReasoningModel,
-    pair: ContrastPair,
+    pair: ContrastPair | RecordedPair,
     control: str,
     positions: Sequence[int] | None = None,
     layers: Sequence[int] | None = None,
@@ -34,9 +34,9 @@ def control_metrics(
     seed: int = 0,
     heads: Sequence[int] | None = None,
     direction: str = "denoising",
+    metric: Metric | None = None,
     min_gap: float = MIN_GAP,
     max_tokens: int | None = None,
-    runs: PairRuns | None = None,
 ) -> xr.Dataset:
     """`patch_metrics` with something else than the donor's vector in its place.
 
@@ -49,52 +49,55 @@ def control_metrics(
     - "same_answer": likewise, where the model prefers the receiver's answer; this is checked.
     - "matched_noise": the receiver's own vector plus Gaussian noise as long as donor - receiver.
 
-    `runs` are the pair's where they have been made, with their component and direction, so that
-    several controls need not make them again. Arguments, variables and errors otherwise as in
-    `patch_metrics`. Stage 05 explains.
+    Arguments, variables and errors otherwise as in `patch_metrics`. Raises ValueError, besides, for
+    an unknown control, for donor ids that are missing or not wanted, for a donor that does not
+    reach the patched positions, for a "same_answer" donor after which the model prefers the other
+    answer, and where no wrong position is free. Stage 05 explains.
     """
     if control not in CONTROLS:
         raise ValueError(f"unknown control {control!r}: choose from {CONTROLS}")
     needs_donor = control in ("random_donor", "same_answer")
     if needs_donor != (donor_ids is not None):
         raise ValueError(f"{control!r} {'needs' if needs_donor else 'takes no'} donor_ids")
-    runs = runs or PairRuns.of(model, pair, component, direction, min_gap)
-    positions = chosen_positions(pair, positions)
+    transfer = Transfer(recorded(model, pair, component), component, direction)
+    transfer.recorded.check_gap(min_gap)
+    positions = chosen_positions(transfer.pair, positions)
     if control == "same_prompt":
-        donor_ids = runs.receiver_ids
+        donor_ids = transfer.receiver_ids
     if control == "same_answer":
-        _check_same_answer(model, pair, runs, donor_ids)
+        _check_same_answer(model, transfer, donor_ids)
     if donor_ids is not None:
-        donated = _other_donor(model, runs, donor_ids, positions)
+        donated = _other_donor(model, transfer, donor_ids, positions)
     elif control == "wrong_position":
-        donated = _wrong_position(pair, runs, positions, seed)
+        donated = _wrong_position(transfer, positions, seed)
     else:
-        donated = _matched_noise(runs, seed)
-    grid = sweep(model, pair, runs, donated, positions, layers, heads, max_tokens)
+        donated = _matched_noise(transfer, seed)
+    grid = sweep(model, transfer, donated, positions, layers, heads, metric, max_tokens)
     return grid.assign_attrs(control=control)
 
 
-def _other_donor(model, runs: PairRuns, donor_ids: Sequence[int], positions: list[int]):
+def _other_donor(model, transfer: Transfer, donor_ids: Sequence[int], positions: list[int]):
     # The receivers may go on with part of an answer; the same length makes an equal prompt's
     # numbers equal bit for bit.
-    extension = next(iter(runs.receivers))
-    shift = len(donor_ids) - len(runs.receiver_ids)
-    if min(runs.receiver_position[position] for position in positions) + shift < 0:
+    extension = next(iter(transfer.receivers))
+    shift = len(donor_ids) - len(transfer.receiver_ids)
+    if min(transfer.receiver_position[position] for position in positions) + shift < 0:
         raise ValueError(
             f"the other donor has {len(donor_ids)} tokens; aligned from its end it does not reach "
             f"position {min(positions)}: patch later positions, or take a longer donor"
         )
-    other = run_with_cache(model, (*donor_ids, *extension), (runs.component,))
+    other = run_with_cache(model, (*donor_ids, *extension), (transfer.component,))
 
     def donated(layer: int, position: int, columns: slice) -> tuple[int, torch.Tensor]:
-        place = runs.receiver_position[position]
-        return place, other.activations[runs.component][layer][place + shift, columns]
+        place = transfer.receiver_position[position]
+        return place, other.activations[transfer.component][layer][place + shift, columns]
 
     return donated
 
 
-def _wrong_position(pair: ContrastPair, runs: PairRuns, positions: list[int], seed: int):
-    rng, donor = np.random.default_rng(seed), runs.donor.activations[runs.component]
+def _wrong_position(transfer: Transfer, positions: list[int], seed: int):
+    pair, rng = transfer.pair, np.random.default_rng(seed)
+    donor = transfer.donor.activations[transfer.component]
     last = len(pair) - 1
     calm = [p for p in pair.alignment if 0 < p < last and p not in pair.differing_positions]
     if len(calm) < 2:
@@ -105,31 +108,32 @@ def _wrong_position(pair: ContrastPair, runs: PairRuns, positions: list[int], se
     wrong = {p: int(rng.choice([q for q in calm if q != p])) for p in positions}
 
     def donated(layer: int, position: int, columns: slice) -> tuple[int, torch.Tensor]:
-        value = donor[layer][runs.donor_position[position], columns]
-        return runs.receiver_position[wrong[position]], value
+        value = donor[layer][transfer.donor_position[position], columns]
+        return transfer.receiver_position[wrong[position]], value
 
     return donated
 
 
-def _matched_noise(runs: PairRuns, seed: int):
+def _matched_noise(transfer: Transfer, seed: int):
     # Drawn on the CPU, so that the same seed gives the same noise on every device.
     generator = torch.Generator().manual_seed(seed)
-    receiver = runs.receiver.activations[runs.component]
-    donor = runs.donor.activations[runs.component]
+    receiver = transfer.receiver.activations[transfer.component]
+    donor = transfer.donor.activations[transfer.component]
 
     def donated(layer: int, position: int, columns: slice) -> tuple[int, torch.Tensor]:
-        place = runs.receiver_position[position]
+        place = transfer.receiver_position[position]
         own = receiver[layer][place, columns].float()
-        distance = (donor[layer][runs.donor_position[position], columns].float() - own).norm()
+        distance = (donor[layer][transfer.donor_position[position], columns].float() - own).norm()
         noise = torch.randn(own.shape, generator=generator).to(own.device)
         return place, (own + noise * distance / noise.norm()).to(receiver[layer].dtype)
 
     return donated
 
 
-def _check_same_answer(model, pair: ContrastPair, runs: PairRuns, donor_ids: Sequence[int]) -> None:
-    scores = cached_scores(answer_caches(model, donor_ids, pair.answers), pair.answers)
-    theirs, ours = logit_difference(scores), logit_difference(runs.receiver_scores)
+def _check_same_answer(model, transfer: Transfer, donor_ids: Sequence[int]) -> None:
+    answers = transfer.pair.answers
+    scores = cached_scores(answer_caches(model, donor_ids, answers), answers)
+    theirs, ours = logit_difference(scores), logit_difference(transfer.receiver_scores)
     if theirs * ours <= 0:
         raise ValueError(
             f"after the same-answer donor the model prefers the other answer (LD {theirs:.2f}; "

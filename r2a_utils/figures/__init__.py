@@ -18,7 +18,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "score_panels",
         ],
         "attention": ["AttentionPanel", "attention_maps", "segment_shares", "six_boxes"],
-        "head_sets": ["head_sets"],
         "heads": [
             "HEAD_MARKS",
             "cue_lift",
@@ -32,6 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "CURVE_COLOURS",
             "approximate_against_exact",
             "flips",
+            "head_sets",
             "knockout_profile",
             "layer_curves",
             "patch_grid",

@@ -10,6 +10,7 @@ import xarray as xr
 from r2a_utils.causal.attribution import attribution_grid, rank_correlation, recall_at
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import patch_grid
+from r2a_utils.causal.recorded_pairs import record_pair
 from r2a_utils.engine.patches import COMPONENTS
 
 LENGTH, DIFFERING = 14, (4, 9)
@@ -65,6 +66,15 @@ def test_noising_and_answers_of_several_tokens(model):
         exact = patch_grid(model, pair, **options)
         estimate = attribution_grid(model, pair, **options)
         np.testing.assert_allclose(estimate, exact, atol=0.01 * float(abs(exact).max()))
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_recorded_pair_is_attributed_the_same(model, component):
+    for direction in ("denoising", "noising"):
+        options = {"component": component, "direction": direction, "min_gap": 0.0}
+        recorded = record_pair(model, near_pair(), (component,))
+        expected = attribution_grid(model, near_pair(), **options)
+        xr.testing.assert_allclose(attribution_grid(model, recorded, **options), expected)
 
 
 def test_chosen_heads_layers_and_positions_are_those_of_the_whole_grid(far_model):
@@ -165,7 +175,9 @@ def test_what_cannot_be_is_refused(far_model):
         attribution_grid(far_model, pair, component="residual")
     with pytest.raises(ValueError, match="below 1000"):
         attribution_grid(far_model, pair, min_gap=1000)
-    shifted = ContrastPair(pair.clean_ids, pair.corrupted_ids[1:], 5, 6, runs=((3, 2, LENGTH - 3),))
+    shifted = ContrastPair(
+        pair.clean_ids, pair.corrupted_ids[1:], 5, 6, aligned_spans=((3, 2, LENGTH - 3),)
+    )
     attribution_grid(far_model, shifted, min_gap=0.0)
     with pytest.raises(ValueError, match="shifted positions"):
         attribution_grid(far_model, shifted, component="k", min_gap=0.0)

@@ -8,10 +8,10 @@ import torch
 from accelerate import dispatch_model
 
 from r2a_utils.causal import patching
-from r2a_utils.causal.pair_runs import PairRuns
 from r2a_utils.causal.pairs import ContrastPair, probed
-from r2a_utils.causal.patching import patch_grid, patch_metrics, screen_pairs
+from r2a_utils.causal.patching import patch_grid, patch_metrics
 from r2a_utils.causal.patching_controls import control_metrics
+from r2a_utils.causal.recorded_pairs import record_pair
 from r2a_utils.engine import forward as replay_module
 from r2a_utils.engine import packing
 from r2a_utils.engine.forward import replay, run_with_cache
@@ -381,7 +381,7 @@ def test_pairs_of_equal_length_are_aligned_throughout(tokenizer):
     clean = trace(tokenizer, "3 plus 4 is 7.", "\\boxed{7}", "3 plus 4?", problem_id="a")
     corrupted = trace(tokenizer, "3 plus 5 is 8.", "\\boxed{8}", "3 plus 5?")
     pair = ContrastPair.from_traces(clean, corrupted)
-    assert pair.runs == ((0, 0, len(pair)),)
+    assert pair.aligned_spans == ((0, 0, len(pair)),)
     assert [pair.tokens[p] for p in pair.differing_positions] == ["4", "4", "7"]
     assert pair.tokens[pair.flipping_position] == "7"
     assert pair.answers == ((tokenizer.encode("7")[0],), (tokenizer.encode("8")[0],))
@@ -408,7 +408,7 @@ def test_unequal_reasonings_are_aligned_from_both_ends_and_nothing_is_padded(tok
     )
     pair = ContrastPair.from_traces(clean, corrupted)
     assert len(pair.clean_ids) < len(pair.corrupted_ids)
-    assert len(pair.runs) == 2
+    assert len(pair.aligned_spans) == 2
     shift = len(pair.corrupted_ids) - len(pair.clean_ids)
     assert pair.alignment[len(pair) - 1] == len(pair) - 1 + shift
     assert [pair.tokens[p] for p in pair.differing_positions] == ["4", "7"]
@@ -419,7 +419,7 @@ def test_unequal_reasonings_are_aligned_from_both_ends_and_nothing_is_padded(tok
 def test_cells_of_unequal_pairs_equal_full_forwards(llama, tokenizer):
     rng = np.random.default_rng(5)
     clean, corrupted = rng.integers(0, 97, 14), rng.integers(0, 97, 17)
-    pair = ContrastPair(clean, corrupted, 5, 6, runs=((0, 0, 4), (8, 11, 6)))
+    pair = ContrastPair(clean, corrupted, 5, 6, aligned_spans=((0, 0, 4), (8, 11, 6)))
     for direction in ("denoising", "noising"):
         grid = patch_grid(llama, pair, direction=direction, min_gap=ANY_GAP)
         assert grid.position.values.tolist() == [0, 1, 2, 3, *range(8, 14)]
@@ -438,7 +438,7 @@ def test_answers_that_stand_after_different_words_are_aligned_from_the_end(token
     clean = trace(tokenizer, "3 plus 4 is 7.", "So the final answer is \\boxed{7}")
     corrupted = trace(tokenizer, "3 plus 5 is 8.", "Okay, the final answer is \\boxed{8}")
     pair = ContrastPair.from_traces(clean, corrupted)
-    tail = pair.runs[-1]
+    tail = pair.aligned_spans[-1]
     assert "".join(pair.tokens[tail[0] :]).endswith("the final answer is \\boxed{")
 
 
@@ -485,10 +485,10 @@ def test_pairs_that_cannot_be_are_refused():
         ContrastPair((1, 2), (1, 2), 5, 6)
     with pytest.raises(ValueError, match="empty"):
         ContrastPair((1, 2), (1, 3), (), 6)
-    with pytest.raises(ValueError, match="last run must end"):
-        ContrastPair((1, 2, 3), (1, 3), 5, 6, runs=((0, 0, 1),))
+    with pytest.raises(ValueError, match="last aligned span must end"):
+        ContrastPair((1, 2, 3), (1, 3), 5, 6, aligned_spans=((0, 0, 1),))
     with pytest.raises(ValueError, match="overlap"):
-        ContrastPair((1, 2, 3), (1, 3, 4, 5), 5, 6, runs=((0, 0, 2), (1, 2, 2)))
+        ContrastPair((1, 2, 3), (1, 3, 4, 5), 5, 6, aligned_spans=((0, 0, 2), (1, 2, 2)))
 
 
 def test_traces_that_cannot_be_a_pair_are_refused(tokenizer):
@@ -531,19 +531,89 @@ def test_a_sliding_window_is_refused(make_random_model):
         patch_grid(model, make_pair(model))
 
 
-def test_screening_keeps_pairs_that_the_model_tells_apart(llama):
-    pairs = [make_pair(llama, answers, seed=seed) for answers in ((5, 6), None) for seed in (0, 1)]
-    table = screen_pairs(llama, pairs)
-    for row, pair in zip(table.itertuples(), pairs, strict=True):
+def test_a_recorded_gap_is_that_of_plain_forwards(llama):
+    for answers in ((5, 6), None):
+        found = record_pair(llama, make_pair(llama, answers))
         gap = 0.0
-        for sign, ids in ((1, pair.clean_ids), (-1, pair.corrupted_ids)):
-            clean, corrupted = run_plainly(llama, ids)[0][-1, [a[0] for a in pair.answers]]
+        for sign, ids in ((1, found.pair.clean_ids), (-1, found.pair.corrupted_ids)):
+            clean, corrupted = run_plainly(llama, ids)[0][-1, [a[0] for a in found.pair.answers]]
             gap += sign * float(clean - corrupted)
-        assert row.gap == pytest.approx(gap, abs=1e-4)
-    middle = float(table["gap"].abs().median())
-    again = screen_pairs(llama, pairs, min_gap=middle)
-    assert (again["kept"] == (table["gap"].abs() >= middle)).all()
-    assert again["kept"].sum() == 2 and ((again["reason"] == "") == again["kept"]).all()
+        assert found.gap == pytest.approx(gap, abs=1e-4)
+
+
+def forwards(model, run) -> int:
+    """How often the model itself is called while `run` runs."""
+    calls = []
+    handle = model.hf.register_forward_pre_hook(lambda *_: calls.append(1))
+    try:
+        run()
+    finally:
+        handle.remove()
+    return len(calls)
+
+
+@pytest.mark.parametrize("component", ["resid", "z"])
+@pytest.mark.parametrize("direction", ["denoising", "noising"])
+def test_a_recorded_pair_is_patched_without_running_it_again(llama, component, direction):
+    pair = make_pair(llama)
+    recorded = record_pair(llama, pair, (component,))
+    options = {"component": component, "direction": direction}
+    grids = []
+
+    def patch(which):
+        grids.append(patch_metrics(llama, which, [6, 9], **options))
+
+    again, once = (forwards(llama, lambda p=p: patch(p)) for p in (pair, recorded))
+    assert again == once + 2
+    assert grids[0].identical(grids[1])
+
+
+def test_a_component_that_was_not_recorded_is_named(llama):
+    with pytest.raises(ValueError, match=r"recorded without 'q': record_pair\(.*'q'"):
+        patch_grid(llama, record_pair(llama, make_pair(llama)), component="q")
+
+
+def test_a_grid_of_another_metric_equals_the_plain_way(model):
+    """Entropy of the next token: it knows neither of the answers."""
+    pair = make_pair(model)
+
+    def entropy(logits):
+        return -(logits.softmax(-1) * logits.log_softmax(-1)).sum()
+
+    grid = patch_grid(model, pair, [6, 9, 12, LENGTH - 1], metric=entropy)
+    for layer in range(model.n_layers):
+        _, donated = run_plainly(model, pair.clean_ids, "resid", layer)
+        for position in grid.position.values:
+
+            def change(tensor, position=position, donated=donated):
+                tensor[position] = donated[position]
+
+            logits, _ = run_plainly(model, pair.corrupted_ids, "resid", layer, change)
+            cell = float(grid.sel(layer=layer, position=position))
+            assert cell == pytest.approx(float(entropy(logits[-1])), abs=1e-4)
+    before = float(entropy(run_plainly(model, pair.corrupted_ids)[0][-1]))
+    assert float(grid.sel(layer=0, position=12)) == pytest.approx(before, abs=1e-4)  # not run
+    assert float(abs(grid - before).max()) > 0.01
+
+
+def test_the_default_metric_is_the_normalised_logit_difference(llama):
+    pair = make_pair(llama)
+    recorded = record_pair(llama, pair)
+    (clean,), (corrupted,) = pair.answers
+
+    def normalised(logits):
+        return (logits[clean] - logits[corrupted] - recorded.ld_corrupted) / recorded.gap
+
+    expected = patch_grid(llama, recorded)
+    np.testing.assert_allclose(patch_grid(llama, recorded, metric=normalised), expected, atol=1e-5)
+    longer = make_pair(llama, ((clean, 9, 2), (corrupted, 3)))
+    first_token = patch_grid(llama, longer, [6], metric=normalised, min_gap=0.0)
+    np.testing.assert_allclose(first_token, expected.sel(position=[6]), atol=1e-5)
+
+
+def test_a_metric_is_one_number(llama):
+    with pytest.raises(ValueError, match=r"gives \(97,\) numbers|numbers from logits"):
+        patch_grid(llama, make_pair(llama), [6], metric=lambda logits: logits)
 
 
 # Controls ---------------------------------------------------------------------------------------
@@ -609,15 +679,18 @@ def test_matched_noise_is_as_long_as_the_difference_and_repeats(llama, monkeypat
 
 
 @pytest.mark.parametrize("direction", ["denoising", "noising"])
-def test_controls_on_runs_that_were_made_before_are_the_same(llama, direction, monkeypatch):
+def test_controls_of_a_recorded_pair_are_the_same_and_run_it_no_more(llama, direction):
     pair = make_pair(llama)
-    runs = PairRuns.of(llama, pair, direction=direction)
+    recorded = record_pair(llama, pair)
     for control in ("same_prompt", "wrong_position", "matched_noise"):
-        expected = control_metrics(llama, pair, control, direction=direction)
-        with monkeypatch.context() as nothing_runs_again:
-            nothing_runs_again.setattr(PairRuns, "of", None)
-            grid = control_metrics(llama, pair, control, runs=runs)
-        assert grid.identical(expected)
+        grids = []
+
+        def patch(which, control=control, grids=grids):
+            grids.append(control_metrics(llama, which, control, direction=direction))
+
+        again, once = (forwards(llama, lambda p=p, patch=patch: patch(p)) for p in (pair, recorded))
+        assert again == once + 2
+        assert grids[0].identical(grids[1])
 
 
 def test_a_wrong_position_is_calm_and_gets_the_right_vector(llama, monkeypatch):
