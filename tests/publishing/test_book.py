@@ -15,6 +15,12 @@ from r2a_utils.runs.stage import ROOT
 pytestmark = pytest.mark.xdist_group("book")
 
 STAGE = """\
+# ---
+# jupyter:
+#   r2a:
+#     writes: [records/count, figures/line]
+# ---
+
 # %% [markdown]
 # (counting)=
 # # Counting

@@ -27,7 +27,7 @@ PAGES = {
     "05_activation_patching": ["patch"],
     "06_head_interventions": ["tokens"],
 }
-_, HEADS, PATCHES, TRACES = PAGES
+_, HEADS, _, _, PATCHES, TRACES = PAGES
 DATA_OF_VIEWS = "[...document.querySelectorAll('.r2a-view > script')].map(s => s.textContent)"
 
 
