@@ -14,7 +14,7 @@ from r2a_utils.collecting.loading import load_problems
 from r2a_utils.publishing.book import declared_runs
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.running import read_manifest, read_parameters, run_stages
-from r2a_utils.runs.stage import load_stages, needed_stages
+from r2a_utils.runs.stage import load_stages
 
 pytestmark = pytest.mark.xdist_group("book")
 
@@ -71,13 +71,6 @@ def test_a_page_asks_shows_and_limits(stage):
     assert "**Question.**" in prose
     assert "**What you will see.**" in prose
     assert re.search(r"(?i)what this does not show", prose)
-
-
-def test_every_stage_after_the_first_two_reads_an_earlier_one():
-    names = list(STAGES)
-    for index, name in enumerate(names[2:], start=2):
-        earlier = [STAGES[other] for other in names[:index]]
-        assert needed_stages(STAGES[name], earlier), f"{name} depends on no stage"
 
 
 def test_a_judge_scores_open_questions_where_a_run_names_one(small_runs, pages, tmp_path):

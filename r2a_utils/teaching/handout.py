@@ -16,7 +16,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ def workshop_copy(
             if cell.cell_type == "markdown":
                 cell.source = without_answers(cell.source)
         number = next(i for i, cell in enumerate(kept) if has_tag(cell, "parameters"))
-        stage = Stage(stage.name, stage.path, stage.source, source, stage.parameters, number)
+        stage = replace(stage, notebook=source, parameters_cell=number)
     return copy_of(stage, RUN_DIR, records, values)
 
 

@@ -35,7 +35,7 @@ def refusal(given: dict) -> str:
 @pytest.fixture(scope="module")
 def messages() -> str:
     """All texts of the package, and two refusals that are put together from several."""
-    trees = [ast.parse(path.read_text("utf-8")) for path in ROOT.glob("r2a_utils/*.py")]
+    trees = [ast.parse(path.read_text("utf-8")) for path in ROOT.glob("r2a_utils/**/*.py")]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     texts = [text_of(n) for n in nodes if isinstance(n, ast.JoinedStr)]
     texts += [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
