@@ -250,7 +250,9 @@ from r2a_utils.models import head_outputs, logit_directions
 from r2a_utils.teaching.checks import attention as workshop
 from r2a_utils.texts import answer_span
 
-(layer, head), told = rfhs[0], (failed + right)[0]
+(layer, head) = rfhs[0]
+boxed = next(c for c in completions if "\\boxed{" in c.text)
+told = boxed.to_trace(model.tokenizer)
 writes = answer_span(told).start  # the token in the box; the one before writes it
 
 # %% [markdown]

@@ -1,5 +1,6 @@
 """The exercises of the stage notebooks and the checks that go with them."""
 
+import ast
 import re
 import symtable
 from pathlib import Path
@@ -205,9 +206,8 @@ def test_a_failed_check_is_one_line_in_a_notebook():
     shell = InteractiveShell.instance()
     shown = []
     shell._showtraceback = lambda kind, value, lines: shown.extend(lines)
-    shell.run_cell(
-        "from r2a_utils.teaching.checks import outcome\nraise outcome.CheckFailed('off by one')"
-    )
+    imported = "from r2a_utils.teaching.checks.outcome import CheckFailed"
+    shell.run_cell(f"{imported}\nraise CheckFailed('off by one')")
     InteractiveShell.clear_instance()
     assert shown == ["off by one"]
 
