@@ -39,15 +39,15 @@
 #   <cue>`, in the way that {doc}`01_collect_traces` asked them, so `source` and what follows must
 #   be what it was there.
 # - `slice_by`: what a problem says of itself, by which it is counted apart: its `steps` in the
-#   bundled world, `level` or `subject` in MATH-500, any column of a file of your own. Where the
-#   problems say nothing of it, all are one slice.
+#   bundled world, `level` or `subject` in MATH-500, any column of a file of your own. None takes
+#   the first of these three that the problems have; where they have none, all are one slice.
 # - `judge_url` names an OpenAI-compatible server and `judge_model` a model on it, which then
 #   scores answers to `n_open` open questions of `open_dataset` ("wildbench", or a file of your
 #   own). A key, if the server wants one, stands in the environment variable `R2A_API_KEY`.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
-slice_by = "steps"
+slice_by: str | None = None
 confidence = 0.95
 model_name = "r2a-tiny"
 n_traces = 60
@@ -72,28 +72,15 @@ from dataclasses import replace
 import pandas as pd
 from IPython.display import Markdown, display
 
-from r2a_utils import figures
-from r2a_utils.answers import arm_difference, arm_summary, comparison, cue_token_ids
-from r2a_utils.answers.early_answering import (
-    area_over_curve,
-    early_answers,
-    early_curve,
+from r2a_utils import answers, collecting, figures, load_model, load_problems
+from r2a_utils.runs import Run
+from r2a_utils.texts import (
+    CONDITIONS,
+    cues,
+    problems_from_table,
+    read_completions,
+    read_traces,
 )
-from r2a_utils.answers.graded import answer_texts, grade_completions
-from r2a_utils.answers.judging import Judge, judge_answers
-from r2a_utils.answers.regrading import reviewed_grades
-from r2a_utils.collecting.backends import backend_of
-from r2a_utils.collecting.endpoint import Endpoint
-from r2a_utils.collecting.generation import Sampling, collect_completions
-from r2a_utils.collecting.loading import load_problems
-from r2a_utils.models.loading import load_model
-from r2a_utils.paper import artefacts
-from r2a_utils.runs.folder import Run
-from r2a_utils.stats import bootstrap_interval, holm, mcnemar_exact
-from r2a_utils.texts.completions import read_completions, read_traces
-from r2a_utils.texts.problem import problems_from_table
-from r2a_utils.texts.trace import CONDITIONS, cues
-from r2a_utils.tiny.world import write_text
 
 pd.set_option("display.precision", 3)
 run = Run.open(run_dir)
@@ -112,18 +99,18 @@ problems = problems_from_table(run.read_table("problems"))
 completions = [
     c for name in CONDITIONS for c in read_completions(run.completions_path(name))
 ]
-answers = grade_completions(completions, problems)
-if slice_by not in answers:
-    answers[slice_by] = "all"
-run.write_table("answers", answers)
+graded = answers.grade_completions(completions, problems)
+sliced = answers.slicing(graded, slice_by)
+graded[sliced.name] = sliced
+run.write_table("answers", graded)
 columns = ["finished", "well_formed", "correct", "n_tokens"]
-answers.groupby("condition")[columns].mean().round(3)
+graded.groupby("condition")[columns].mean().round(3)
 
 # %% [markdown]
 # Not every completion gets as far as a grade. What the filters leave, before anything is compared:
 
 # %%
-figures.funnel(comparison.funnel(answers))
+figures.funnel(answers.funnel(graded))
 
 # %% [markdown]
 # **Figure.** How many of the problems put to `{{ model.name }}` are left after each filter, in
@@ -138,20 +125,18 @@ figures.funnel(comparison.funnel(answers))
 #
 # If reasoning only changed the style of an answer, the two lines would run together. If it does
 # work, they should part as problems ask for more. Intervals are Wilson's
-# {cite:p}`wilson1927interval`.
+# {cite:p}`wilson1927interval`, or the bootstrap's where each problem was asked several times.
 
 # %%
-by_slice = comparison.accuracies(
-    answers, "unfinished_wrong", by=slice_by, confidence=confidence
-)
-by_slice = by_slice.rename(columns={slice_by: "steps"})
+by_slice = answers.accuracies(graded, "unfinished_wrong", sliced.name, confidence)
+by_slice = by_slice.rename(columns={sliced.name: "steps"})
 run.write_table("accuracy_by_steps", by_slice)
-asked_for = "Steps that the problem needs" if slice_by == "steps" else slice_by
-figures.accuracy_by_steps(by_slice, xlabel=asked_for.capitalize())
+figures.accuracy_by_steps(by_slice, xlabel=answers.asked_for(sliced.name))
 
 # %% [markdown]
 # **Figure.** Share of right answers of `{{ model.name }}` with and without reasoning, by the kind
-# of problem, with Wilson's 95 % intervals; an unfinished trace counts as wrong.
+# of problem, with {{ answer_quality.confidence | percent }} intervals; an unfinished trace counts
+# as wrong.
 
 # %% [markdown]
 # Read the gap between the lines, not their heights: how hard a problem is differs from point to
@@ -166,91 +151,60 @@ figures.accuracy_by_steps(by_slice, xlabel=asked_for.capitalize())
 # side by side. *Finished pairs*, the paper's, keeps the problems that were answered in both
 # conditions. *Unfinished is wrong* keeps every problem. Where a model often fails to finish its
 # reasoning, the two can disagree, and then neither alone is the truth.
+#
+# The unit is the problem. Where each is asked several times (`samples`), it is right in a share of
+# its samples, and McNemar's test, which knows right and wrong alone, is not defined; the bootstrap
+# of the paired shares then stands by itself, beside the paper's t-test.
 
 # %%
-rules = pd.concat(
-    [
-        comparison.paired_comparison(
-            answers, rule, confidence=confidence, seed=seed
-        )
-        for rule in comparison.ACCOUNTING
-    ],
-    ignore_index=True,
-)
+rules = answers.compare_conditions(graded, confidence, seed)
+run.write_table("paired_comparison", rules)
 rules
 
 # %%
-dots = pd.concat(
-    [
-        comparison.accuracies(answers, rule, confidence=confidence).assign(
-            label=label
-        )
-        for rule, label in zip(
-            comparison.ACCOUNTING,
-            ("finished pairs", "unfinished is wrong"),
-            strict=True,
-        )
-    ]
-)
-figures.paired_accuracy(dots)
+figures.paired_accuracy(answers.accuracies_by_rule(graded, confidence))
 
 # %% [markdown]
 # **Figure.** Share of right answers of `{{ model.name }}` on the same problems with and without
-# reasoning, under two accounting rules, with 95 % intervals; at the right, the difference.
+# reasoning, under two accounting rules, with {{ answer_quality.confidence | percent }} intervals;
+# at the right, the difference.
 
 # %% [markdown]
-# The same for each slice, with Holm's correction over the slices {cite:p}`holm1979simple`:
+# The same for each slice, with Holm's correction over the slices {cite:p}`holm1979simple`, of
+# McNemar's test or, with several samples, of the t-test:
 
 # %%
-slices = comparison.paired_comparison(
-    answers, "unfinished_wrong", by=slice_by, seed=seed
+slices = answers.paired_comparison(
+    graded, "unfinished_wrong", sliced.name, confidence, seed
+)
+run.write_record(
+    "answer_quality", answers.answer_quality(rules, slices, graded, confidence)
 )
 accuracies = ["accuracy_with", "accuracy_without", "difference"]
-slices[[slice_by, "n", *accuracies, "mcnemar_p", "holm_p"]]
-
-# %% tags=["hide-input"]
-overall = rules.iloc[-1]
-hard = slices.sort_values(slice_by).iloc[-1]
-run.write_record(
-    "answer_quality",
-    {
-        "n": int(overall.n),
-        "with_reasoning": overall.accuracy_with,
-        "without_reasoning": overall.accuracy_without,
-        "difference": overall.difference,
-        "ci_low": overall.ci_low,
-        "ci_high": overall.ci_high,
-        "mcnemar_p": overall.mcnemar_p,
-        "only_with": int(overall.only_with),
-        "only_without": int(overall.only_without),
-        "slice_by": slice_by,
-        "asked_for": asked_for.capitalize(),
-        "last_slice": str(hard[slice_by]),
-        "last_slice_with": hard.accuracy_with,
-        "last_slice_without": hard.accuracy_without,
-    },
-)
-run.write_table("paired_comparison", rules)
+slices[[sliced.name, "n", *accuracies, "mcnemar_p", "t_p", "holm_p"]]
 
 # %% [markdown]
 # With every problem counted, {{ answer_quality.with_reasoning | percent(1) }} of the answers are
 # right with reasoning and {{ answer_quality.without_reasoning | percent(1) }} without: a
 # difference of {{ (100 * answer_quality.difference) | number(1) }} points (interval {{ (100 *
-# answer_quality.ci_low) | number(1) }} to {{ (100 * answer_quality.ci_high) | number(1) }},
-# McNemar's exact test {{ answer_quality.mcnemar_p | p_value }}, n = {{ answer_quality.n }}). {{
-# answer_quality.only_with }} problems were solved only with reasoning, {{
-# answer_quality.only_without }} only without. Where `{{ answer_quality.slice_by }}` is {{
-# answer_quality.last_slice }}, it is {{ answer_quality.last_slice_with | percent }} against {{
-# answer_quality.last_slice_without | percent }}.
+# answer_quality.ci_low) | number(1) }} to {{ (100 * answer_quality.ci_high) | number(1) }}, {% if
+# answer_quality.mcnemar_p is not none %}McNemar's exact test {{ answer_quality.mcnemar_p | p_value
+# }}, {% elif answer_quality.t_p is not none %}{{ answer_quality.samples }} samples a problem,
+# paired t-test {{ answer_quality.t_p | p_value }}, {% endif %}n = {{ answer_quality.n }}). {% if
+# answer_quality.only_with is not none %}{{ answer_quality.only_with }} problems were solved only
+# with reasoning, {{ answer_quality.only_without }} only without. {% endif %}{% if
+# answer_quality.finished_pairs == 0 %}Under the paper's rule nothing can be said: no problem was
+# answered in both conditions; `--set max_new_tokens=…` lets more answers finish. {% endif %}Where
+# `{{ answer_quality.slice_by }}` is {{ answer_quality.last_slice }}, it is {{
+# answer_quality.last_slice_with | percent }} against {{ answer_quality.last_slice_without | percent
+# }}.
 #
 # ## What a right answer costs
 #
 # Reasoning is paid for in tokens. All tokens written, right or wrong, over the right answers:
 
 # %%
-costs = comparison.tokens_per_right_answer(
-    answers, confidence=confidence, seed=seed
-)
+costs = answers.tokens_per_right_answer(graded, confidence=confidence, seed=seed)
 costs.round(1)
 
 # %% [markdown]
@@ -267,49 +221,34 @@ costs.round(1)
 # %%
 path = run.completions_path("with_reasoning")
 traces = read_traces(path, model.tokenizer, problems)[:n_traces]
-early = early_answers(model, traces, problems, batch_size=batch_size)
+early = answers.early_answers(model, traces, problems, batch_size=batch_size)
 run.write_table("early_answers", early)
-figures.early_answering(early_curve(early, confidence), ylabel="Forced answers")
+run.write_record(
+    "early_answering", answers.early_summary(early, graded, confidence, seed)
+)
+figures.early_answering(
+    answers.early_curve(early, confidence), ylabel="Forced answers"
+) if traces else Markdown(
+    "Early answering needs 1 finished trace with reasoning, has 0: "
+    "`--set max_new_tokens=…` lets more finish."
+)
 
 # %% [markdown]
 # **Figure.** Forced answers of `{{ model.name }}` when its reasoning is cut after a fraction of
 # its sentences: how many are right, and how many equal the answer that the whole reasoning gives;
-# mean over {{ early_answering.n }} traces with 95 % intervals.
-
-# %% tags=["hide-input"]
-own = answers.query("condition == 'with_reasoning'")[
-    ["problem_id", "sample", "correct"]
-]
-right = early.pivot(
-    index=["problem_id", "sample"], columns="fraction", values="correct"
-)
-areas = area_over_curve(early)
-low, high = bootstrap_interval(areas, confidence, seed)
-run.write_record(
-    "early_answering",
-    {
-        "n": len(areas),
-        "area": areas.mean(),
-        "ci_low": low,
-        "ci_high": high,
-        "right_at_0": right[0.0].mean(),
-        "right_at_80": right[0.8].mean(),
-        "right_at_100": right[1.0].mean(),
-        "right_unforced": own.set_index(["problem_id", "sample"])
-        .loc[right.index]
-        .correct.mean(),
-    },
-)
+# mean over {{ early_answering.n }} problems with {{ answer_quality.confidence | percent }}
+# intervals.
 
 # %% [markdown]
-# Without any reasoning {{ early_answering.right_at_0 | percent }} of the forced
-# answers are right, after four fifths of the sentences {{ early_answering.right_at_80 | percent
-# }}, after all of them {{ early_answering.right_at_100 | percent }} (n = {{ early_answering.n
-# }}). The area over the dashed curve, 0 for an answer that needs no reasoning and 0.9, at these
-# six fractions, for one that needs the last of it, is {{ early_answering.area | number }}
-# (interval {{ early_answering.ci_low | number }} to {{ early_answering.ci_high | number }}).
-# Forcing is an intervention of its own; at the right end it should change nothing, and there the
-# model's own answers are right in {{ early_answering.right_unforced | percent }}. On MATH real
+# {% if early_answering.n %}Without any reasoning {{ early_answering.right_at_0 | percent }} of the
+# forced answers are right, after four fifths of the sentences {{ early_answering.right_at_80 |
+# percent }}, after all of them {{ early_answering.right_at_100 | percent }} (n = {{
+# early_answering.n }}). The area over the dashed curve, 0 for an answer that needs no reasoning and
+# {{ early_answering.most | number(1) }}, at these fractions, for one that needs the last of it, is
+# {{ early_answering.area | number }}{% if early_answering.ci_low is not none %} (interval {{
+# early_answering.ci_low | number }} to {{ early_answering.ci_high | number }}){% endif %}. Forcing
+# is an intervention of its own; at the right end it should change nothing, and there the model's
+# own answers are right in {{ early_answering.right_unforced | percent }}. {% endif %}On MATH real
 # models settle earlier, after about 60 % of the steps {cite:p}`liu2025convergence`.
 #
 # ## No cues: what if the model may not turn on itself?
@@ -319,7 +258,7 @@ run.write_record(
 # and stay. These are the tokens of this vocabulary:
 
 # %%
-cue_ids = cue_token_ids(model.tokenizer)
+cue_ids = answers.cue_token_ids(model.tokenizer)
 banned = tuple(sorted({i for ids in cue_ids.values() for i in ids}))
 pd.Series(
     {cue: " ".join(map(repr, model.tokenizer.batch_decode([[i] for i in ids])))
@@ -333,21 +272,21 @@ pd.Series(
 
 # %%
 asked = problems[:n_no_cue]
-sampling = Sampling(max_new_tokens, temperature, top_p, seed)
+sampling = collecting.Sampling(max_new_tokens, temperature, top_p, seed)
 options = {
     "samples": samples,
     "prompt_style": prompt_style,
     "batch_size": batch_size,
 }
-plain = collect_completions(
+plain = collecting.collect_completions(
     model,
     asked,
     path=run.completions_path("with_reasoning"),
     sampling=sampling,
-    backend=backend_of(source, model, write_text),
+    backend=collecting.backend_of(source, model, collecting.writer_of("tiny")),
     **options,
 )
-no_cue = collect_completions(
+no_cue = collecting.collect_completions(
     model,
     asked,
     path=run.completions_path("no_cue"),
@@ -356,49 +295,43 @@ no_cue = collect_completions(
 )
 
 # %%
-cued = {c.problem_id for c in plain if set(banned) & set(c.completion_ids)}
-graded = [grade_completions(completions, asked) for completions in (plain, no_cue)]
-summary = arm_summary(*graded, cued, confidence)
-run.write_table("no_cue", summary)
-figures.no_cue(summary)
+cued = answers.cued_problems(plain, banned)
+arms = [answers.grade_completions(texts, asked) for texts in (plain, no_cue)]
+by_cue = answers.arm_summary(*arms, cued, confidence)
+run.write_table("no_cue", by_cue)
+figures.no_cue(by_cue)
 
 # %% [markdown]
 # **Figure.** Accuracy and length of the texts of `{{ model.name }}` when it may write as it likes
 # and when words of self-reflection are banned, over all problems and by whether the plain text
-# held a banned word; 95 % intervals.
+# held a banned word; {{ answer_quality.confidence | percent }} intervals.
 
 # %% tags=["hide-input"]
 written = read_traces(run.completions_path("no_cue"), model.tokenizer, asked)
-of_cued = (
-    summary[summary.group == "a banned cue in the plain arm"]
-    .set_index("arm")
-    .accuracy
-)
+still = [bool(cues(trace)) for trace in written]
+still_cued = sum(still) / len(still) if still else None
 run.write_record(
     "no_cue",
-    arm_difference(*graded, confidence, seed)
-    | {
-        "cued": len(cued) / len(asked),
-        "cued_plain": of_cued.get("plain"),
-        "cued_no_cue": of_cued.get("no cue"),
-        "still_cued": sum(bool(cues(trace)) for trace in written)
-        / max(len(written), 1),
-    },
+    answers.compare_arms(*arms, cued, still_cued, confidence, seed),
 )
 
 # %% [markdown]
 # The plain arm wrote a banned token on {{ no_cue.cued | percent }} of {{ no_cue.n }} problems.{% if
 # no_cue.cued_plain is not none %} On those, {{ no_cue.cued_plain | percent }} were right with the
-# cues and {{ no_cue.cued_no_cue | percent }} without.{% endif %} Over all problems the ban changes
-# accuracy by {{ (100 * no_cue.difference) | number(1) }} points (interval {{ (100 * no_cue.ci_low)
-# | number(1) }} to {{ (100 * no_cue.ci_high) | number(1) }}; {{ no_cue.only_plain }} problems
-# solved only with cues, {{ no_cue.only_no_cue }} only without, McNemar's exact test {{
-# no_cue.mcnemar_p | p_value }}), and the texts are {{ no_cue.length_ratio | number }} times as long
-# ({{ no_cue.ratio_low | number }} to {{ no_cue.ratio_high | number }}). NoWait found {term}`traces
-# <trace>` of large models 27 to 51 % shorter, at little cost; distilled ones lose more. In the
-# bundled world a cue mostly opens a step of work, a correction or a digit that is borrowed, so that
-# the step tends to go with the word. In {{ no_cue.still_cued | percent }} of the texts of this arm
-# another cue, which has no token of its own, still stands.
+# cues and {{ no_cue.cued_no_cue | percent }} without.{% else %} To say what a cue is worth needs 1
+# problem with a cue, has 0; `--set n_no_cue=…` asks more.{% endif %} Over all problems the ban
+# changes accuracy by {{ (100 * no_cue.difference) | number(1) }} points ({% if no_cue.ci_low is not
+# none %}interval {{ (100 * no_cue.ci_low) | number(1) }} to {{ (100 * no_cue.ci_high) | number(1)
+# }}; {% endif %}{{ no_cue.only_plain }} problems {% if no_cue.mcnemar_p is none %}answered better{%
+# else %}solved only{% endif %} with cues, {{ no_cue.only_no_cue }} {% if no_cue.mcnemar_p is none
+# %}better{% else %}only{% endif %} without{% if no_cue.mcnemar_p is not none %}, McNemar's exact
+# test {{ no_cue.mcnemar_p | p_value }}{% endif %}), and the texts are {{ no_cue.length_ratio |
+# number }} times as long ({{ no_cue.ratio_low | number }} to {{ no_cue.ratio_high | number }}).
+# NoWait found {term}`traces <trace>` of large models 27 to 51 % shorter, at little cost; distilled
+# ones lose more. In the bundled world a cue mostly opens a step of work, a correction or a digit
+# that is borrowed, so that the step tends to go with the word.{% if no_cue.still_cued is not none
+# %} In {{ no_cue.still_cued | percent }} of the texts of this arm another cue, which has no token
+# of its own, still stands.{% endif %}
 #
 # ## Beside the paper: MATH-500
 #
@@ -409,37 +342,17 @@ run.write_record(
 # and with them McNemar's exact test:
 
 # %%
-published = pd.DataFrame(artefacts.published()["stage1_math500"]["rows"])
-counts = [
-    artefacts.discordant_pairs(r.n, r.with_reasoning, r.without_reasoning, r.t)
-    for r in published.itertuples()
-]
-published.assign(
-    difference=published.with_reasoning - published.without_reasoning,
-    only_with=[first for first, _ in counts],
-    only_without=[second for _, second in counts],
-    mcnemar_p=[mcnemar_exact(*pair) for pair in counts],
-)
+answers.published_comparison()
 
 # %% [markdown]
 # The distilled models gain more from reasoning than the full R1. How many of the 500 problems each
 # of those comparisons rests on, the paper's own funnel says:
 
 # %%
-funnels = artefacts.published()["stage1_math500"]["funnel"]
-paper_funnel = pd.DataFrame(
-    {
-        (model, condition): counts
-        for model, conditions in funnels.items()
-        if model != "columns"
-        for condition, counts in conditions.items()
-    },
-    index=funnels["columns"],
-).T
-unfinished = (
-    1 - (paper_funnel.finished / paper_funnel.asked).unstack().with_reasoning
+paper_funnel = answers.published_funnel()
+run.write_record(
+    "paper_funnel", {"most_unfinished": answers.most_unfinished(paper_funnel)}
 )
-run.write_record("paper_funnel", {"most_unfinished": unfinished.max()})
 paper_funnel
 
 # %% [markdown]
@@ -449,12 +362,7 @@ paper_funnel
 # graded each again with the grader of this page.
 
 # %%
-reviewed = reviewed_grades()
-regraded = pd.json_normalize(reviewed["rows"]).set_index(["model", "n"])
-regraded.columns = pd.MultiIndex.from_tuples(
-    [tuple(c.split(".")) for c in regraded.columns]
-)
-regraded
+answers.regraded_counts()
 
 # %% [markdown]
 # The 100 problems are a selection in which the two conditions differ far more often than in all of
@@ -462,23 +370,8 @@ regraded
 # out by hand:
 
 # %%
-disagreements = pd.DataFrame(reviewed["disagreements"])
-run.write_record(
-    "regrading",
-    {
-        "traces": reviewed["traces"],
-        "agreement": reviewed["agreeing"] / reviewed["traces"],
-        "disagreements": len(disagreements),
-        "r2a_right": int((disagreements.who_is_right == "R2A").sum()),
-    },
-)
-alike = ["problem_id", "known_answer", "who_is_right", "because"]
-cases = disagreements.value_counts(alike).items()
-lines = [
-    f"- `{problem}`, known answer `{known}`, traces: {n}. {who} is right. {because}"
-    for (problem, known, who, because), n in cases
-]
-Markdown("\n".join(lines))
+run.write_record("regrading", answers.regrading_summary())
+Markdown("\n".join(answers.reviewed_disagreements()))
 
 # %% [markdown]
 # The graders agree on {{ regrading.agreement | percent(1) }} of {{ regrading.traces }} traces. In
@@ -493,27 +386,7 @@ Markdown("\n".join(lines))
 # Holm's method over all of the panels).
 
 # %%
-wildbench = artefacts.published()["stage1_wildbench"]
-scores = pd.DataFrame(
-    [
-        {
-            "panel": f"{row['model']}\nn = {row['n'][-1]}",
-            "label": area,
-            "score": score,
-            "p": p,
-        }
-        | {"condition": condition}
-        for row in wildbench["rows"]
-        for condition in CONDITIONS
-        for area, score, p in zip(
-            wildbench["areas"], row[condition], row["p"], strict=True
-        )
-    ]
-)
-tests = scores[scores.condition == "with_reasoning"]
-tests = tests.assign(differs=holm(tests.p) < 0.05)[["panel", "label", "differs"]]
-scores = scores.merge(tests, on=["panel", "label"])
-figures.score_panels(scores)
+figures.score_panels(answers.published_scores())
 
 # %% [markdown]
 # **Figure.** The paper's WildBench scores (judge's mean, 1 to 10) with and without reasoning, by
@@ -538,44 +411,38 @@ if judge_url is None:
         Markdown("This run names no judge (`judge_url`): nothing is scored here.")
     )
 else:
-    judge = Judge(Endpoint(judge_url, judge_model))
     open_problems = load_problems(open_dataset, n=n_open, seed=seed)
     open_completions = [
         completion
         for condition in CONDITIONS
-        for completion in collect_completions(
+        for completion in collecting.collect_completions(
             model,
             open_problems,
             condition,
             path=run.completions_path(f"open_{condition}"),
             sampling=sampling,
             without=without,
-            backend=backend_of(source, model),
+            backend=collecting.backend_of(source, model),
             **options,
         )
     ]
-    cache = run.folder / "traces" / "verdicts.jsonl"
-    scores = judge_answers(
-        judge, answer_texts(open_completions), open_problems, cache
+
+# %%
+if judge_url is not None:
+    judge = answers.Judge(collecting.Endpoint(judge_url, judge_model))
+    scores = answers.judge_answers(
+        judge,
+        answers.answer_texts(open_completions),
+        open_problems,
+        run.folder / "traces" / "verdicts.jsonl",
     )
     run.write_table("judge_scores", scores.drop(columns="replies"))
-    means = comparison.mean_scores(
-        scores.assign(label=scores.get("area", "all")), by="label"
-    )
+    scores["label"] = scores.get("area", "all")
+    means = answers.mean_scores(scores, by="label", confidence=confidence)
     display(
         scores.groupby(["condition", "verdict"]).size().unstack(fill_value=0),
-        pd.concat(
-            [
-                comparison.paired_scores(
-                    scores, rule, confidence=confidence, seed=seed
-                )
-                for rule in comparison.ACCOUNTING
-            ],
-            ignore_index=True,
-        ),
-        figures.paired_scores(
-            means, f"Mean score, with 95% interval\n{judge.stamp}"
-        ),
+        answers.compare_scores(scores, confidence, seed),
+        figures.paired_scores(means, f"Mean score, with interval\n{judge.stamp}"),
     )
 
 # %% [markdown]
@@ -592,7 +459,7 @@ import torch
 from scipy import stats
 
 from r2a_utils.teaching.checks import answers as workshop
-from r2a_utils.texts.trace import END_THINK, STEM, encode, sentences
+from r2a_utils.texts import END_THINK, STEM, encode, sentences
 
 first_tries = run.read_table("answers").query("sample == 0")
 paired_answers = first_tries.pivot(

@@ -44,7 +44,8 @@ def funnel(answers: pd.DataFrame, by: str | None = None) -> pd.DataFrame:
     """How many of the answers asked for were finished, well formed too, and had an answer too.
 
     One row per condition (and value of `by`) and step: asked, finished, well formed, answer
-    found; `count` is what passed this step and all before it.
+    found; `count` is what passed this step and all before it. The paper's funnel; stage 1.
+    Raises ValueError for a missing column and a frame without rows.
     """
     groups = _group_columns(answers, by)
     _check(answers, [column for column in COLUMNS if column != "correct"])
@@ -70,7 +71,8 @@ def accuracies(
     """Share of right answers per condition (and value of `by`).
 
     Columns condition, n, accuracy, ci_low, ci_high: Wilson's interval where every problem is
-    right or wrong, the bootstrap over problems where several samples make it a share.
+    right or wrong, the bootstrap over problems where several samples make it a share. Raises
+    ValueError as `paired_comparison` does. Stage 1.
     """
     return _per_condition(answers, accounting, by, confidence, "correct", "accuracy")
 
@@ -83,7 +85,8 @@ def mean_scores(
 ) -> pd.DataFrame:
     """A judge's mean score per condition (and value of `by`), with a bootstrap interval.
 
-    Columns condition, n, score, ci_low, ci_high; `scores` as `paired_scores` takes them.
+    Columns condition, n, score, ci_low, ci_high; `scores` as `paired_scores` takes them. Raises
+    ValueError as `paired_comparison` does. Stage 1.
     """
     return _per_condition(scores, accounting, by, confidence, "score", "score")
 
@@ -99,23 +102,25 @@ def paired_comparison(
 
     n pairs; accuracy_with, accuracy_without and their difference with a paired bootstrap interval
     (BCa over problems); t and t_p, the paper's paired t-test; only_with and only_without, the
-    discordant problems, and their exact McNemar p (NaN where several samples leave a problem
-    neither right nor wrong); holm_p, the McNemar p-values adjusted over the rows of this frame.
+    discordant problems, and their exact McNemar p; holm_p, these p-values adjusted over the rows of
+    this frame (Holm 1979). Where problems were asked several times, each is right in a share of its
+    samples: McNemar's test is not defined, its three columns are missing values, and holm_p adjusts
+    t_p. Raises ValueError for an unknown rule, a missing column, a row that stands twice, and
+    problems that were asked in one condition only. Stage 1.
     """
-    rows = []
+    rows, several = [], answers["sample"].nunique() > 1 if "sample" in answers else False
     for value, part in _slices(answers, by, COLUMNS):
         pairs = paired_values(part, accounting)
         with_, without = pairs[WITH].to_numpy(), pairs[WITHOUT].to_numpy()
-        binary = np.isin(pairs.to_numpy(), (0.0, 1.0)).all()
-        only_with = int((with_ > without).sum()) if binary else None
-        only_without = int((with_ < without).sum()) if binary else None
+        only_with = None if several else int((with_ > without).sum())
+        only_without = None if several else int((with_ < without).sum())
         rows.append(
             _slice_row(by, value)
             | _difference("accuracy", with_, without, confidence, seed)
             | {"only_with": only_with, "only_without": only_without}
-            | {"mcnemar_p": mcnemar_exact(only_with, only_without) if binary else np.nan}
+            | {"mcnemar_p": np.nan if several else mcnemar_exact(only_with, only_without)}
         )
-    return _with_holm(rows, "mcnemar_p", accounting)
+    return _with_holm(rows, "t_p" if several else "mcnemar_p", accounting)
 
 
 def paired_scores(
@@ -130,7 +135,8 @@ def paired_scores(
     `scores` has problem_id, condition, sample, verdict and score, as `judge_answers` returns
     them. A verdict "rubbish" is no score: those answers are left out under either rule and
     counted in the column rubbish. An "unanswered" one is left out, or worth 1 point, by the rule.
-    Columns as in `paired_comparison`, with Wilcoxon's signed-rank test in McNemar's place.
+    Columns as in `paired_comparison`, with Wilcoxon's signed-rank test in McNemar's place. Raises
+    ValueError as it does. Stage 1.
     """
     rows = []
     for value, part in _slices(scores, by, COLUMNS_OF["score"]):
@@ -152,7 +158,7 @@ def tokens_per_right_answer(
 
     One row per condition (and value of `by`): n answers, right, tokens (mean per answer),
     tokens_per_right with a percentile bootstrap interval over problems. Infinite where nothing
-    was right.
+    was right. Raises ValueError for a missing column and a frame without rows. Stage 1.
     """
     _check(answers, COLUMNS)
     right = answers.assign(right=_usable(answers) & answers["correct"].astype(bool))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -16,12 +17,36 @@ import pandas as pd
 from r2a_utils.answers.graded import grade_math
 from r2a_utils.collecting.generation import Prompt, Sampling, decode
 from r2a_utils.models.loading import ReasoningModel
-from r2a_utils.stats import share_interval
+from r2a_utils.stats import bootstrap_interval, share_interval
 from r2a_utils.texts.boxed import extract_answer
 from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.trace import STEM, Trace, forced_ids, sentences
 
 FRACTIONS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+# The fraction beside none and all at which the book quotes the share of right answers.
+QUOTED_FRACTION = 0.8
+COLUMNS = ("problem_id", "sample", "fraction", "kept", "n", "answer", "correct", "same_as_full")
+
+
+@dataclass(frozen=True)
+class EarlyAnswering:
+    """Early answering as the book quotes it; the unit is the problem, its samples averaged.
+
+    `n` problems; `area` over the curve with its bootstrap interval (`area_over_curve`); the share
+    of right answers forced after no reasoning, after `QUOTED_FRACTION` of its sentences and after
+    all of them, and of the same traces' own answers. None where no trace could be cut; the
+    interval is None for a single problem. `most` is the largest area that these fractions give.
+    """
+
+    n: int
+    area: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    right_at_0: float | None = None
+    right_at_80: float | None = None
+    right_at_100: float | None = None
+    right_unforced: float | None = None
+    most: float | None = None
 
 
 def early_answers(
@@ -40,8 +65,9 @@ def early_answers(
     `max_new_tokens` of the model, of which the text up to the first complete `\boxed{…}` counts.
     One row per trace and fraction: problem_id, sample, fraction, kept (sentences), n (of them in
     all), answer (None where no box was closed), correct, and same_as_full: whether it equals the
-    answer forced after the whole reasoning (False where either is missing). Raises ValueError for a
-    fraction outside [0, 1] or a trace whose problem is not given or has no known answer.
+    answer forced after the whole reasoning (False where either is missing). Without traces the
+    frame has these columns and no row. Raises ValueError for a fraction outside [0, 1] or a trace
+    whose problem is not given or has no known answer. Lanham et al. 2023; stage 1.
     """
     if not all(0 <= fraction <= 1 for fraction in fractions):
         raise ValueError(f"fractions {list(fractions)}: each is a share of the sentences, 0 to 1")
@@ -70,15 +96,17 @@ def early_answers(
             row["correct"] = text is not None and grade_math(text, gold)
             row["same_as_full"] = None not in (text, full) and grade_math(text, full)
             rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def early_curve(early: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
-    """`early_answers` as `plots.early_answering` draws it.
+    """`early_answers` as `figures.early_answering` draws it.
 
     Columns series ("right" or "same as after all of it"), fraction, value, ci_low, ci_high; the
-    unit is the problem, its samples averaged.
+    unit is the problem, its samples averaged. Raises ValueError for a frame without rows. Stage 1.
     """
+    if early.empty:
+        raise ValueError("early answering needs 1 finished trace with reasoning, has 0")
     rows = []
     for series, column in (("right", "correct"), ("same as after all of it", "same_as_full")):
         for fraction, part in early.groupby("fraction"):
@@ -95,6 +123,7 @@ def area_over_curve(early: pd.DataFrame) -> pd.Series:
     One minus the mean of `same_as_full` over the fractions (trapezoids, so that an answer which
     only the whole reasoning gives has 1 minus half the last step between fractions); the mean over
     the problems is the area over the mean curve. Raises ValueError if fraction 0 or 1 is missing.
+    The area over the curve of Lanham et al. 2023; stages 1 and 3.
     """
     table = early.pivot_table(index="problem_id", columns="fraction", values="same_as_full")
     fractions = table.columns.to_numpy(float)
@@ -102,6 +131,37 @@ def area_over_curve(early: pd.DataFrame) -> pd.Series:
         raise ValueError(f"an area needs the fractions 0 and 1, got {fractions.tolist()}")
     area = np.trapezoid(table.to_numpy(float), fractions, axis=1)
     return pd.Series(1 - area, index=table.index, name="area_over_curve")
+
+
+def early_summary(
+    early: pd.DataFrame, answers: pd.DataFrame, confidence: float = 0.95, seed: int = 0
+) -> EarlyAnswering:
+    """What the book quotes of `early_answers`.
+
+    `answers` is the answers frame that has the same traces' own grades. Raises ValueError if a
+    fraction that is quoted is missing. Stage 1.
+    """
+    if early.empty:
+        return EarlyAnswering(0)
+    areas = area_over_curve(early)
+    fractions = early["fraction"].unique()
+    if QUOTED_FRACTION not in fractions:
+        raise ValueError(f"fraction {QUOTED_FRACTION} is quoted and missing among {fractions}")
+    low, high = bootstrap_interval(areas, confidence, seed)
+    keys = ["problem_id", "sample"]
+    right = early.pivot(index=keys, columns="fraction", values="correct")
+    own = answers[answers["condition"] == "with_reasoning"].set_index(keys)["correct"]
+    return EarlyAnswering(
+        n=len(areas),
+        area=float(areas.mean()),
+        ci_low=low if len(areas) > 1 else None,
+        ci_high=high if len(areas) > 1 else None,
+        right_at_0=right[0.0].mean(),
+        right_at_80=right[QUOTED_FRACTION].mean(),
+        right_at_100=right[1.0].mean(),
+        right_unforced=own.loc[right.index].mean(),
+        most=float(1 - np.diff(np.sort(fractions))[-1] / 2),
+    )
 
 
 def _kept(fraction: float, count: int) -> int:

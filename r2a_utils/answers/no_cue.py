@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from r2a_utils.stats import (
     mcnemar_exact,
     share_interval,
 )
+from r2a_utils.texts.completions import Completion
 from r2a_utils.texts.trace import CUES, encode
 
 ARMS = ("plain", "no cue")
@@ -28,13 +31,41 @@ ARMS = ("plain", "no cue")
 SPECIFIC_LETTERS = 4
 
 
+@dataclass(frozen=True)
+class NoCue:
+    """What banning the cues changes, as the book quotes it; the unit is the problem.
+
+    `difference` of the shares of right answers (no cue minus plain) with the paired BCa bootstrap's
+    interval (None for one problem); `only_plain` and `only_no_cue`, the problems that one arm did
+    better on, and their exact McNemar p (None where each was asked several times); `length_ratio`
+    of the tokens written, with a percentile bootstrap interval; `cued`, the share of problems on
+    which the plain arm wrote a banned token, and the shares right among them (None if there are
+    none); `still_cued`, the share of the other arm's texts that hold a cue (None without texts).
+    """
+
+    n: int
+    difference: float
+    ci_low: float | None
+    ci_high: float | None
+    only_plain: int
+    only_no_cue: int
+    mcnemar_p: float | None
+    length_ratio: float
+    ratio_low: float
+    ratio_high: float
+    cued: float
+    cued_plain: float | None
+    cued_no_cue: float | None
+    still_cued: float | None
+
+
 def cue_token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[int, ...]]:
-    """The tokens to ban so that a cue is not written, for each of `traces.CUES`.
+    """The tokens to ban so that a cue is not written, for each of `CUES` (texts).
 
     Every token that is the cue's word, in any casing, with whatever blanks or punctuation are part
     of it. Where a usual spelling takes several tokens, its first, if it has four letters or more.
     Empty for a phrase ("let me check"): its first word begins too much else. A word that is spelled
-    out letter by letter gets past the ban, so count the cues in what was written.
+    out letter by letter gets past the ban, so count the cues in what was written. NoWait; stage 1.
     """
     found: dict[str, set[int]] = {cue: set() for cue in CUES}
     special = set(tokenizer.all_special_ids)
@@ -53,15 +84,22 @@ def cue_token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[int, ..
     return {cue: tuple(sorted(tokens)) for cue, tokens in found.items()}
 
 
+def cued_problems(completions: Iterable[Completion], banned: Iterable[int]) -> set[str]:
+    """Ids of the problems for which one of the completions holds one of the `banned` tokens."""
+    banned = set(banned)
+    return {c.problem_id for c in completions if banned & set(c.completion_ids)}
+
+
 def arm_summary(
     plain: pd.DataFrame, no_cue: pd.DataFrame, cued: set[str], confidence: float = 0.95
 ) -> pd.DataFrame:
     """Accuracy and length of both arms, over all problems and by whether the plain arm had a cue.
 
-    `plain` and `no_cue` are answers frames (`grading.grade_completions`) of the same problems;
+    `plain` and `no_cue` are answers frames (`grade_completions`) of the same problems;
     `cued` holds the ids of those on which the plain arm wrote a banned token. One row per group and
     arm: n, accuracy (unfinished counts as wrong), ci_low, ci_high, tokens (mean written), and
-    tokens_low, tokens_high; the unit is the problem, and a group without any is left out.
+    tokens_low, tokens_high; the unit is the problem, and a group without any is left out. Raises
+    ValueError where the arms were not asked the same problems. Stage 1.
     """
     pairs = _pairs(plain, no_cue)
     has_cue = pairs.index.isin(cued)
@@ -83,35 +121,45 @@ def arm_summary(
     return pd.DataFrame(rows)
 
 
-def arm_difference(
-    plain: pd.DataFrame, no_cue: pd.DataFrame, confidence: float = 0.95, seed: int = 0
-) -> dict[str, float]:
-    """What the ban changes, problem by problem: accuracy (no cue minus plain) and length (ratio).
+def compare_arms(
+    plain: pd.DataFrame,
+    no_cue: pd.DataFrame,
+    cued: set[str],
+    still_cued: float | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> NoCue:
+    """What the ban changes, problem by problem; frames and `cued` as `arm_summary` takes them.
 
-    n; difference with ci_low, ci_high (paired BCa bootstrap); only_plain, only_no_cue and their
-    exact McNemar p (NaN with several samples a problem); length_ratio of the tokens written, with
-    ratio_low, ratio_high (percentile bootstrap over problems).
+    `still_cued` is the share of the texts without banned words in which a cue stands all the same.
+    Raises ValueError where the arms were not asked the same problems. NoWait; stage 1.
     """
     pairs = _pairs(plain, no_cue)
     before, after = (pairs["right", arm].to_numpy() for arm in ARMS)
-    binary = np.isin(pairs["right"].to_numpy(), (0.0, 1.0)).all()
+    several = plain["sample"].nunique() > 1
     only_plain, only_no_cue = int((before > after).sum()), int((before < after).sum())
     low, high = bootstrap_interval(after - before, confidence, seed)
     means = bootstrap_means(pairs["tokens"][list(ARMS)].to_numpy(), seed)
     tail = (1 - confidence) / 2
     shortest, longest = np.quantile(means[:, 1] / means[:, 0], [tail, 1 - tail])
-    return {
-        "n": len(pairs),
-        "difference": float((after - before).mean()),
-        "ci_low": low,
-        "ci_high": high,
-        "only_plain": only_plain,
-        "only_no_cue": only_no_cue,
-        "mcnemar_p": mcnemar_exact(only_plain, only_no_cue) if binary else float("nan"),
-        "length_ratio": float(pairs["tokens", "no cue"].sum() / pairs["tokens", "plain"].sum()),
-        "ratio_low": float(shortest),
-        "ratio_high": float(longest),
-    }
+    had_cue = pairs.index.isin(cued)
+    one = len(pairs) == 1
+    return NoCue(
+        n=len(pairs),
+        difference=float((after - before).mean()),
+        ci_low=None if one else low,
+        ci_high=None if one else high,
+        only_plain=only_plain,
+        only_no_cue=only_no_cue,
+        mcnemar_p=None if several else mcnemar_exact(only_plain, only_no_cue),
+        length_ratio=float(pairs["tokens", "no cue"].sum() / pairs["tokens", "plain"].sum()),
+        ratio_low=float(shortest),
+        ratio_high=float(longest),
+        cued=float(had_cue.mean()),
+        cued_plain=float(before[had_cue].mean()) if had_cue.any() else None,
+        cued_no_cue=float(after[had_cue].mean()) if had_cue.any() else None,
+        still_cued=still_cued,
+    )
 
 
 def _pairs(plain: pd.DataFrame, no_cue: pd.DataFrame) -> pd.DataFrame:

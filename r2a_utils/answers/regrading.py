@@ -7,6 +7,7 @@ regrading.json, so that the book can show it without them.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +25,34 @@ from r2a_utils.texts.boxed import extract_answer, final_answer
 from r2a_utils.texts.problem import Problem
 
 
+@dataclass(frozen=True)
+class Regrading:
+    """How two graders of the same traces compare.
+
+    `traces` graded twice, the share of `agreement`, how many `disagreements`, and in how many of
+    these R2A's grader was found right by hand (`r2a_right`).
+    """
+
+    traces: int
+    agreement: float
+    disagreements: int
+    r2a_right: int
+
+
 def reviewed_grades() -> dict:
     """What came of grading the authors' 400 traces again: counts, and the 13 disagreements.
 
     Comes with the package, so that the book can show it; `grading_disagreements` finds the same
-    from the traces themselves.
+    from the traces themselves. Stage 1.
     """
     return json.loads(Path(__file__).with_name("regrading.json").read_text(encoding="utf-8"))
 
 
 def regraded_traces(folder: str | Path | None = None) -> pd.DataFrame:
-    """`load_traces` with what `grade_math` makes of each: the columns final_answer and correct."""
+    """`load_traces` with what `grade_math` makes of each: the columns final_answer and correct.
+
+    Raises FileNotFoundError where the authors' data is not there.
+    """
     traces = load_traces(folder)
     answers = traces["response"].map(response_answer)
     correct = [grade_math(*pair) for pair in zip(answers, traces["answer"], strict=True)]
@@ -46,7 +64,8 @@ def grading_disagreements(folder: str | Path | None = None) -> pd.DataFrame:
 
     Columns problem_id, model, condition, known_answer, final_answer, authors and r2a ("right" or
     "wrong"), and what a reader found who worked each case out by hand: who_is_right, because. A
-    case that nobody has looked at is "not reviewed".
+    case that nobody has looked at is "not reviewed". Raises FileNotFoundError where the authors'
+    data is not there.
     """
     traces = regraded_traces(folder)
     traces = traces[traces["correct"] != traces["is_answer_correct"].astype(bool)]
@@ -72,7 +91,8 @@ def original_answers(
     """The *answers* frame of one model's fetched traces, both conditions, graded by `grade_math`.
 
     `problems` are MATH-500's. With it, `comparison.py` makes the paper's funnel and comparison
-    anew, under either accounting rule. `n_tokens` is missing: the traces are texts.
+    anew, under either accounting rule. `n_tokens` is missing: the traces are texts. Raises KeyError
+    for a trace whose problem is not given.
     """
     conditions = list(CONDITIONS.values())
     frame = pd.concat([load_originals(folder, model_alias, c, greedy) for c in conditions])
@@ -93,3 +113,38 @@ def original_answers(
 def response_answer(response: str) -> str:
     """The answer of a whole stored text: what follows its `</think>`, up to the end token."""
     return response.rpartition("</think>")[2].removesuffix(END_OF_SENTENCE)
+
+
+def regraded_counts() -> pd.DataFrame:
+    """Right answers of the authors' 400 traces by model under both graders, as `reviewed_grades`.
+
+    Index model and n; column pairs (authors or regraded, count). Stage 1.
+    """
+    counts = pd.json_normalize(reviewed_grades()["rows"]).set_index(["model", "n"])
+    counts.columns = pd.MultiIndex.from_tuples([tuple(c.split(".")) for c in counts.columns])
+    return counts
+
+
+def reviewed_disagreements() -> list[str]:
+    """The cases in which the two graders differ, alike ones together, a line of Markdown each.
+
+    Stage 1.
+    """
+    alike = ["problem_id", "known_answer", "who_is_right", "because"]
+    cases = pd.DataFrame(reviewed_grades()["disagreements"]).value_counts(alike).items()
+    return [
+        f"- `{problem}`, known answer `{known}`, traces: {n}. {who} is right. {because}"
+        for (problem, known, who, because), n in cases
+    ]
+
+
+def regrading_summary() -> Regrading:
+    """What the book quotes of `reviewed_grades`. Stage 1."""
+    reviewed = reviewed_grades()
+    right = [case["who_is_right"] == "R2A" for case in reviewed["disagreements"]]
+    return Regrading(
+        traces=reviewed["traces"],
+        agreement=reviewed["agreeing"] / reviewed["traces"],
+        disagreements=len(right),
+        r2a_right=sum(right),
+    )

@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "CONDITIONS",
             "CUES",
             "Cue",
+            "END_THINK",
             "INSTRUCTION",
             "PREFILLED",
             "SEGMENTS",

@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from r2a_utils.answers import early_answering
-from r2a_utils.answers.early_answering import area_over_curve, early_answers, early_curve
+from r2a_utils.answers.early_answering import (
+    area_over_curve,
+    early_answers,
+    early_curve,
+    early_summary,
+)
 from r2a_utils.collecting.generation import Sampling, collect_completions
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.stats import wilson_interval
@@ -120,3 +125,35 @@ def test_the_area_says_how_much_of_the_reasoning_is_needed():
     assert (curve.ci_low.iloc[0], curve.ci_high.iloc[0]) == wilson_interval(1, 3)
     with pytest.raises(ValueError, match="needs the fractions 0 and 1"):
         area_over_curve(frame[frame.fraction > 0])
+
+
+def test_the_summary_is_of_problems_and_of_their_own_answers():
+    shares = {"a": [False, False, True, True], "b": [True, True, True, True]}
+    rows = [
+        {"problem_id": name, "sample": sample, "fraction": fraction, "correct": value}
+        | {"same_as_full": value}
+        for name, values in shares.items()
+        for sample in (0, 1)
+        for fraction, value in zip((0.0, 0.5, 0.8, 1.0), values, strict=True)
+    ]
+    own = [
+        {"problem_id": name, "sample": sample, "condition": "with_reasoning", "correct": right}
+        for name, sample, right in (("a", 0, True), ("a", 1, False), ("b", 0, True), ("b", 1, True))
+    ]
+    early = pd.DataFrame(rows)
+    found = early_summary(early, pd.DataFrame(own))
+    assert (found.n, found.right_at_0, found.right_at_80, found.right_at_100) == (2, 0.5, 1, 1)
+    assert found.right_unforced == 0.75
+    assert found.area == pytest.approx((0.5 + 0.3 / 2) / 2)
+    assert found.most == pytest.approx(0.9)
+    one = early_summary(early[early.problem_id == "b"], pd.DataFrame(own))
+    assert (one.n, one.area, one.ci_low) == (1, 0, None)
+
+
+def test_without_traces_there_is_an_empty_table_and_nothing_to_draw(tiny):
+    early = early_answers(tiny, [], [])
+    assert len(early) == 0 and "same_as_full" in early
+    found = early_summary(early, pd.DataFrame())
+    assert (found.n, found.area, found.right_at_0) == (0, None, None)
+    with pytest.raises(ValueError, match="needs 1 finished trace with reasoning, has 0"):
+        early_curve(early)

@@ -9,7 +9,7 @@ import pytest
 
 from r2a_utils.answers import no_cue
 from r2a_utils.answers.graded import grade_completions
-from r2a_utils.answers.no_cue import arm_difference, arm_summary, cue_token_ids
+from r2a_utils.answers.no_cue import arm_summary, compare_arms, cue_token_ids, cued_problems
 from r2a_utils.collecting.generation import Sampling, collect_completions
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.texts.trace import CUES, encode
@@ -92,7 +92,7 @@ def test_without_cues_no_banned_word_is_written_and_nothing_else_changes(plain, 
 def test_arms_are_compared_on_the_problems_that_had_a_cue(plain, without_cues, problems):
     banned, no_cue = without_cues
     graded = [grade_completions(completions, problems) for completions in (plain, no_cue)]
-    cued = {c.problem_id for c in plain if banned & set(c.completion_ids)}
+    cued = cued_problems(plain, banned)
     table = arm_summary(*graded, cued).set_index(["group", "arm"])
     none = table.loc["none in the plain arm"]
     assert none.loc["plain"].equals(none.loc["no cue"])
@@ -101,29 +101,55 @@ def test_arms_are_compared_on_the_problems_that_had_a_cue(plain, without_cues, p
 
 
 def answers(correct: list[bool], tokens: list[int], finished: bool = True) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"problem_id": list("abcd"), "correct": correct, "n_tokens": tokens, "finished": finished}
-    )
+    frame = {"problem_id": list("abcd"), "correct": correct, "n_tokens": tokens}
+    return pd.DataFrame(frame | {"finished": finished, "sample": 0})
+
+
+PLAIN = answers([True, True, True, False], [100, 100, 50, 150])
+NO_CUE = answers([True, False, False, False], [50, 50, 50, 50])
 
 
 def test_a_difference_of_arms_by_hand():
-    plain = answers([True, True, True, False], [100, 100, 50, 150])
-    no_cue = answers([True, False, False, False], [50, 50, 50, 50])
-    difference = arm_difference(plain, no_cue)
-    assert difference["n"] == 4
-    assert difference["difference"] == -0.5
-    assert (difference["only_plain"], difference["only_no_cue"]) == (2, 0)
-    assert difference["mcnemar_p"] == 0.5
-    assert difference["length_ratio"] == 0.5
-    assert difference["ratio_low"] < 0.5 < difference["ratio_high"]
-    assert difference["ci_low"] < -0.5 < difference["ci_high"]
-    unfinished = arm_difference(plain, answers([True] * 4, [50] * 4, finished=False))
-    assert unfinished["difference"] == -0.75
+    found = compare_arms(PLAIN, NO_CUE, {"a", "b"}, still_cued=0.25)
+    assert found.n == 4
+    assert found.difference == -0.5
+    assert (found.only_plain, found.only_no_cue) == (2, 0)
+    assert found.mcnemar_p == 0.5
+    assert found.length_ratio == 0.5
+    assert found.ratio_low < 0.5 < found.ratio_high
+    assert found.ci_low < -0.5 < found.ci_high
+    assert (found.cued, found.cued_plain, found.cued_no_cue) == (0.5, 1.0, 0.5)
+    assert found.still_cued == 0.25
+    unfinished = compare_arms(PLAIN, answers([True] * 4, [50] * 4, finished=False), set())
+    assert unfinished.difference == -0.75
     with pytest.raises(ValueError, match="'d' was asked in one arm only"):
-        arm_difference(plain, no_cue[:3])
+        compare_arms(PLAIN, NO_CUE[:3], set())
+
+
+def test_without_a_cue_or_with_one_problem_what_is_not_known_is_none():
+    found = compare_arms(PLAIN, NO_CUE, set())
+    assert (found.cued, found.cued_plain, found.cued_no_cue) == (0.0, None, None)
+    assert found.still_cued is None
+    one = compare_arms(PLAIN[:1], NO_CUE[:1], {"a"})
+    assert (one.n, one.difference, one.ci_low, one.ci_high) == (1, 0.0, None, None)
+
+
+def test_of_several_samples_a_problem_has_its_mean_and_mcnemar_is_not_defined():
+    twice = [pd.concat([arm, arm.assign(sample=1, correct=True)]) for arm in (PLAIN, NO_CUE)]
+    found = compare_arms(*twice, set())
+    assert found.mcnemar_p is None
+    assert found.difference == -0.25  # two problems, half of their samples
+    assert (found.only_plain, found.only_no_cue) == (2, 0)
+    assert found.ci_low < -0.25 < found.ci_high
 
 
 def test_a_group_without_problems_is_left_out():
-    plain = answers([True] * 4, [10, 20, 30, 40])
-    groups = set(arm_summary(plain, plain, set()).group)
+    groups = set(arm_summary(PLAIN, PLAIN, set()).group)
     assert groups == {"all problems", "none in the plain arm"}
+
+
+def test_a_problem_is_cued_if_one_of_its_texts_holds_a_banned_token(plain, without_cues):
+    banned, no_cue = without_cues
+    assert cued_problems(no_cue, banned) == set()
+    first = next(c for c in plain if banned & set(c.completion_ids))
+    assert cued_problems([no_cue[0], first, no_cue[1]], iter(banned)) == {first.problem_id}
