@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Int
 from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.attention.mass import attention_rows
@@ -31,7 +32,7 @@ class NeedleCase:
 
 def induction_scores(
     model: ReasoningModel, *, length: int = 50, repeats: int = 8, seed: int = 0
-) -> xr.DataArray:
+) -> Float[xr.DataArray, "layer head"]:
     """Attention on the token after the last occurrence of the present one; dims (layer, head).
 
     `length` random tokens, then the same again; the score is the mean attention from each token of
@@ -52,7 +53,9 @@ def induction_scores(
     return _by_head(model, scores, "induction_score")
 
 
-def retrieval_scores(model: ReasoningModel, cases: Sequence[NeedleCase]) -> xr.DataArray:
+def retrieval_scores(
+    model: ReasoningModel, cases: Sequence[NeedleCase]
+) -> Float[xr.DataArray, "layer head"]:
     """Share of a needle's tokens that a head looks up while they are recited; dims (layer, head).
 
     A head looks a token up when, in the step that writes it, its largest attention weight lies on
@@ -117,7 +120,7 @@ def needle_cases(
 
 
 def top_copying_heads(
-    scores: xr.DataArray, k: int = 10, least: float = COPYING
+    scores: Float[xr.DataArray, "_ _"], k: int = 10, least: float = COPYING
 ) -> list[tuple[int, int]]:
     """The k heads (layer, head) that score highest, best first; only those that score `least`.
 
@@ -142,20 +145,24 @@ def copying_summary(scores: Mapping[str, xr.DataArray], k: int) -> dict[str, flo
     return summary
 
 
-def _all_rows(model: ReasoningModel, ids: Sequence[int], queries: slice) -> np.ndarray:
+def _all_rows(
+    model: ReasoningModel, ids: Sequence[int], queries: slice
+) -> Float[np.ndarray, "layer head query key"]:
     """Attention of every head in some rows: [layer, head, query, key]."""
     every = list(np.ndindex(model.n_layers, model.n_heads))
     rows = attention_rows(model, list(ids), every, queries).values
     return rows.reshape(model.n_layers, model.n_heads, *rows.shape[1:])
 
 
-def _ordinary_tokens(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+def _ordinary_tokens(tokenizer: PreTrainedTokenizerBase) -> Int[np.ndarray, " token"]:
     """Ids of tokens that stand for text: no tags, no beginnings and ends."""
     special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
     return np.array([i for i in range(len(tokenizer)) if i not in special])
 
 
-def _by_head(model: ReasoningModel, scores: np.ndarray, name: str) -> xr.DataArray:
+def _by_head(
+    model: ReasoningModel, scores: Float[np.ndarray, "layer head"], name: str
+) -> Float[xr.DataArray, "layer head"]:
     return xr.DataArray(
         scores,
         dims=("layer", "head"),

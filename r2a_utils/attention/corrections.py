@@ -118,5 +118,5 @@ def corrected_values(
         share_against_later=other["share_against_later"],
         rfhs_share=values.loc[list(rfhs), "share"].mean(),
         all_share=values["share"].mean(),
-        all_weighted=read.corrected / (read.corrected + read.wrong),
+        all_weighted=float(read.corrected / (read.corrected + read.wrong)),
     )

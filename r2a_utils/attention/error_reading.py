@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from scipy import stats
 
 from r2a_utils.attention.logit_attribution import head_contributions
@@ -26,7 +26,7 @@ from r2a_utils.tiny.review import review
 
 def answer_read(
     model: ReasoningModel, trace: Trace, heads: Sequence[tuple[int, int]]
-) -> np.ndarray:
+) -> Float[np.ndarray, " token"]:
     """What the heads read, on average, where the boxed answer's first token is written: [token].
 
     Raises ValueError for a trace without a box.
@@ -49,7 +49,7 @@ def answer_contribution(
     return given.sum(["head", "query"]).values
 
 
-def sentence_reading(trace: Trace, read: np.ndarray) -> pd.DataFrame:
+def sentence_reading(trace: Trace, read: Real[np.ndarray, "*_"]) -> pd.DataFrame:
     """A reading by sentence of the reasoning: columns sentence, start, stop, text, mass, share.
 
     read: attention or contribution by token [token]. share: of the mass on the reasoning; NaN where
@@ -99,7 +99,7 @@ def nearest_right(trace: Trace, right: Sequence[Trace]) -> Trace:
 def error_hits(
     traces: Sequence[Trace],
     errors: Sequence[slice],
-    readers: Mapping[str, Sequence[np.ndarray]],
+    readers: Mapping[str, Sequence[Real[np.ndarray, "*_"]]],
 ) -> pd.DataFrame:
     """How often the sentence read most is the one that holds the first error, a row a reader.
 
@@ -147,7 +147,7 @@ class TopSentences:
     wrong_by_chance: float
 
 
-def top_sentences(traces: Sequence[Trace], reads: Sequence[np.ndarray]) -> TopSentences:
+def top_sentences(traces: Sequence[Trace], reads: Sequence[Real[np.ndarray, "*_"]]) -> TopSentences:
     """Where the sentence read most stands, and whether it is wrong, over traces of the bundled
     world, whose statements are known (`tiny.review`).
     """

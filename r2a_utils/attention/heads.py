@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
+from jaxtyping import Bool, Float, Int, Real
 from scipy import stats
 
 from r2a_utils.figures.style import head_name
@@ -30,20 +31,23 @@ from r2a_utils.stats import (
 
 Head = tuple[int, int]
 
+Masses = Float[xr.DataArray, "_ _ _ _ _"]
+"""Segment masses, dims (trace, layer, head, from_segment, to_segment) in any order."""
+
 # A head that gives the sink all but a millionth has nothing left to share out in float32.
 SINK_CEILING = 1 - 1e-6
 
 
 def uniform_mass(
     mass: xr.DataArray, source: str = "answer", target: str = "reasoning"
-) -> xr.DataArray:
+) -> Float[xr.DataArray, " trace"]:
     """The mass that a head attending uniformly to all it can see would show; dims (trace).
 
     `u(S→T) = 1/|S| Σ_{i∈S} |T ∩ [0, i]| / (i + 1)`, exact from the borders of the segments, which
     the array carries as the coordinates `segment_start` and `segment_stop` [trace, to_segment].
     """
     sources, targets = _borders(mass, source), _borders(mass, target)
-    null = [_uniform(*borders) for borders in np.concatenate([sources, targets], axis=1)]
+    null = [_uniform(*borders) for borders in np.concatenate([sources, targets], axis=1).tolist()]
     return xr.DataArray(null, dims="trace", coords={"trace": mass.coords["trace"]}, name="uniform")
 
 
@@ -53,7 +57,9 @@ def _uniform(source_start: int, source_stop: int, target_start: int, target_stop
     return float(np.mean(seen / (queries + 1)))
 
 
-def sink_free_mass(mass: xr.DataArray) -> xr.DataArray:
+def sink_free_mass(
+    mass: Float[xr.DataArray, "*dims"],
+) -> Float[xr.DataArray, "*dims"]:
     """Each mass as a share of what a head does not leave in the sink: m / (1 − m(·→bos)).
 
     mass: segment masses from one segment or several, with the dim to_segment; of the same dims, 0
@@ -64,7 +70,7 @@ def sink_free_mass(mass: xr.DataArray) -> xr.DataArray:
     return (mass / (1 - sink)).clip(max=1.0).where(mass.coords["to_segment"] != "bos", 0.0)
 
 
-def head_scores(mass: xr.DataArray) -> pd.DataFrame:
+def head_scores(mass: Masses) -> pd.DataFrame:
     """Every head's reading of the reasoning with its controls, a row a head, best first.
 
     mass: segment masses, dims (trace, layer, head, from_segment, to_segment). Columns:
@@ -98,7 +104,9 @@ def head_scores(mass: xr.DataArray) -> pd.DataFrame:
     return table.sort_values("mass", ascending=False, kind="stable", ignore_index=True)
 
 
-def _spearman_with(values: np.ndarray, by: np.ndarray) -> np.ndarray:
+def _spearman_with(
+    values: Float[np.ndarray, "trace layer head"], by: Real[np.ndarray, " trace"]
+) -> Float[np.ndarray, "layer head"]:
     """Spearman correlation over the first axis with one series; NaN where either is constant."""
     ranks = stats.rankdata(values, axis=0)
     ranks -= ranks.mean(axis=0)
@@ -108,9 +116,7 @@ def _spearman_with(values: np.ndarray, by: np.ndarray) -> np.ndarray:
     return np.divide(covariance, scale, out=np.full(scale.shape, np.nan), where=scale > 0)
 
 
-def rank_heads(
-    mass: xr.DataArray, k: int = 10, *, seed: int = 0, resamples: int = 1_000
-) -> pd.DataFrame:
+def rank_heads(mass: Masses, k: int = 10, *, seed: int = 0, resamples: int = 1_000) -> pd.DataFrame:
     """The k Reasoning-Focus Heads, best first.
 
     Columns layer, head, mass, lift (both as in `head_scores`), ci_low, ci_high, rank_stability.
@@ -131,12 +137,12 @@ def rank_heads(
     return top.assign(ci_low=low[flat], ci_high=high[flat], rank_stability=stability[flat])
 
 
-def ranking_reliability(mass: xr.DataArray, seed: int = 0) -> Reliability:
+def ranking_reliability(mass: Masses, seed: int = 0) -> Reliability:
     """How alike two random halves of the traces rank all heads (receiver heads: 0.84)."""
     return split_half_reliability(_answer_mass(mass, "reasoning"), seed=seed)
 
 
-def ranking_across_lengths(mass: xr.DataArray, k: int = 10) -> pd.DataFrame:
+def ranking_across_lengths(mass: Masses, k: int = 10) -> pd.DataFrame:
     """The ranking among traces of like length: a row for each third of traces by reasoning length.
 
     Columns third, n, shortest, longest (reasoning tokens), uniform (mean null), mass (mean over
@@ -169,7 +175,9 @@ def ranking_across_lengths(mass: xr.DataArray, k: int = 10) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def shuffled_borders(segments: dict[str, slice], draws: int, seed: int = 0) -> np.ndarray:
+def shuffled_borders(
+    segments: dict[str, slice], draws: int, seed: int = 0
+) -> Bool[np.ndarray, "draw token"]:
     """Spans as long as the reasoning at random places before the answer: bool [draw, token].
 
     What lies between BOS and the answer is taken as a ring, and the reasoning's borders are turned
@@ -199,7 +207,7 @@ def turned_reasonings(
     return {str(draw): np.flatnonzero(span) for draw, span in enumerate(spans)}
 
 
-def border_test(mass: xr.DataArray, shuffled: xr.DataArray) -> pd.DataFrame:
+def border_test(mass: Masses, shuffled: Float[xr.DataArray, "_ _ _ _"]) -> pd.DataFrame:
     """Does a head read the reasoning more than equally long spans elsewhere? A row a head.
 
     A head with a taste for recent text does as well: see `shuffled_borders`.
@@ -374,7 +382,7 @@ def summarise_ranking(
     )
 
 
-def head_overlap(lists: dict[str, Sequence[Head]], n_all: int) -> pd.DataFrame:
+def head_overlap(lists: dict[str, Sequence[Sequence[int]]], n_all: int) -> pd.DataFrame:
     """How many heads each two lists share, and the chance of as many or more by a blind draw.
 
     lists: name → (layer, head) pairs; n_all: heads in the model. Columns first, second, shared, p,
@@ -398,7 +406,7 @@ def head_overlap(lists: dict[str, Sequence[Head]], n_all: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _borders(mass: xr.DataArray, segment: str) -> np.ndarray:
+def _borders(mass: xr.DataArray, segment: str) -> Int[np.ndarray, "trace 2"]:
     """First token of a segment and the one after its last, in every trace: [trace, 2]."""
     missing = {"segment_start", "segment_stop"} - set(mass.coords)
     if missing:
@@ -410,12 +418,12 @@ def _borders(mass: xr.DataArray, segment: str) -> np.ndarray:
     return np.stack(ends, axis=1)
 
 
-def _n_tokens(mass: xr.DataArray, segment: str) -> np.ndarray:
+def _n_tokens(mass: Masses, segment: str) -> Int[np.ndarray, " trace"]:
     """Tokens of a segment in every trace: [trace]."""
     return np.diff(_borders(mass, segment), axis=1)[:, 0]
 
 
-def _answer_mass(mass: xr.DataArray, target: str) -> np.ndarray:
+def _answer_mass(mass: Masses, target: str) -> Float[np.ndarray, "trace layer head"]:
     """m(answer→target) of every trace: [trace, layer, head], float64."""
     chosen = mass.sel(from_segment="answer", to_segment=target)
     values = chosen.transpose("trace", "layer", "head").values.astype(np.float64)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Float
 
 from r2a_utils.attention.mass import attention_rows
 from r2a_utils.engine.forward import run_with_cache
@@ -28,7 +29,7 @@ def head_contributions(
     *,
     writes: Sequence[int] | None = None,
     against: int | None = None,
-) -> xr.DataArray:
+) -> Float[xr.DataArray, "head query key"]:
     """Direct contribution of each head and token to the logit of each written token, in nats.
 
     Row i is the query that writes the trace's token `writes[i]`, the one right before it; default:

@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Float, Int
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
@@ -50,7 +52,7 @@ def segment_mass(
     *,
     batch_size: int = 16,
     folder: str | os.PathLike | None = None,
-) -> xr.DataArray:
+) -> Float[xr.DataArray, "trace layer head from_segment to_segment"]:
     """Mean attention that the tokens of one segment pay to another, for every head.
 
     `m(S→T) = 1/|S| Σ_{i∈S} Σ_{j∈T} A_ij` (the paper's segment attention): the masses of a head from
@@ -92,7 +94,7 @@ def token_set_mass(
     queries: Sequence[Tokens] | None = None,
     batch_size: int = 16,
     folder: str | os.PathLike | None = None,
-) -> xr.DataArray:
+) -> Float[xr.DataArray, "trace layer head token_set"]:
     """Mean attention that each trace's query tokens pay to sets of its tokens, for every head.
 
     `token_sets` has a mapping for each trace, all with the same names; a set is a slice or a
@@ -125,7 +127,7 @@ def _masses(
     key_sets: Sequence[Mapping[str, Tokens]],
     batch_size: int,
     folder: str | os.PathLike | None,
-) -> np.ndarray:
+) -> Float[np.ndarray, "trace layer head query_set key_set"]:
     """Mean mass for each query set and key set: [trace, layer, head, query set, key set]."""
     if not traces:
         raise ValueError("no traces to read; collect some first (stage 01).")
@@ -151,9 +153,9 @@ class _Job:
     A row of `queries` averages over its tokens: it sums to 1.
     """
 
-    token_ids: torch.Tensor
-    queries: torch.Tensor
-    keys: torch.Tensor
+    token_ids: Int[Tensor, " token"]
+    queries: Float[Tensor, "query_set token"]
+    keys: Float[Tensor, "token key_set"]
 
     @classmethod
     def of(cls, model, trace, query_sets, key_sets) -> _Job:
@@ -186,7 +188,9 @@ def _batches(indices: list[int], jobs: list[_Job], batch_size: int) -> Iterator[
         yield batch
 
 
-def _batch_masses(model: ReasoningModel, jobs: list[_Job]) -> np.ndarray:
+def _batch_masses(
+    model: ReasoningModel, jobs: list[_Job]
+) -> Float[np.ndarray, "trace layer head query_set key_set"]:
     """[trace, layer, head, query set, key set] of one batch.
 
     Shorter traces are filled up behind their last token. Attention is causal, so no token of a
@@ -196,7 +200,9 @@ def _batch_masses(model: ReasoningModel, jobs: list[_Job]) -> np.ndarray:
     keys = pad_sequence([job.keys for job in jobs], batch_first=True)
     queries = pad_sequence([job.queries.T for job in jobs], batch_first=True).transpose(1, 2)
 
-    def pool(marked: torch.Tensor) -> torch.Tensor:
+    def pool(
+        marked: Float[Tensor, "trace head token mark"],
+    ) -> Float[Tensor, "trace head query_set mark"]:
         means = queries[:, None].to(marked.device)
         return (means @ marked.float()).cpu()
 
@@ -206,7 +212,7 @@ def _batch_masses(model: ReasoningModel, jobs: list[_Job]) -> np.ndarray:
     return torch.cat(passes, dim=-1).numpy()
 
 
-def _indicators(length: int, sets: Mapping[str, Tokens]) -> torch.Tensor:
+def _indicators(length: int, sets: Mapping[str, Tokens]) -> Float[Tensor, "{length} set"]:
     """0/1 float32 [token, set]."""
     indicators = torch.zeros(length, len(sets))
     for column, tokens in enumerate(sets.values()):
@@ -216,7 +222,9 @@ def _indicators(length: int, sets: Mapping[str, Tokens]) -> torch.Tensor:
     return indicators
 
 
-def _check_segment_masses(model: ReasoningModel, masses: np.ndarray) -> None:
+def _check_segment_masses(
+    model: ReasoningModel, masses: Float[np.ndarray, "trace layer head segment segment"]
+) -> None:
     future = np.triu(np.ones(masses.shape[-2:], dtype=bool), k=1)
     on_future = float(np.abs(masses[..., future]).max())
     off_one = float(np.abs(masses.sum(-1) - 1).max())
@@ -228,7 +236,7 @@ def _check_segment_masses(model: ReasoningModel, masses: np.ndarray) -> None:
         )
 
 
-def _keep(file: Path, mass: np.ndarray) -> None:
+def _keep(file: Path, mass: Float[np.ndarray, "layer head query_set key_set"]) -> None:
     def fill(part: Path) -> None:
         with part.open("wb") as stream:
             np.save(stream, mass, allow_pickle=False)

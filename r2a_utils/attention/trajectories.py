@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int, Real
 from scipy import stats
 
 from r2a_utils.figures.style import head_name
@@ -140,11 +140,11 @@ def best_tracking(table: pd.DataFrame) -> BestTracking:
     )
 
 
-def _centred_index(n: int) -> np.ndarray:
+def _centred_index(n: int) -> Float[np.ndarray, " n"]:
     return np.arange(n) - (n - 1) / 2
 
 
-def _correlation_with_index(values: np.ndarray) -> np.ndarray:
+def _correlation_with_index(values: Real[np.ndarray, "*rows n"]) -> Float[np.ndarray, "*rows"]:
     """Pearson correlation of the last axis with its index; 0 where the values do not vary."""
     index = _centred_index(values.shape[-1])
     values = values - values.mean(axis=-1, keepdims=True)
@@ -152,14 +152,18 @@ def _correlation_with_index(values: np.ndarray) -> np.ndarray:
     return np.divide(values @ index, scale, out=np.zeros_like(scale), where=scale > 0)
 
 
-def _slope(values: np.ndarray) -> np.ndarray:
+def _slope(values: Real[np.ndarray, "*rows n"]) -> Float[np.ndarray, "*rows"]:
     """Least-squares slope of the last axis over its index."""
     index = _centred_index(values.shape[-1])
     return values @ index / (index @ index)
 
 
 def cue_lift(
-    traces: Sequence[Trace], reads: Sequence[np.ndarray], *, seed: int = 0, resamples: int = 1_000
+    traces: Sequence[Trace],
+    reads: Sequence[Real[np.ndarray, "*_"]],
+    *,
+    seed: int = 0,
+    resamples: int = 1_000,
 ) -> pd.DataFrame:
     """How much more is read of what follows a cue than of other text at matched places.
 
@@ -199,7 +203,7 @@ def cue_lift(
     return pd.DataFrame(rows, columns=["word", "lift", "ci_low", "ci_high", "n", "left_out"])
 
 
-def _cues(index: int, trace: Trace, read: np.ndarray):
+def _cues(index: int, trace: Trace, read: Real[np.ndarray, "*_"]):
     """Yield (trace, word, mass on what follows, mass expected at matched places or NaN)."""
     read = np.asarray(read, dtype=float)
     if read.shape != (len(trace),):
@@ -226,7 +230,12 @@ def _cues(index: int, trace: Trace, read: np.ndarray):
         yield index, word, totals[stop] - totals[start], expected
 
 
-def _expected_at(place: float, places: np.ndarray, masses: np.ndarray, width: float) -> float:
+def _expected_at(
+    place: float,
+    places: Int[np.ndarray, " window"],
+    masses: Float[np.ndarray, " window"],
+    width: float,
+) -> float:
     """What a smooth course of masses would be at `place`: a local line by weighted least squares,
     so that a slope is no surprise at the edge of what is known; NaN where nothing is near.
     """
@@ -242,7 +251,12 @@ def _expected_at(place: float, places: np.ndarray, masses: np.ndarray, width: fl
 
 
 def preference(
-    mass: xr.DataArray, first: str, second: str, *, seed: int = 0, resamples: int = 1_000
+    mass: Float[xr.DataArray, "trace layer head token_set"],
+    first: str,
+    second: str,
+    *,
+    seed: int = 0,
+    resamples: int = 1_000,
 ) -> pd.DataFrame:
     """Which of two token sets a head reads more: the corrected value or the wrong one, say.
 

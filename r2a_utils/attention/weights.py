@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
 
 from r2a_utils.models.hooks import read_attention
 from r2a_utils.models.loading import ReasoningModel
@@ -26,7 +28,7 @@ def attention_rows(
     trace: Trace | Sequence[int],
     heads: Sequence[tuple[int, int]],
     queries: slice | None = None,
-) -> xr.DataArray:
+) -> Float[xr.DataArray, "head query key"]:
     """The attention weights of chosen heads in chosen rows: dims (head, query, key), float32.
 
     `heads` are (layer, head) pairs and become the coordinates `layer` and `head_index` of `head`.
@@ -118,8 +120,16 @@ def attention_profile(
 
 
 def _rows(
-    model, query, key, value, mask, scaling, z, queries: slice, heads: torch.Tensor
-) -> Iterator[tuple[int, torch.Tensor]]:
+    model: ReasoningModel,
+    query: Float[Tensor, "1 n_heads token head_dim"],
+    key: Float[Tensor, "1 kv_head token head_dim"],
+    value: Float[Tensor, "1 kv_head token head_dim"],
+    mask: Shaped[Tensor, "1 _ token token"] | None,
+    scaling: float,
+    z: Float[Tensor, "1 token n_heads head_dim"],
+    queries: slice,
+    heads: Int[Tensor, " chosen"],
+) -> Iterator[tuple[int, Float[Tensor, "chosen row token"]]]:
     """Attention weights float32 [head, row, token] of one sequence, a few rows at a time.
 
     Yields the first row's token with each piece. The first row is held against what the model's own
@@ -154,7 +164,7 @@ def _rows(
 
 def _rows_wanted(
     model: ReasoningModel, trace: Trace | Sequence[int], queries: slice | None
-) -> tuple[torch.Tensor, slice]:
+) -> tuple[Int[Tensor, "1 token"], slice]:
     """Token ids [1, token] on the model's device, and a slice with start and stop."""
     token_ids = checked_ids(model, trace)
     if queries is None:
@@ -165,14 +175,14 @@ def _rows_wanted(
     return token_ids[None].to(model.device), slice(start, stop)
 
 
-def _check_entropy(model: ReasoningModel, entropy: torch.Tensor, first: int) -> None:
+def _check_entropy(model: ReasoningModel, entropy: Float[Tensor, "head query"], first: int) -> None:
     """Row i sees i + 1 tokens, so its entropy is at most log(i + 1); more means a look ahead."""
     rows = torch.arange(first, first + entropy.shape[-1], device=entropy.device)
     if not (entropy <= (rows + 1.0).log() + 1e-3).all():  # 1e-3 nats: float32 over 30,000 terms
         raise RuntimeError(f"{model.name}: a row's entropy exceeds that of causal attention.")
 
 
-def checked_ids(model: ReasoningModel, trace: Trace | Sequence[int]) -> torch.Tensor:
+def checked_ids(model: ReasoningModel, trace: Trace | Sequence[int]) -> Int[Tensor, " token"]:
     ids = trace.token_ids if isinstance(trace, Trace) else trace
     token_ids = torch.as_tensor(ids, dtype=torch.long)
     if not 0 <= int(token_ids.min()) <= int(token_ids.max()) < model.vocab_size:

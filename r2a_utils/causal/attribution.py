@@ -21,7 +21,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Float
 from scipy.stats import spearmanr
+from torch import Tensor
 
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import chosen_layers, chosen_positions, head_columns, token_coords
@@ -51,7 +53,7 @@ def attribution_grid(
     direction: str = "denoising",
     method: str = "atp",
     min_gap: float = MIN_GAP,
-) -> xr.DataArray:
+) -> Float[xr.DataArray, "layer *head position"]:
     """Estimate `patch_grid` from gradients; the same dims, coordinates and errors.
 
     `method` is "atp"; "qk_fix" (differs for q and k only); "grad_drop", one backward a layer more;
@@ -126,14 +128,18 @@ def attribution_grid(
     return xr.DataArray(values.numpy(), coords, dims, name="effect", attrs=attrs)
 
 
-def rank_correlation(exact: xr.DataArray, approximate: xr.DataArray) -> float:
+def rank_correlation(
+    exact: Float[xr.DataArray, "*grid"], approximate: Float[xr.DataArray, "*grid"]
+) -> float:
     """Spearman's correlation between the magnitudes of two grids, over all cells."""
     exact, approximate = xr.align(exact, approximate, join="exact")
     return float(spearmanr(np.abs(exact).values.ravel(), np.abs(approximate).values.ravel())[0])
 
 
 def recall_at(
-    exact: xr.DataArray, approximate: xr.DataArray, budgets: Sequence[int] = (5, 10, 20)
+    exact: Float[xr.DataArray, "*grid"],
+    approximate: Float[xr.DataArray, "*grid"],
+    budgets: Sequence[int] = (5, 10, 20),
 ) -> dict[int, float]:
     """Share of the exact grid's k strongest cells that are among the approximate grid's k.
 
@@ -146,7 +152,12 @@ def recall_at(
     return {k: len(set(orders[0][:k]) & set(orders[1][:k])) / k for k in budgets}
 
 
-def _difference(logits: torch.Tensor, pair, extension, n: int) -> torch.Tensor:
+def _difference(
+    logits: Float[Tensor, "position vocabulary"],
+    pair: ContrastPair,
+    extension: tuple[int, ...],
+    n: int,
+) -> Float[Tensor, ""]:
     """This extension's part of LD, from logits [position, vocabulary] of `n` tokens and it."""
     rows = logits[n - 1 :].double().log_softmax(-1)
     total = rows.new_zeros(())
@@ -172,8 +183,11 @@ def _donor(
 
 
 def _gradients(
-    run: ActivationGraph, ld: torch.Tensor, nodes: list[torch.Tensor], dropped: list[int | None]
-) -> Iterator[list[torch.Tensor]]:
+    run: ActivationGraph,
+    ld: Float[Tensor, ""],
+    nodes: list[Float[Tensor, "1 ..."]],
+    dropped: list[int | None],
+) -> Iterator[list[Float[Tensor, "1 ..."]]]:
     """dLD/d(node) of all nodes, once for every dropped layer (None: nothing is dropped)."""
     now_dropped = None
 
@@ -203,10 +217,10 @@ def _moved(
     layer: int,
     donor: ActivationGraph,
     receiver: ActivationGraph,
-    gradient: torch.Tensor,
+    gradient: Float[Tensor, "1 ..."],
     donor_places: list[int],
     receiver_places: list[int],
-) -> torch.Tensor:
+) -> Float[Tensor, "head position"]:
     """(donor - receiver) · gradient, [head or 1, position]."""
     theirs, ours = donor.nodes[component][layer][0], receiver.nodes[component][layer][0].detach()
     parts = [theirs, ours, gradient[0]]
@@ -224,9 +238,9 @@ def _refocused(
     layer: int,
     donor: ActivationGraph,
     receiver: ActivationGraph,
-    gradient: torch.Tensor,
+    gradient: Float[Tensor, "1 token head head_dim"],
     positions: list[int],
-) -> torch.Tensor:
+) -> Float[Tensor, "heads position"]:
     """QK-fix: gradient of z · exact change of z, when one query or key is the donor's.
 
     `gradient` is dLD/dz [1, token, head, head_dim]; returns [head, position] of query heads, or of

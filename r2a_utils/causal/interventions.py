@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
 
 from r2a_utils.answers.graded import same_answer
 from r2a_utils.causal.random_sets import Head
@@ -81,7 +83,7 @@ def measure(
     interventions: Sequence[Intervention],
     *,
     scored: slice | None = None,
-    pool: Sequence[torch.Tensor] | None = None,
+    pool: Sequence[Float[Tensor, "_ width"]] | None = None,
     seed: int = 0,
     max_tokens: int | None = None,
 ) -> pd.DataFrame:
@@ -120,7 +122,7 @@ def regenerate(
     interventions: Sequence[Intervention],
     *,
     max_new_tokens: int,
-    pool: Sequence[torch.Tensor] | None = None,
+    pool: Sequence[Float[Tensor, "_ width"]] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """The answer written anew, greedily, after the trace's `</think>`; one row an intervention.
@@ -197,7 +199,7 @@ def knockout_heads(
     edges: tuple[Place, Place] = ("answer", "reasoning"),
     *,
     scored: slice | None = None,
-) -> xr.DataArray:
+) -> Float[xr.DataArray, "layer head"]:
     """Change of the answer's log-probability, dims (layer, head), when one head loses the edges."""
     heads = [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
     frame = measure(
@@ -212,12 +214,12 @@ def knockout_heads(
     )
 
 
-def answer_z(model: ReasoningModel, traces: Sequence[Trace]) -> list[torch.Tensor]:
+def answer_z(model: ReasoningModel, traces: Sequence[Trace]) -> list[Float[Tensor, "token width"]]:
     """A pool for mean and resample ablation: z at every answer token of the traces.
 
     One tensor [token, heads * head_dim] a layer. Take traces other than those that are ablated.
     """
-    layers: list[list[torch.Tensor]] = [[] for _ in range(model.n_layers)]
+    layers: list[list[Tensor]] = [[] for _ in range(model.n_layers)]
     for trace in traces:
         cache = run_with_cache(model, trace.token_ids, ("z",))
         for layer, z in zip(layers, cache.activations["z"], strict=True):
@@ -253,7 +255,13 @@ def _patched_run(model, trace: Trace, change: Intervention, n: int, pool, seed) 
     )
 
 
-def _ablated(model, ablation: Ablation, n: int, pool, seed: list[int]) -> list[torch.Tensor]:
+def _ablated(
+    model,
+    ablation: Ablation,
+    n: int,
+    pool: Sequence[Float[Tensor, "_ width"]] | None,
+    seed: list[int],
+) -> list[Float[Tensor, "{n} head_dim"]]:
     """What stands in place of each head's z, [n, head_dim]."""
     heads, width = _checked(model, ablation.heads), model.head_dim
     if ablation.method == "zero":

@@ -6,16 +6,21 @@ It knows no model; `patching.py` runs one sequence with activations of the other
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.texts.trace import END_THINK, Trace, answer_span, encode, sentences
 
 PROBES = ("Final answer is {}.", "Final answer is \\boxed{{{}}}.")
 """The paper's probe sentences, which close the reasoning with the answer in a fixed place."""
+
+TokenIds = Sequence[int] | Int[np.ndarray, " _"]
+"""What a pair is made from; it keeps tuples."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,10 @@ class ContrastPair:
     sequence. `tokens` and `answer_texts` are texts, `segments` those of the clean trace.
     """
 
-    clean_ids: tuple[int, ...]
-    corrupted_ids: tuple[int, ...]
-    clean_answer_id: int | tuple[int, ...]
-    corrupted_answer_id: int | tuple[int, ...]
+    clean_ids: TokenIds
+    corrupted_ids: TokenIds
+    clean_answer_id: int | TokenIds
+    corrupted_answer_id: int | TokenIds
     problem_id: str = ""
     model: str = ""
     tokens: tuple[str, ...] = ()

@@ -37,6 +37,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
 
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.recorded_pairs import MIN_GAP, RecordedPair, Transfer, recorded
@@ -45,7 +47,7 @@ from r2a_utils.engine.forward import replay
 from r2a_utils.engine.patches import HEAD_COMPONENTS, Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel
 
-Metric = Callable[[torch.Tensor], torch.Tensor | float]
+Metric = Callable[[Float[Tensor, " vocabulary"]], Tensor | float]
 """Logits [vocabulary], float32 or finer, after the last token before the answer → one number."""
 
 
@@ -56,7 +58,7 @@ def patch_grid(
     layers: Sequence[int] | None = None,
     component: str = "resid",
     **options,
-) -> xr.DataArray:
+) -> Float[xr.DataArray, "layer *head position"]:
     """Effect of patching each layer and position: the paper's heat map.
 
     Dims (layer, position), or (layer, head, position) for z, q, k and v; values in units of the
@@ -103,7 +105,7 @@ def patch_metrics(
     transfer.recorded.check_gap(min_gap)
     donor = transfer.donor.activations[component]
 
-    def donated(layer: int, position: int, columns: slice) -> tuple[int, torch.Tensor]:
+    def donated(layer: int, position: int, columns: slice) -> tuple[int, Float[Tensor, " width"]]:
         value = donor[layer][transfer.donor_position[position], columns]
         return transfer.receiver_position[position], value
 
@@ -113,7 +115,7 @@ def patch_metrics(
 def sweep(
     model: ReasoningModel,
     transfer: Transfer,
-    donated: Callable[[int, int, slice], tuple[int, torch.Tensor]],
+    donated: Callable[[int, int, slice], tuple[int, Float[Tensor, " width"]]],
     positions: Sequence[int] | None,
     layers: Sequence[int] | None,
     heads: Sequence[int] | None,
@@ -169,7 +171,7 @@ def _replayed(
     patched: Sequence[PatchedRun],
     metric: Metric | None,
     max_tokens: int | None,
-) -> tuple[torch.Tensor, _Measured]:
+) -> tuple[Float[Tensor, "run 2 2"], _Measured]:
     """Scores [run, answer, (log-probability, rank)] of all patched runs, and their metric."""
     answers = transfer.pair.answers
     scores = torch.empty(len(patched), 2, 2, dtype=torch.double)
@@ -192,7 +194,7 @@ def _replayed(
 def _reduction(answers: Sequence[tuple[int, ...]], metric: Metric | None) -> Callable:
     """What is kept of logits [run, read, vocabulary]: scores, flat, and behind them the metric."""
 
-    def reduce(logits: torch.Tensor) -> torch.Tensor:
+    def reduce(logits: Float[Tensor, "run read vocabulary"]) -> Float[Tensor, "run kept"]:
         scores = answer_scores(logits, answers).flatten(1)
         if metric is None:
             return scores
@@ -202,7 +204,7 @@ def _reduction(answers: Sequence[tuple[int, ...]], metric: Metric | None) -> Cal
     return reduce
 
 
-def _one_number(metric: Metric, logits: torch.Tensor) -> float:
+def _one_number(metric: Metric, logits: Float[Tensor, " vocabulary"]) -> float:
     value = torch.as_tensor(metric(logits))
     if value.numel() != 1:
         raise ValueError(
@@ -213,7 +215,12 @@ def _one_number(metric: Metric, logits: torch.Tensor) -> float:
 
 
 def _dataset(
-    transfer: Transfer, table: np.ndarray, effect: np.ndarray, layers, heads, positions
+    transfer: Transfer,
+    table: Float[np.ndarray, "layer head position 2 2"],
+    effect: Float[np.ndarray, "layer head position"],
+    layers: Sequence[int],
+    heads: Sequence[int | None],
+    positions: Sequence[int],
 ) -> xr.Dataset:
     """Name a table [layer, head, position, answer, (log-probability, rank)] and its effects."""
     coords = {"layer": layers, "position": positions, "answer": ["clean", "corrupted"]}

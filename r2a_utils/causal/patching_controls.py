@@ -11,8 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
 
-from r2a_utils.causal.pairs import ContrastPair
+from r2a_utils.causal.pairs import ContrastPair, TokenIds
 from r2a_utils.causal.patching import Metric, chosen_positions, sweep
 from r2a_utils.causal.recorded_pairs import MIN_GAP, RecordedPair, Transfer, recorded
 from r2a_utils.engine.answer_logprobs import answer_caches, cached_scores, logit_difference
@@ -30,7 +32,7 @@ def control_metrics(
     layers: Sequence[int] | None = None,
     component: str = "resid",
     *,
-    donor_ids: Sequence[int] | None = None,
+    donor_ids: TokenIds | None = None,
     seed: int = 0,
     heads: Sequence[int] | None = None,
     direction: str = "denoising",
@@ -59,6 +61,8 @@ def control_metrics(
     needs_donor = control in ("random_donor", "same_answer")
     if needs_donor != (donor_ids is not None):
         raise ValueError(f"{control!r} {'needs' if needs_donor else 'takes no'} donor_ids")
+    if donor_ids is not None:
+        donor_ids = [int(i) for i in donor_ids]
     transfer = Transfer(recorded(model, pair, component), component, direction)
     transfer.recorded.check_gap(min_gap)
     positions = chosen_positions(transfer.pair, positions)
@@ -88,7 +92,7 @@ def _other_donor(model, transfer: Transfer, donor_ids: Sequence[int], positions:
         )
     other = run_with_cache(model, (*donor_ids, *extension), (transfer.component,))
 
-    def donated(layer: int, position: int, columns: slice) -> tuple[int, torch.Tensor]:
+    def donated(layer: int, position: int, columns: slice) -> tuple[int, Float[Tensor, " width"]]:
         place = transfer.receiver_position[position]
         return place, other.activations[transfer.component][layer][place + shift, columns]
 
@@ -107,7 +111,7 @@ def _wrong_position(transfer: Transfer, positions: list[int], seed: int):
     calm = behind if len(behind) > 1 else calm
     wrong = {p: int(rng.choice([q for q in calm if q != p])) for p in positions}
 
-    def donated(layer: int, position: int, columns: slice) -> tuple[int, torch.Tensor]:
+    def donated(layer: int, position: int, columns: slice) -> tuple[int, Float[Tensor, " width"]]:
         value = donor[layer][transfer.donor_position[position], columns]
         return transfer.receiver_position[wrong[position]], value
 
@@ -120,7 +124,7 @@ def _matched_noise(transfer: Transfer, seed: int):
     receiver = transfer.receiver.activations[transfer.component]
     donor = transfer.donor.activations[transfer.component]
 
-    def donated(layer: int, position: int, columns: slice) -> tuple[int, torch.Tensor]:
+    def donated(layer: int, position: int, columns: slice) -> tuple[int, Float[Tensor, " width"]]:
         place = transfer.receiver_position[position]
         own = receiver[layer][place, columns].float()
         distance = (donor[layer][transfer.donor_position[position], columns].float() - own).norm()

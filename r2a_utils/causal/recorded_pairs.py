@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.engine.answer_logprobs import answer_caches, cached_scores, logit_difference
@@ -51,11 +52,11 @@ class RecordedPair:
         return tuple(next(iter(self.clean.values())).activations)
 
     @cached_property
-    def clean_scores(self) -> torch.Tensor:
+    def clean_scores(self) -> Float[Tensor, "2 2"]:
         return cached_scores(self.clean, self.pair.answers)
 
     @cached_property
-    def corrupted_scores(self) -> torch.Tensor:
+    def corrupted_scores(self) -> Float[Tensor, "2 2"]:
         return cached_scores(self.corrupted, self.pair.answers)
 
     @property
@@ -177,7 +178,7 @@ class Transfer:
         return {position: position for position in self.pair.alignment}
 
     @property
-    def receiver_scores(self) -> torch.Tensor:
+    def receiver_scores(self) -> Float[Tensor, "2 2"]:
         return self.recorded.corrupted_scores if self._denoising else self.recorded.clean_scores
 
     @property

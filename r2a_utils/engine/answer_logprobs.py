@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from r2a_utils.engine.forward import run_with_cache
 from r2a_utils.engine.patches import ActivationCache
@@ -40,13 +42,17 @@ def answer_caches(
     return caches
 
 
-def cached_scores(caches: dict[tuple[int, ...], ActivationCache], answers: Answers) -> torch.Tensor:
+def cached_scores(
+    caches: dict[tuple[int, ...], ActivationCache], answers: Answers
+) -> Float[Tensor, "answer 2"]:
     """Scores of the answers in the runs of `answer_caches`."""
     runs = [(caches[answer[:-1]], answer) for answer in answers]
     return torch.stack([answer_scores(run.logits[None], [answer])[0, 0] for run, answer in runs])
 
 
-def answer_scores(logits: torch.Tensor, answers: Answers) -> torch.Tensor:
+def answer_scores(
+    logits: Float[Tensor, "run token vocabulary"], answers: Answers
+) -> Float[Tensor, "run answer 2"]:
     """[run, answer, (log-probability, rank)] from logits [run, answer token, vocabulary]."""
     rows = []
     for answer in answers:
@@ -58,6 +64,6 @@ def answer_scores(logits: torch.Tensor, answers: Answers) -> torch.Tensor:
     return torch.stack(rows, 1).double().cpu()
 
 
-def logit_difference(scores: torch.Tensor) -> float:
+def logit_difference(scores: Float[Tensor, "2 2"]) -> float:
     """LD = log p(clean answer) - log p(corrupted answer), in nats; of one token, of the logits."""
     return float(scores[0, 0] - scores[1, 0])

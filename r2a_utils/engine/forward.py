@@ -19,6 +19,8 @@ from itertools import takewhile
 
 import nnsight
 import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import AttentionInterface
 from transformers.cache_utils import DynamicCache
@@ -63,7 +65,7 @@ def run_with_cache(
     read = tuple(range(n)[i] for i in read)
     names = [name for name in COMPONENTS if name == "resid" or name in components]
     shared = 0 if after is None else min(common_prefix(after.token_ids, token_ids), *read)
-    kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+    kept: dict[str, list[Tensor]] = {name: [] for name in names}
     places, kept_keys = architecture(model), _kv_cache(model, after, shared)
     ids = torch.tensor([list(token_ids[shared:])], device=model.device)
     keep = torch.tensor(read) - shared
@@ -99,7 +101,7 @@ def run_with_cache(
 
 def extend(
     model: ReasoningModel, cache: ActivationCache, position: int, token_ids: Sequence[int]
-) -> torch.Tensor:
+) -> Float[Tensor, "new_token vocabulary"]:
     """Logits [new token, vocabulary] of other tokens after the cache's first `position`."""
     kept_keys = _kv_cache(model, cache, position)
     ids = torch.tensor([list(token_ids)], device=model.device)
@@ -108,7 +110,9 @@ def extend(
     return _at_least_float(logits[0])
 
 
-def read_residuals(model: ReasoningModel, residuals: torch.Tensor) -> torch.Tensor:
+def read_residuals(
+    model: ReasoningModel, residuals: Float[Tensor, "n hidden"]
+) -> Float[Tensor, "n vocabulary"]:
     """Logits [n, vocabulary] of residual streams [n, hidden] put before the model's final norm."""
     places = architecture(model)
     with torch.no_grad(), model.lm.trace(torch.zeros(1, 1, dtype=torch.long, device=model.device)):
@@ -123,7 +127,7 @@ def run_with_graph(model: ReasoningModel, token_ids: Sequence[int]) -> Activatio
     Under `torch.no_grad` the same without a graph. Logits are those of the whole sequence.
     """
     places, scales, graph = architecture(model), [], torch.is_grad_enabled()
-    nodes: dict[str, list[torch.Tensor]] = {name: [] for name in COMPONENTS}
+    nodes: dict[str, list[Tensor]] = {name: [] for name in COMPONENTS}
     ids = torch.tensor([list(token_ids)], device=model.device)
     with model.lm.trace(ids, use_cache=False):
         # Parameters take no gradient, so the embeddings are where the graph begins.
@@ -145,10 +149,10 @@ def replay(
     model: ReasoningModel,
     cache: ActivationCache,
     runs: Sequence[PatchedRun],
-    reduce: Callable[[torch.Tensor], torch.Tensor],
+    reduce: Callable[[Float[Tensor, "run read vocabulary"]], Shaped[Tensor, "run ..."]],
     *,
     max_tokens: int | None = None,
-) -> torch.Tensor:
+) -> Shaped[Tensor, "run ..."]:
     """Logits of every run at the cache's `read` positions, reduced pack by pack.
 
     `reduce` takes logits [run, read, vocabulary], float32 or finer, and returns a tensor whose
@@ -165,7 +169,7 @@ def replay(
     # Reading a run costs memory too: its logits, as many tokens' worth of activations.
     reading = len(cache.read) * 2 * model.vocab_size // activations(model)
     costs = [n - start + reading for start in starts]
-    results: list[torch.Tensor | None] = [None] * len(runs)
+    results: list[Tensor | None] = [None] * len(runs)
     done = 0
     with tqdm(total=len(runs), desc="replay", unit="run", disable=None, leave=False) as bar:
         while done < len(order):
@@ -235,7 +239,12 @@ def continue_greedily(
     return [row[: row.index(end)] if end in row else row for row in written]
 
 
-def _replay_pack(model, cache, runs, reduce) -> torch.Tensor:
+def _replay_pack(
+    model: ReasoningModel,
+    cache: ActivationCache,
+    runs: Sequence[PatchedRun],
+    reduce: Callable[[Tensor], Tensor],
+) -> Shaped[Tensor, "run ..."]:
     """Recompute one pack of runs, sorted by position and layer, in one trace."""
     places, pack = architecture(model), Pack.of(cache, runs, model.device)
     first, n = pack.groups[0].position, len(cache.token_ids)
@@ -287,12 +296,14 @@ def _kv_cache(model: ReasoningModel, cache: ActivationCache | None, position: in
     return kept_keys
 
 
-def _at_least_float(logits: torch.Tensor) -> torch.Tensor:
+def _at_least_float(logits: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
     """Logits in float32, or as they are in float64."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def _read(places: Architecture, layer: int, component: str) -> torch.Tensor:
+def _read(
+    places: Architecture, layer: int, component: str
+) -> Float[Tensor, "batch position width"]:
     """The named tensor [batch, position, width] of a layer, inside a trace."""
     if component == "resid":
         return places.layers[layer].input

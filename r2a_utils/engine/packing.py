@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from r2a_utils.engine.patches import ActivationCache, Patch, PatchedRun
@@ -33,7 +35,7 @@ class Group:
 
     position: int
     runs: list[PatchedRun]
-    mask: torch.Tensor  # [suffix, position + suffix], True where the query may look
+    mask: Bool[Tensor, "suffix token"]  # True where the query may look
 
     def joined(self, layer: int) -> list[PatchedRun]:
         """The runs that are in the pack in this layer."""
@@ -72,7 +74,9 @@ class Pack:
                 offset += len(self.cache.token_ids) - group.position
         return found
 
-    def join(self, layer: int, old: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list]:
+    def join(
+        self, layer: int, old: Float[Tensor, "packed hidden"]
+    ) -> tuple[Float[Tensor, "token hidden"], Int[Tensor, " token"], list[tuple[int, Patch]]]:
         """Put the runs that begin at `layer` between those already packed, `old`.
 
         Returns the residual stream of the new pack [token, hidden], each token's position, and the
@@ -101,8 +105,13 @@ class Pack:
         return tokens, torch.cat(positions), patches
 
     def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
-    ) -> torch.Tensor:
+        self,
+        layer: int,
+        query: Float[Tensor, "head token key_dim"],
+        key: Float[Tensor, "kv_head token key_dim"],
+        value: Float[Tensor, "kv_head token value_dim"],
+        scale: float,
+    ) -> Float[Tensor, "token head value_dim"]:
         """Attention of every run over its cached prefix and its own suffix.
 
         `query` [head, token, head_dim]; `key` and `value` [kv_head, token, head_dim]; returns
@@ -140,8 +149,8 @@ class Rows:
     def __init__(self, cache: ActivationCache, runs: Sequence[PatchedRun | None]) -> None:
         self.cache = cache
         self.runs = runs
-        self.keys: list[torch.Tensor | None] = [None] * len(cache.keys)
-        self.values: list[torch.Tensor | None] = [None] * len(cache.keys)
+        self.keys: list[Tensor | None] = [None] * len(cache.keys)
+        self.values: list[Tensor | None] = [None] * len(cache.keys)
 
     def patches(self, layer: int, position: int) -> list[tuple[int, Patch]]:
         """The row of each patch that acts at a position, and its single vector."""
@@ -156,8 +165,13 @@ class Rows:
         return found
 
     def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
-    ) -> torch.Tensor:
+        self,
+        layer: int,
+        query: Float[Tensor, "row head 1 key_dim"],
+        key: Float[Tensor, "row kv_head 1 key_dim"],
+        value: Float[Tensor, "row kv_head 1 value_dim"],
+        scale: float,
+    ) -> Float[Tensor, "row 1 head value_dim"]:
         """Attention of one new token a row: query [row, head, 1, head_dim] → [row, 1, head, …]."""
         if self.keys[layer] is not None:
             key = torch.cat([self.keys[layer], key], dim=2)
@@ -215,7 +229,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return known or "not enough memory" in str(error)
 
 
-def write(target: torch.Tensor, row: int, patch: Patch) -> None:
+def write(target: Float[Tensor, "token width"], row: int, patch: Patch) -> None:
     """Write a patch into [token, width], from `row` on."""
     columns = slice(None)
     if patch.head is not None:
@@ -224,13 +238,19 @@ def write(target: torch.Tensor, row: int, patch: Patch) -> None:
     target[row : row + len(patch.value), columns] = patch.value.to(target)
 
 
-def _after(prefix: torch.Tensor, suffix: torch.Tensor, count: int) -> torch.Tensor:
+def _after(
+    prefix: Float[Tensor, "kv_head before head_dim"],
+    suffix: Float[Tensor, "kv_head tokens head_dim"],
+    count: int,
+) -> Float[Tensor, "{count} kv_head key head_dim"]:
     """The suffixes [kv_head, run * token, head_dim] of `count` runs, after one prefix."""
     suffix = suffix.unflatten(1, (count, -1)).transpose(0, 1)
     return torch.cat([prefix.expand(count, -1, -1, -1), suffix], dim=2)
 
 
-def _visible(group: Group, members: list[PatchedRun], layer: int, kv_heads: int, shared: int):
+def _visible(
+    group: Group, members: list[PatchedRun], layer: int, kv_heads: int, shared: int
+) -> Bool[Tensor, "_ _ query key"]:
     """Mask [run or 1, kv_head or 1, shared * suffix, keys] of a group in one layer."""
     if not any(cut.layer == layer for run in members for cut in run.cuts):
         return group.mask.repeat(shared, 1)[None, None]

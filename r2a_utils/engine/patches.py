@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
 COMPONENTS = ("resid", "q", "k", "v", "z", "attn_out", "mlp_out")
 """What a patch can replace, in the order of the forward pass: the residual stream at the input of a
@@ -32,10 +33,10 @@ class ActivationCache:
 
     token_ids: tuple[int, ...]
     read: tuple[int, ...]
-    logits: torch.Tensor
-    activations: dict[str, list[torch.Tensor]]
-    keys: list[torch.Tensor]
-    values: list[torch.Tensor]
+    logits: Float[Tensor, "read vocabulary"]
+    activations: dict[str, list[Float[Tensor, "position _"]]]
+    keys: list[Float[Tensor, "kv_head position key_dim"]]
+    values: list[Float[Tensor, "kv_head position value_dim"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +48,9 @@ class ActivationGraph:
     multiplies q · k; `logits` is [position, vocabulary].
     """
 
-    nodes: dict[str, list[torch.Tensor]]
+    nodes: dict[str, list[Float[Tensor, "1 ..."]]]
     scales: list[float]
-    logits: torch.Tensor
+    logits: Float[Tensor, "position vocabulary"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class Patch:
     component: str
     layer: int
     position: int
-    value: torch.Tensor
+    value: Float[Tensor, "n width"]
     head: int | None = None
 
 
