@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import matplotlib.patheffects
 import numpy as np
 import pandas as pd
 import seaborn
@@ -33,7 +34,11 @@ ATTENTION_CMAP = "Greys"
 # Columns of weights told apart over the width of a page. Longer traces are pooled by maximum,
 # so that a single weight stays visible.
 MAP_PIXELS = 450
-MOST_CUE_LABELS = 4
+# Names of cues stand above each other in so many lines; one that still finds no room is left out.
+CUE_LINES = 2
+_CUE_SIZE = 7.5  # points
+_CUE_CHARACTER = 0.62 * _CUE_SIZE  # a generous advance of DejaVu Sans Oblique
+_HALO = [matplotlib.patheffects.withStroke(linewidth=2.4, foreground="white")]
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,8 @@ def six_boxes(panels: Mapping[str, np.ndarray]) -> BookFigure:
     """Where the answer's tokens look: a box for each segment, a panel for each condition or model.
 
     panels: label → mass [trace, segment] in the order of `SEGMENT_COLOURS`, a point a trace (mean
-    over layers and heads). The paper's figure of stage 2; notebook 03.
+    over layers and heads). The number beside a box is the mean, at its own height. The paper's
+    figure of stage 2; notebook 03. Raises ValueError for masses that are not [trace, 6].
     """
     names = list(SEGMENT_COLOURS)
     figure = BookFigure(0.9 + 1.55 * len(panels))
@@ -83,10 +89,11 @@ def six_boxes(panels: Mapping[str, np.ndarray]) -> BookFigure:
         for index in range(len(names)):
             axes.annotate(
                 f"{mass[:, index].mean():.1%}",
-                (index + 0.33, np.median(mass[:, index])),
+                (index + 0.33, mass[:, index].mean()),
                 va="center",
                 fontsize=7.5,
                 color="#555555",
+                path_effects=_HALO,
             )
         axes.set_title(f"{label} (n = {len(mass)})")
         axes.grid(axis="y")
@@ -100,7 +107,7 @@ def six_boxes(panels: Mapping[str, np.ndarray]) -> BookFigure:
             )
         )
     axes.set_xticks(range(len(names)), [f"answer →\n{SEGMENT_LABELS[n]}" for n in names])
-    figure.supylabel("Attention of answer tokens (mean over layers and heads)", fontsize=9)
+    figure.supylabel("Attention of answer tokens\n(mean over layers and heads)", fontsize=9)
     figure.alt_text = (
         "Box plots of the answer tokens' attention by segment, means: " + "; ".join(said) + "."
     )
@@ -111,7 +118,8 @@ def six_boxes(panels: Mapping[str, np.ndarray]) -> BookFigure:
 def segment_shares(rows: Mapping[str, np.ndarray]) -> BookFigure:
     """The answer's attention by segment as stacked bars, a bar for each label (a trace, a run).
 
-    rows: label → mass of the six segments in the order of `SEGMENT_COLOURS`, summing to 1.
+    rows: label → mass of the six segments in the order of `SEGMENT_COLOURS`. Raises ValueError for
+    masses that do not sum to 1. Notebook 03.
     """
     figure = BookFigure(0.9 + 0.42 * len(rows))
     axes = figure.subplots()
@@ -143,20 +151,24 @@ def segment_shares(rows: Mapping[str, np.ndarray]) -> BookFigure:
 def attention_maps(
     panels: Sequence[Sequence[AttentionPanel]], row_labels: Sequence[str]
 ) -> BookFigure:
-    """Attention maps in a grid: a row a head, a column a trace.
+    """Attention maps in a grid: a row a head, a column a trace, each trace titled once.
 
     Darker is more attention (square-root scale, each panel on its own). The bands on both axes
     colour the segments, the green box frames the answer's rows on the reasoning, dashed lines mark
-    the cues.
+    the cues. Notebook 04b.
     """
     columns = max(len(row) for row in panels)
     figure = BookFigure(0.7 + len(panels) * PAGE_WIDTH / columns * 0.92)
     grid = figure.subplots(len(panels), columns, squeeze=False)
+    said_above: dict[int, str] = {}
     for row, label, row_axes in zip(panels, row_labels, grid, strict=True):
         for axes in row_axes[len(row) :]:
             axes.set_visible(False)
-        for panel, axes in zip(row, row_axes, strict=False):
+        for column, (panel, axes) in enumerate(zip(row, row_axes, strict=False)):
             draw_map(axes, panel, MAP_PIXELS // columns)
+            if said_above.get(column) == panel.title:
+                axes.set_title("")
+            said_above[column] = panel.title
         row_axes[0].set_ylabel(f"{label}\nquery token", fontsize=9)
     for axes in grid[-1]:
         axes.set_xlabel("key token")
@@ -208,7 +220,7 @@ def draw_map(axes: Axes, panel: AttentionPanel, pixels: int = MAP_PIXELS) -> Non
             zorder=3,
         )
     )
-    for place, cue in enumerate(panel.cues):
+    for cue in panel.cues:
         axes.plot(
             [cue.position, cue.position],
             [first, bottom],
@@ -217,25 +229,41 @@ def draw_map(axes: Axes, panel: AttentionPanel, pixels: int = MAP_PIXELS) -> Non
             linewidth=0.9,
             zorder=3,
         )
-        if len(panel.cues) <= MOST_CUE_LABELS:
-            axes.annotate(
-                cue.word,
-                (cue.position, first),
-                xytext=(0, 1 + 9 * (place % 2)),
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-                fontsize=7.5,
-                style="italic",
-                zorder=5,
-            )
+    lines_used = _name_cues(axes, panel.cues, first, n_keys)
     axes.set_xlim(-0.5, n_keys - 0.5)
     axes.set_ylim(bottom, top)
     segment_band(axes.xaxis, panel.segments)
     segment_band(axes.yaxis, panel.segments)
-    labels_above = 0 < len(panel.cues) <= MOST_CUE_LABELS and first == top
-    axes.set_title(panel.title, fontsize=8.5, fontweight="normal", pad=22 if labels_above else 4)
+    above = 9 * lines_used if first == top else 0
+    axes.set_title(panel.title, fontsize=8.5, fontweight="normal", pad=4 + above)
     axes.tick_params(labelsize=7.5)
+
+
+def _name_cues(axes: Axes, cues: Sequence[Cue], height: float, n_keys: int) -> int:
+    """Write the cues' words above `height`, none over another; how many lines they take."""
+    # as it is before the layout, which makes an axis wider and never narrower
+    points = axes.get_position().width * axes.get_figure(root=False).bbox.width
+    points *= 72 / axes.get_figure(root=True).dpi
+    free = [-np.inf] * CUE_LINES  # where each line's last word ends, in points
+    for cue in sorted(cues, key=lambda cue: cue.position):
+        centre, half = cue.position / n_keys * points, len(cue.word) * _CUE_CHARACTER / 2
+        line = next((i for i, end in enumerate(free) if centre - half >= end), None)
+        if line is None:
+            continue
+        free[line] = centre + half + 2
+        axes.annotate(
+            cue.word,
+            (cue.position, height),
+            xytext=(0, 2 + 9 * line),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=_CUE_SIZE,
+            style="italic",
+            path_effects=_HALO,
+            zorder=5,
+        )
+    return sum(end > -np.inf for end in free)
 
 
 def _max_pool(weights: np.ndarray, longest: int) -> np.ndarray:

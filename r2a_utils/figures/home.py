@@ -50,7 +50,8 @@ def home_answers(frame: pd.DataFrame, xlabel: str = "Steps that the problem need
         said.append(f"{CONDITION_LABELS[condition]} from {first:.0%} to {last:.0%}")
     numbers = pd.api.types.is_numeric_dtype(frame["steps"])
     axes.set_xticks(range(len(kinds)), kinds, rotation=0 if numbers else 60)
-    axes.set_xlabel(xlabel if numbers else "")
+    # centred, it would run out of so small a figure
+    axes.set_xlabel(xlabel if numbers else "", loc="right")
     axes.legend(loc="best", **_NAMED)
     axes.grid(axis="y")
     percent_axis(axes.yaxis)

@@ -188,7 +188,7 @@ FIGURES = {
 
 def test_every_figure_function_is_tried_here():
     drawing = {n for n in figures.__all__ if callable(getattr(figures, n)) and n[0].islower()}
-    assert drawing - {"head_name", "show_token"} == set(FIGURES)
+    assert drawing - {"head_list", "head_name", "show_token"} == set(FIGURES)
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -205,34 +205,64 @@ def test_figure_has_words_labels_and_a_picture_at_page_width(name):
     )
 
 
+def shown_texts(figure) -> list[tuple[str, matplotlib.transforms.Bbox]]:
+    """Every text that a reader sees in a figure, with its box in pixels."""
+    figure.canvas.draw()
+    found = [text for text in _seen(figure) if text.get_text().strip()]
+    return [(text.get_text(), text.get_window_extent()) for text in found]
+
+
+def _seen(artist):
+    """The texts below an artist that are drawn: no hidden panel's, no tick's outside the view."""
+    if not artist.get_visible():
+        return
+    if isinstance(artist, matplotlib.text.Text):
+        yield artist
+    unseen = []
+    if isinstance(artist, matplotlib.axes.Axes) and not artist.axison:
+        unseen = [artist.xaxis, artist.yaxis]
+    elif isinstance(artist, matplotlib.axis.Axis):
+        low, high = sorted(artist.get_view_interval())
+        ticks = artist.get_major_ticks() + artist.get_minor_ticks()
+        unseen = [t for t in ticks if not low - 1e-9 <= t.get_loc() <= high + 1e-9]
+    for child in artist.get_children():
+        if child not in unseen:
+            yield from _seen(child)
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_text_is_cut_off(name):
     figure = FIGURES[name]()
-    figure.canvas.draw()
     paper = figure.bbox
-    for text in figure.findobj(matplotlib.text.Text):
-        if (
-            text.get_visible()
-            and text.get_text()
-            and text.axes is not None
-            and text.axes.get_visible()
-        ):
-            box = text.get_window_extent()
-            if not text.get_in_layout() or box.width == 0:
-                continue
-            tick_outside_view = text in [
-                label
-                for axis in (text.axes.xaxis, text.axes.yaxis)
-                for tick in axis.get_major_ticks() + axis.get_minor_ticks()
-                for label in (tick.label1, tick.label2)
-                if not axis.get_view_interval().min() - 1e-9
-                <= tick.get_loc()
-                <= axis.get_view_interval().max() + 1e-9
-            ]
-            if tick_outside_view:
-                continue
-            assert paper.x0 - 1 <= box.x0 and box.x1 <= paper.x1 + 1, text.get_text()
-            assert paper.y0 - 1 <= box.y0 and box.y1 <= paper.y1 + 1, text.get_text()
+    for text, box in shown_texts(figure):
+        assert paper.x0 - 1 <= box.x0 and box.x1 <= paper.x1 + 1, text
+        assert paper.y0 - 1 <= box.y0 and box.y1 <= paper.y1 + 1, text
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_lies_on_another(name):
+    texts = shown_texts(FIGURES[name]())
+    for i, (one, box) in enumerate(texts):
+        for other, its in texts[:i]:
+            apart = (
+                min(box.x1, its.x1) - max(box.x0, its.x0),
+                min(box.y1, its.y1) - max(box.y0, its.y0),
+            )
+            assert min(apart) < 2, (one, other)
+
+
+def test_names_of_cues_are_left_out_where_there_is_no_room():
+    many = [SimpleNamespace(word="alternatively", position=place) for place in range(13, 40, 2)]
+    texts = []
+    for cues in (CUES, many):
+        panel = figures.AttentionPanel(causal_map(), 0, SEGMENTS, cues, "problem 3")
+        figure = figures.attention_maps([[panel] * 3] * 2, ["L1.H2", "L3.H0"])
+        shown = shown_texts(figure)
+        words = [box for text, box in shown if text in ("wait", "hmm", "alternatively")]
+        assert [text for text, _ in shown].count("problem 3") == 3  # once a trace
+        assert not any(one.overlaps(other) for i, one in enumerate(words) for other in words[:i])
+        texts.append(len(words))
+    assert texts[0] == 12 and 0 < texts[1] < 6 * len(many)
 
 
 def test_eight_meanings_have_eight_colours():
