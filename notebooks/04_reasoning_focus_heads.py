@@ -50,6 +50,7 @@ paper_data: str | None = None
 import os
 from dataclasses import asdict
 
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
@@ -283,6 +284,83 @@ run.write_record(
 # r.beyond_distance }} of them exceed their own profile, each by its own 95 % interval. {{
 # r.in_middle }} sit in the middle third of the layers, where {{ r.expected_in_middle | number(1) }}
 # would by chance; nearness to the middle against an even spread: {{ r.p_central | p_value }}.
+
+# %% [markdown]
+# ## Exercises
+#
+# Write the function yourself and let the check try it on hidden cases; {doc}`the workshop
+# </teach/workshop>` has copies of this page without the solutions. Of the page the exercise needs
+# the parameters and the cell after them, nothing else.
+
+# %%
+from r2a_utils.teaching.checks import attention as workshop
+
+to_read = mass.sel(from_segment="answer", to_segment="reasoning")
+head_mass = to_read.stack(place=("layer", "head")).values
+drawn = np.random.default_rng(seed).integers(
+    len(head_mass), size=(200, len(head_mass))
+)
+
+# %% [markdown]
+# ### Exercise 4.1: Would other traces have named the same heads?
+#
+# Difficulty ●●○○○, importance ●●●●○, 10 minutes
+#
+# A list of ten heads says nothing of how sure it is. `masses[i, j]` is how much head `j` reads of
+# the reasoning on trace `i`; each row of `draws` is a resample, as many indices of traces as there
+# are, some more than once. For each resample rank the heads by their mean over its traces; return
+# for each head the share of the resamples in which it is among the top `k`.
+
+
+# %% tags=["stub"]
+def share_in_top(masses, draws, k):
+    """Share of resamples with each head among the top k: [head]."""
+    raise NotImplementedError("means of the resamples, then the k largest of each.")
+
+
+# %% [markdown]
+# ```{admonition} Hint
+# :class: dropdown tip
+#
+# `masses[draws]` has the dimensions resample, trace, head: take its mean over the traces.
+# `np.argsort(-means, axis=1)[:, :k]` are the k largest of each row.
+# ```
+
+
+# %% tags=["solution"]
+def share_in_top(masses, draws, k):
+    """Share of resamples with each head among the top k: [head]."""
+    means = masses[draws].mean(axis=1)
+    top = np.argsort(-means, axis=1)[:, :k]
+    return np.bincount(top.ravel(), minlength=masses.shape[1]) / len(draws)
+
+
+# %% tags=["check"]
+workshop.check_share_in_top(share_in_top)
+
+# %%
+shares = share_in_top(head_mass, drawn, k)
+order = np.argsort(-head_mass.mean(axis=0))[: k + 4]
+{
+    figures.head_name(*divmod(int(place), model.n_heads)): round(
+        float(shares[place]), 3
+    )
+    for place in order
+}
+
+# %% [markdown]
+# **What you should see.** The heads from the strongest downwards, a few beyond the list. The first
+# are in the top of every resample; around the cut the share falls, and it need not fall evenly: a
+# head whose mass varies much from trace to trace is in and out.
+#
+# **Comprehension.** All ten heads of a list have a share of 1. Is the list right?
+#
+# ```{admonition} Answer
+# :class: dropdown
+#
+# It is stable among traces like these. Traces of another kind, another length or another way of
+# asking may name other heads; that is a question for new traces, not for resamples of the old.
+# ```
 
 # %% [markdown]
 # ## What this does not show

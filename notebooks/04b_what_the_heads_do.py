@@ -241,7 +241,7 @@ from scipy import stats
 from r2a_utils.teaching.checks import attention as workshop
 
 # %% [markdown]
-# ### Exercise 4.1: Does a head walk along?
+# ### Exercise 4.2: Does a head walk along?
 #
 # Difficulty ●●●○○, importance ●●●○○, 15 minutes
 #

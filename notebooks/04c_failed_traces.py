@@ -256,7 +256,7 @@ told = boxed.to_trace(model.tokenizer)
 writes = answer_span(told).start  # the token in the box; the one before writes it
 
 # %% [markdown]
-# ### Exercise 4.2: What a head gives to a token
+# ### Exercise 4.3: What a head gives to a token
 #
 # Difficulty ●●●○○, importance ●●●●○, 15 minutes
 #

@@ -464,6 +464,49 @@ def counts(source, target):
     return visible(source, target)[1].mean()
 
 
+TOP = attention.check_share_in_top
+
+
+def share_in_top(means, k):
+    top = np.argsort(-means, axis=1)[:, :k]
+    return np.bincount(top.ravel(), minlength=means.shape[1]) / len(means)
+
+
+@wrong(TOP, "each trace counts once at most")
+def as_sets(masses, draws, k):
+    return share_in_top(np.stack([masses[sorted(set(draw))].mean(axis=0) for draw in draws]), k)
+
+
+@wrong(TOP, "ranks each trace by itself")
+def trace_by_trace(masses, draws, k):
+    return share_in_top(masses, k)
+
+
+@wrong(TOP, "always ranks the mean over all traces")
+def one_ranking(masses, draws, k):
+    return share_in_top(np.stack([masses.mean(axis=0) for _ in draws]), k)
+
+
+@wrong(TOP, "the order is turned")
+def smallest(masses, draws, k):
+    return share_in_top(-masses[draws].mean(axis=1), k)
+
+
+@wrong(TOP, "these are counts")
+def counted_resamples(masses, draws, k):
+    return len(draws) * share_in_top(masses[draws].mean(axis=1), k)
+
+
+@wrong(TOP, "how often a head is the first")
+def firsts(masses, draws, k):
+    return share_in_top(masses[draws].mean(axis=1), 1)
+
+
+@wrong(TOP, "one head too far")
+def one_too_many(masses, draws, k):
+    return share_in_top(masses[draws].mean(axis=1), k + 1)
+
+
 TRACKING = attention.check_tracking_of_head
 
 

@@ -1,4 +1,4 @@
-"""Checks of the exercises on attention and on heads: stages 03 and 04.
+"""Checks of the exercises on attention and on heads: stages 03 and 04 to 04c.
 
 Each takes the participant's function; see `outcome.py` for what a check is.
 """
@@ -135,8 +135,45 @@ def check_uniform_null(function: Callable) -> Passed:
     )
 
 
+def check_share_in_top(function: Callable) -> Passed:
+    """Exercise 4.1: `f(mass, draws, k)`: in how many resamples is each head among the top k?"""
+    random = np.random.default_rng(0)
+    for n_traces, n_heads, k in ((8, 6, 2), (12, 9, 3)):
+        mass = random.random((n_traces, n_heads)) ** 2
+        draws = random.integers(n_traces, size=(20, n_traces))
+        means = mass[draws].mean(axis=1)
+        mistakes = {
+            "a resample draws traces with repetition; here each trace counts once at most": (
+                _share_in_top(np.stack([mass[np.unique(draw)].mean(axis=0) for draw in draws]), k)
+            ),
+            "that ranks each trace by itself; rank the mean over a resample": (
+                _share_in_top(mass, k)
+            ),
+            "that always ranks the mean over all traces; each resample has its own": (
+                _share_in_top(mass.mean(axis=0, keepdims=True), k)
+            ),
+            "these are the heads that read least: the order is turned": _share_in_top(-means, k),
+            "these are counts; wanted are shares of the resamples": (
+                _share_in_top(means, k) * len(draws)
+            ),
+            "that counts how often a head is the first; wanted is the top k": (
+                _share_in_top(means, 1)
+            ),
+            "that goes one head too far: the top k are k heads": _share_in_top(means, k + 1),
+        }
+        found = called(function, mass.copy(), draws.copy(), k)
+        compare(function, found, _share_in_top(means, k), mistakes)
+    return Passed(f"{function.__name__} is right: shares that add up to k.")
+
+
+def _share_in_top(means: np.ndarray, k: int) -> np.ndarray:
+    """Share of the rows [resample, head] in which each head is among the k largest: [head]."""
+    order = np.argsort(-means, axis=1)[:, :k]
+    return np.bincount(order.ravel(), minlength=means.shape[1]) / len(means)
+
+
 def check_tracking_of_head(function: Callable) -> Passed:
-    """Exercise 4.1: `f(rows, reasoning)`: does the place that is read move with the answer?"""
+    """Exercise 4.2: `f(rows, reasoning)`: does the place that is read move with the answer?"""
     random = np.random.default_rng(0)
     for slope, noise in ((0.8, 2.0), (-0.5, 4.0), (0.3, 6.0)):
         n_queries, n_keys, reasoning = 12, 40, slice(9, 30)
@@ -177,7 +214,7 @@ def _rank(places: np.ndarray) -> float:
 
 
 def check_contribution_of_head(function: Callable) -> Passed:
-    """Exercise 4.2: `f(weights, values, into, direction)`: what each token read gives a logit."""
+    """Exercise 4.3: `f(weights, values, into, direction)`: what each token read gives a logit."""
     random = np.random.default_rng(0)
     for n, head_dim, hidden in ((9, 4, 7), (15, 5, 12)):
         weights = _softmax(random.normal(size=n))
