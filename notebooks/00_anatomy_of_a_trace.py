@@ -186,13 +186,9 @@ run.write_record(
 
 # %%
 from r2a_utils.teaching.checks import answers as workshop
-from r2a_utils.texts.trace import (
-    END_THINK,
-    THINK,
-    encode,
-    render_prompt,
-    token_texts,
-)
+from r2a_utils.texts import encode, render_prompt, token_texts
+
+think, end_think = model.tags.open, model.tags.close
 
 # %% [markdown]
 # ### Exercise 0.1: The borders of a trace
@@ -251,10 +247,10 @@ short_trace = [
     *encode(
         model.tokenizer, "Let me check: 3 + 4 = 8. Wait, it is 7, but close.\n"
     ),
-    *encode(model.tokenizer, END_THINK),
+    *encode(model.tokenizer, end_think),
     *encode(model.tokenizer, "\n\nThe answer is \\boxed{7}."),
 ]
-tags = [encode(model.tokenizer, tag) for tag in (THINK, END_THINK)]
+tags = [encode(model.tokenizer, tag) for tag in (think, end_think)]
 {
     name: model.tokenizer.decode(short_trace[part])
     for name, part in segment_borders(short_trace, *tags).items()

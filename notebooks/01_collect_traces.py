@@ -173,13 +173,9 @@ run.write_record(
 
 # %%
 from r2a_utils.teaching.checks import answers as workshop
-from r2a_utils.texts.trace import (
-    END_THINK,
-    INSTRUCTION,
-    THINK,
-    encode,
-    render_prompt,
-)
+from r2a_utils.texts import INSTRUCTION, encode, render_prompt
+
+THINK, END_THINK = model.tags.open, model.tags.close
 
 # %% [markdown]
 # ### Exercise 1.1: A prompt with its thought filled in

@@ -459,7 +459,7 @@ import torch
 from scipy import stats
 
 from r2a_utils.teaching.checks import answers as workshop
-from r2a_utils.texts import END_THINK, STEM, encode, sentences
+from r2a_utils.texts import STEM, encode, sentences
 
 first_tries = run.read_table("answers").query("sample == 0")
 paired_answers = first_tries.pivot(
@@ -618,7 +618,7 @@ workshop.check_early_prompt(early_prompt)
 # %%
 stored = run.completions_path("with_reasoning")
 longest = max(read_traces(stored, model.tokenizer, problems)[:50], key=len)
-closing_ids = encode(model.tokenizer, END_THINK)
+closing_ids = encode(model.tokenizer, model.tags.close)
 closing_ids += encode(model.tokenizer, STEM)
 forced_tokens = {}
 for kept in np.unique(np.linspace(0, len(sentences(longest)), 6, dtype=int)):

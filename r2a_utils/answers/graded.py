@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from r2a_utils.texts.boxed import extract_answer, final_answer
+from r2a_utils.texts.tags import answer_part
 
 if TYPE_CHECKING:  # the annotations alone need them
     from transformers import PreTrainedTokenizerBase
@@ -32,8 +33,6 @@ if TYPE_CHECKING:  # the annotations alone need them
     from r2a_utils.texts.completions import Completion
     from r2a_utils.texts.problem import Problem
     from r2a_utils.texts.trace import Trace
-
-END_THINK = "</think>"
 
 # Seconds of computing, whatever else the machine does; the slowest of the paper's 400 takes 0.2.
 COMPARISON_LIMIT_S = 10.0
@@ -81,20 +80,6 @@ def same_answer(first: str | None, second: str | None) -> bool:
     if first is None or second is None:
         return False
     return grade_math(first, second) or grade_math(second, first)
-
-
-def answer_part(text: str, condition: str) -> str | None:
-    """The answer in a completion's text, or None where the text is not well formed.
-
-    Well formed is, with reasoning, a reasoning, one `</think>` and an answer; without, where the
-    prompt has closed the reasoning already, an answer and no `</think>`.
-    """
-    reasoning, end, answer = text.rpartition(END_THINK)
-    if condition == "with_reasoning":
-        well_formed = end and END_THINK not in reasoning and reasoning.strip()
-    else:
-        well_formed = not end
-    return answer if well_formed and answer.strip() else None
 
 
 def answer_texts(completions: Iterable[Completion]) -> pd.DataFrame:

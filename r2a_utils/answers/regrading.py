@@ -23,6 +23,7 @@ from r2a_utils.paper.artefacts import (
 )
 from r2a_utils.texts.boxed import extract_answer, final_answer
 from r2a_utils.texts.problem import Problem
+from r2a_utils.texts.tags import R1_TAGS
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def original_answers(
 
 def response_answer(response: str) -> str:
     """The answer of a whole stored text: what follows its `</think>`, up to the end token."""
-    return response.rpartition("</think>")[2].removesuffix(END_OF_SENTENCE)
+    return response.rpartition(R1_TAGS.close)[2].removesuffix(END_OF_SENTENCE)
 
 
 def regraded_counts() -> pd.DataFrame:

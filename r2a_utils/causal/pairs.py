@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
 
-from r2a_utils.texts.trace import END_THINK, Trace, answer_span, encode, sentences
+from r2a_utils.texts.tags import R1_TAGS, Tags
+from r2a_utils.texts.trace import Trace, answer_span, encode, sentences
 
 PROBES = ("Final answer is {}.", "Final answer is \\boxed{{{}}}.")
 """The paper's probe sentences, which close the reasoning with the answer in a fixed place."""
@@ -182,6 +183,7 @@ def probed(
     probe: str = PROBES[0],
     stem: str = "\n\nThus, the correct one is \\boxed{",
     end: str = "}",
+    tags: Tags = R1_TAGS,
 ) -> Trace:
     """The trace with the paper's probe sentence at the end of its reasoning, and a short answer.
 
@@ -191,9 +193,10 @@ def probed(
     model did not write the probe, so what a patch on it shows is partly copying: use it beside
     pairs of the model's own traces.
     """
-    line_break = "" if trace.reasoning_text.endswith("\n") else "\n"
+    line_break = "" if trace.reasoning_text.endswith(tags.before_close) else tags.before_close
     ids = list(trace.token_ids[: trace.segments["reasoning"].stop])
-    for piece in (line_break + probe.format(answer.strip()) + "\n", END_THINK, stem):
+    stated = line_break + probe.format(answer.strip()) + tags.before_close
+    for piece in (stated, tags.close, stem):
         ids += encode(tokenizer, piece)
     start = len(ids)
     ids += encode(tokenizer, answer)

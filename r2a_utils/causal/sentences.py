@@ -34,7 +34,6 @@ from r2a_utils.stats import wilson_interval
 from r2a_utils.texts.boxed import final_answer
 from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.trace import (
-    END_THINK,
     STEM,
     Trace,
     answer_span,
@@ -131,7 +130,7 @@ def resampled_answers(
     ]
     same, unfinished = np.zeros(len(prompts), dtype=bool), np.zeros(len(prompts), dtype=bool)
     for index, ids, finished in decode(model, prompts, sampling, batch_size):
-        text = "".join(token_texts(ids, model.tokenizer)).rpartition(END_THINK)[2]
+        text = "".join(token_texts(ids, model.tokenizer)).rpartition(model.tags.close)[2]
         same[index] = finished and same_answer(final_answer(text), own)
         unfinished[index] = not finished
     counts = same.reshape(len(borders), samples).sum(1)

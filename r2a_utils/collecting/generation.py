@@ -111,7 +111,9 @@ def collect_completions(
     prompts = []
     for problem_id, sample in missing:
         problem = wanted[problem_id, sample]
-        ids = render_prompt(tokenizer, problem.question, condition, prompt_style, without)
+        ids = render_prompt(
+            tokenizer, problem.question, condition, prompt_style, without, model.tags
+        )
         prompts.append(Prompt(tuple(ids), problem, condition, sample))
     if backend is None:
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from r2a_utils.paper import artefacts
 from r2a_utils.texts.problem import Problem
+from r2a_utils.texts.tags import R1_TAGS
 
 # The context, and the two candidates with their articles.
 _FORM = re.compile(r"(Considering .+), which .+: (.+) or (.+)\?")
@@ -52,7 +53,8 @@ def write_comparison(problem: Problem, condition: str) -> str:
     context, one, other = _FORM.fullmatch(problem.question).groups()
     return (
         f"{context}, I compare {one} and {other}. {problem.meta['explanation']} "
-        f"So it must be {problem.meta['article']}{problem.answer}.\n</think>\n\n{answer}"
+        f"So it must be {problem.meta['article']}{problem.answer}."
+        f"{R1_TAGS.before_close}{R1_TAGS.close}{R1_TAGS.after_close}{answer}"
     )
 
 

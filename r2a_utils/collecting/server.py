@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.collecting.endpoint import Endpoint, EndpointError, concurrently
 from r2a_utils.collecting.generation import Backend, Prompt, Sampling
-from r2a_utils.texts.trace import END_THINK, THINK, encode
+from r2a_utils.texts.tags import R1_TAGS, Tags
+from r2a_utils.texts.trace import encode
 
 NEVER = -100  # the logit bias that bans a token in this protocol
 
@@ -24,6 +25,7 @@ def server_backend(
     tokenizer: PreTrainedTokenizerBase,
     concurrency: int = 16,
     prompt_as: str = "ids",
+    tags: Tags = R1_TAGS,
 ) -> Backend:
     """A back end that asks a server, `concurrency` prompts at a time.
 
@@ -36,7 +38,7 @@ def server_backend(
     """
     if prompt_as not in ("ids", "text"):
         raise ValueError(f'prompt_as is {prompt_as!r}; choose "ids" or "text".')
-    for tag in (THINK, END_THINK):
+    for tag in (tags.open, tags.close):
         if tag not in tokenizer.decode(encode(tokenizer, tag), skip_special_tokens=True):
             raise ValueError(
                 f"{tag} is a special token of this tokenizer, and servers leave those out of their "

@@ -22,6 +22,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
+from r2a_utils.texts.tags import R1_TAGS
+
 SEGMENT_COLOURS = {
     "bos": "#999999",
     "prompt": "#56B4E9",
@@ -34,9 +36,9 @@ CONDITION_COLOURS = {"with_reasoning": "#0072B2", "without_reasoning": "#D55E00"
 SEGMENT_LABELS = {
     "bos": "BOS",
     "prompt": "prompt",
-    "think": "<think>",
+    "think": R1_TAGS.open,
     "reasoning": "reasoning",
-    "end_think": "</think>",
+    "end_think": R1_TAGS.close,
     "answer": "answer",
 }
 CONDITION_LABELS = {"with_reasoning": "with reasoning", "without_reasoning": "without reasoning"}

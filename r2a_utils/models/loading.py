@@ -27,8 +27,7 @@ from transformers import (
 from r2a_utils.models.gguf import PackedWeights, packed_weights
 from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
 from r2a_utils.models.weights import find_weights, quiet
-
-TAGS = ("<think>", "</think>")
+from r2a_utils.texts.tags import R1_TAGS, Tags
 
 # float16 is missing on purpose: the R1 distills overflow it and answer with NaN.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -42,7 +41,8 @@ class ReasoningModel:
     """A loaded model: `lm` is nnsight's wrapper, which traces; `hf` the plain transformers module.
 
     Parameters take no gradient; a gradient with respect to activations needs an activation that
-    asks for one. `packed` says what the weights were rounded to, where they come from a GGUF file.
+    asks for one. `packed` says what the weights were rounded to, where they come from a GGUF file;
+    `tags` are the marks that the model writes around its thought.
     """
 
     name: str
@@ -50,6 +50,7 @@ class ReasoningModel:
     lm: nnsight.TransformersModel = field(repr=False)
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
     packed: PackedWeights | None = None
+    tags: Tags = R1_TAGS
 
     @property
     def hf(self) -> torch.nn.Module:
@@ -125,7 +126,7 @@ def load_model(
     source, revision, extra = find_weights(name, revision, trust_remote_code, dtype)
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, **extra)
-        _check_tags(name, tokenizer)
+        _check_tags(name, tokenizer, R1_TAGS)
         config = AutoConfig.from_pretrained(source, revision=revision, **extra)
         try:
             hf = AutoModelForCausalLM.from_pretrained(
@@ -236,9 +237,9 @@ def _too_large(name: str, detail: str) -> str:
     )
 
 
-def _check_tags(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+def _check_tags(name: str, tokenizer: PreTrainedTokenizerBase, tags: Tags) -> None:
     """A tag may be one token or several, but it must survive the tokenizer."""
-    for tag in TAGS:
+    for tag in (tags.open, tags.close):
         ids = tokenizer.encode(tag, add_special_tokens=False)
         if tokenizer.decode(ids, skip_special_tokens=False) != tag:
             raise ValueError(

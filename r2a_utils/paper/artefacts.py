@@ -19,6 +19,7 @@ import xarray as xr
 
 from r2a_utils.paper.download import fetch as fetch  # paper.fetch: bring what load_originals reads
 from r2a_utils.paper.download import originals
+from r2a_utils.texts.tags import R1_TAGS
 
 DATA_VARIABLE = "R2A_PAPER_DATA"
 MODEL_NAMES = {
@@ -121,7 +122,7 @@ def load_originals(
         condition=condition,
         sample=0,
         finished=frame["response"].str.endswith(END_OF_SENTENCE),
-        well_formed=frame["response"].str.count("</think>") == 1,
+        well_formed=frame["response"].str.count(R1_TAGS.close) == 1,
     )[["problem_id", "condition", "sample", "problem", "response", "finished", "well_formed"]]
 
 

@@ -10,12 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from r2a_utils.paper import artefacts
+from r2a_utils.texts.tags import R1_TAGS
 
 TRACED = {"R1-Qwen-1.5B": "qwen-1p5B", "R1-Qwen-7B": "qwen-7B"}
 """The distills whose traces are there, and the authors' short names for them."""
 
 # Where the prompt ends and the completion begins, as `render_prompt` writes them.
-_PROMPT_ENDS = {"with_reasoning": "<think>\n", "without_reasoning": "</think>\n\n"}
+_PROMPT_ENDS = {
+    "with_reasoning": R1_TAGS.open + R1_TAGS.after_open,
+    "without_reasoning": R1_TAGS.close + R1_TAGS.after_close,
+}
 
 
 def traced_problems(name: str, folder: str | Path | None = None) -> list[dict]:

@@ -18,11 +18,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "resume_completions",
         ],
         "problem": ["Problem", "problems_from_table", "problems_table"],
+        "tags": ["FAULTS", "R1_TAGS", "MalformedError", "Tags", "answer_part", "split_completion"],
         "trace": [
             "CONDITIONS",
             "CUES",
             "Cue",
-            "END_THINK",
             "INSTRUCTION",
             "PREFILLED",
             "SEGMENTS",

@@ -16,17 +16,17 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.texts.boxed import boxes
+from r2a_utils.texts.tags import R1_TAGS, Tags
 
 SEGMENTS = ("bos", "prompt", "think", "reasoning", "end_think", "answer")
 CONDITIONS = ("with_reasoning", "without_reasoning")
-THINK, END_THINK = "<think>", "</think>"
 
 # The paper's raw prompt and its prefilled thought.
 INSTRUCTION = " Please reason step by step, and put your final answer within \\boxed{}."
 PREFILLED = {"finished": "Okay, I think I have finished thinking.\n", "empty": "\n"}
 # What is written after `</think>` to force an answer: the blank line and the box with which R1's
 # models and r2a-tiny begin their own.
-STEM = "\n\nThe answer is \\boxed{"
+STEM = R1_TAGS.after_close + "The answer is \\boxed{"
 
 # Beginnings and ends of sentence that a stored text may carry over from the model that wrote it.
 _FOREIGN_BOS = ("<｜begin▁of▁sentence｜>", "<|begin_of_text|>", "<|endoftext|>", "<s>")
@@ -99,7 +99,9 @@ class Trace:
         return self.segment_text("answer")
 
     @classmethod
-    def from_text(cls, text: str, tokenizer: PreTrainedTokenizerBase, **fields) -> Trace:
+    def from_text(
+        cls, text: str, tokenizer: PreTrainedTokenizerBase, tags: Tags = R1_TAGS, **fields
+    ) -> Trace:
         """Tokenise a whole text, from BOS to EOS, with both tags, as the paper's files store it.
 
         A BOS or EOS of another model is replaced by the tokenizer's own. The pieces between the
@@ -119,21 +121,25 @@ class Trace:
         for mark in (tokenizer.bos_token, *_FOREIGN_BOS):
             if mark and text.startswith(mark):
                 raise ValueError(f"{name} begins with two BOS; store the text with one.")
-        if text.count(END_THINK) > 1:
-            raise ValueError(_several_ends(name, text.count(END_THINK)))
-        prompt, think, rest = text.partition(THINK)
+        if text.count(tags.close) > 1:
+            raise ValueError(_several_ends(name, text.count(tags.close), tags))
+        prompt, think, rest = text.partition(tags.open)
         if not think:
-            raise ValueError(f"{name} has no {THINK}; a text needs both tags around its reasoning.")
-        reasoning, end, answer = rest.partition(END_THINK)
+            raise ValueError(
+                f"{name} has no {tags.open}; a text needs both tags around its reasoning."
+            )
+        reasoning, end, answer = rest.partition(tags.close)
         if not end:
-            raise ValueError(_no_end(name))
+            raise ValueError(_no_end(name, tags))
         ids = [bos_id(tokenizer)]
-        for piece in (prompt, THINK, reasoning, END_THINK, answer):
+        for piece in (prompt, tags.open, reasoning, tags.close, answer):
             ids += encode(tokenizer, piece)
-        return cls.from_ids(ids, tokenizer, **fields)
+        return cls.from_ids(ids, tokenizer, tags, **fields)
 
     @classmethod
-    def from_ids(cls, ids: list[int], tokenizer: PreTrainedTokenizerBase, **fields) -> Trace:
+    def from_ids(
+        cls, ids: list[int], tokenizer: PreTrainedTokenizerBase, tags: Tags = R1_TAGS, **fields
+    ) -> Trace:
         """Segment a tokenised trace. `fields` are the remaining fields of a trace.
 
         Raises ValueError, with what to do, when the trace does not start with exactly one BOS, has
@@ -143,17 +149,19 @@ class Trace:
         if ids and ids[-1] == tokenizer.eos_token_id:
             ids = ids[:-1]
         _check_bos(ids, tokenizer, name)
-        open_ids, close_ids = encode(tokenizer, THINK), encode(tokenizer, END_THINK)
+        open_ids, close_ids = encode(tokenizer, tags.open), encode(tokenizer, tags.close)
         start = _find(ids, open_ids, 1)
         if start is None:
-            raise ValueError(f"{name} has no {THINK}; start the reasoning with it in the prompt.")
+            raise ValueError(
+                f"{name} has no {tags.open}; start the reasoning with it in the prompt."
+            )
         reasoning = start + len(open_ids)
         end = _find(ids, close_ids, reasoning)
         if end is None:
-            raise ValueError(_no_end(name))
+            raise ValueError(_no_end(name, tags))
         answer = end + len(close_ids)
         if _find(ids, close_ids, answer) is not None:
-            raise ValueError(_several_ends(name, 2))
+            raise ValueError(_several_ends(name, 2, tags))
         borders = (0, 1, start, reasoning, end, answer, len(ids))
         segments = dict(zip(SEGMENTS, map(slice, borders[:-1], borders[1:]), strict=True))
         for segment in ("prompt", "reasoning", "answer"):
@@ -169,15 +177,15 @@ def _name(fields: dict) -> str:
     return f"trace {fields['problem_id']!r}" if fields.get("problem_id") else "the trace"
 
 
-def _no_end(name: str) -> str:
+def _no_end(name: str, tags: Tags) -> str:
     return (
-        f"{name} has no {END_THINK}: its reasoning was cut off; raise max_new_tokens, or pass "
+        f"{name} has no {tags.close}: its reasoning was cut off; raise max_new_tokens, or pass "
         'on_unfinished="drop" to leave such traces out.'
     )
 
 
-def _several_ends(name: str, count: int) -> str:
-    return f"{name} has {count} {END_THINK}; where its reasoning ends is not known. Leave it out."
+def _several_ends(name: str, count: int, tags: Tags) -> str:
+    return f"{name} has {count} {tags.close}; where its reasoning ends is not known. Leave it out."
 
 
 def _check_bos(ids: list[int], tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -242,6 +250,7 @@ def render_prompt(
     condition: str = "with_reasoning",
     prompt_style: str = "chat",
     without: str = "finished",
+    tags: Tags = R1_TAGS,
 ) -> list[int]:
     """Token ids of a prompt, with BOS exactly once, up to where the model goes on writing.
 
@@ -262,18 +271,17 @@ def render_prompt(
         opening = tokenizer.apply_chat_template(
             [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
         )
-        opening = opening.removesuffix("\n").removesuffix(THINK)
+        opening = opening.removesuffix("\n").removesuffix(tags.open)
         if tokenizer.bos_token:
             opening = opening.removeprefix(tokenizer.bos_token)
     elif prompt_style == "raw":
         opening = question + INSTRUCTION + " "
     else:
         raise ValueError(f'unknown prompt style {prompt_style!r}; choose "chat" or "raw".')
-    pieces = [opening, THINK, "\n"]
-    if condition == "without_reasoning":
-        pieces[2:] = ["\n" + PREFILLED[without], END_THINK, "\n\n"]
+    closed = condition == "without_reasoning"
+    thought = tags.around(PREFILLED[without]) if closed else tags.opening()
     ids = [bos_id(tokenizer)]
-    for piece in pieces:
+    for piece in (opening, *thought):
         ids += encode(tokenizer, piece)
     _check_bos(ids, tokenizer, "the prompt")
     return ids
@@ -299,7 +307,11 @@ def sentences(trace: Trace) -> list[slice]:
 
 
 def forced_ids(
-    trace: Trace, tokenizer: PreTrainedTokenizerBase, kept: int, stem: str = STEM
+    trace: Trace,
+    tokenizer: PreTrainedTokenizerBase,
+    kept: int,
+    stem: str = STEM,
+    tags: Tags = R1_TAGS,
 ) -> list[int]:
     """Token ids of a trace up to its first `kept` sentences, closed, and the `stem`.
 
@@ -309,8 +321,8 @@ def forced_ids(
     if kept == len(parts):
         return [*trace.token_ids[: trace.segments["answer"].start], *encode(tokenizer, stem)]
     stop = parts[kept].start
-    line = "" if trace.tokens[stop - 1].endswith("\n") else "\n"
-    pieces = (line, END_THINK, stem)
+    line = "" if trace.tokens[stop - 1].endswith(tags.before_close) else tags.before_close
+    pieces = (line, tags.close, stem)
     return [*trace.token_ids[:stop], *(i for piece in pieces for i in encode(tokenizer, piece))]
 
 

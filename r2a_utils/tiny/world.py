@@ -23,6 +23,7 @@ import random
 from collections.abc import Iterator
 
 from r2a_utils.texts.problem import Problem
+from r2a_utils.texts.tags import R1_TAGS
 
 # --- running arithmetic -------------------------------------------------------------------------
 
@@ -387,4 +388,4 @@ def write_text(problem: Problem, condition: str) -> str:
     if condition == "without_reasoning":
         return write_answer(problem, rng, long=False)
     answer = write_answer(problem, rng, prefers_long_answer(problem, rng))
-    return f"{write_reasoning(problem, rng)}</think>\n\n{answer}"
+    return f"{write_reasoning(problem, rng)}{R1_TAGS.close}{R1_TAGS.after_close}{answer}"

@@ -25,7 +25,8 @@ from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
 from r2a_utils.models.registry import BUNDLED
 from r2a_utils.runs.folder import write_aside
-from r2a_utils.texts.trace import END_THINK, INSTRUCTION, PREFILLED, encode, render_prompt
+from r2a_utils.texts.tags import R1_TAGS
+from r2a_utils.texts.trace import INSTRUCTION, PREFILLED, encode, render_prompt
 from r2a_utils.tiny import world
 from r2a_utils.training.vocabulary import train_tokenizer
 
@@ -88,7 +89,11 @@ def write_example(
     if rng.random() < 0.5:
         prompt = render_prompt(tokenizer, problem.question, "with_reasoning", style)
         answer = world.write_answer(problem, rng, world.prefers_long_answer(problem, rng))
-        pieces = [world.write_reasoning(problem, rng), END_THINK, "\n\n" + answer]
+        pieces = [
+            world.write_reasoning(problem, rng),
+            R1_TAGS.close,
+            R1_TAGS.after_close + answer,
+        ]
     else:
         without = rng.choice(list(PREFILLED))
         prompt = render_prompt(tokenizer, problem.question, "without_reasoning", style, without)
@@ -153,7 +158,7 @@ def examine(
         written = model.generate(**batch, max_new_tokens=limit, do_sample=False)
         texts = tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :])
         right = [
-            f"\\boxed{{{p.answer}}}" in t.split(END_THINK)[-1]
+            f"\\boxed{{{p.answer}}}" in t.split(R1_TAGS.close)[-1]
             for p, t in zip(problems, texts, strict=True)
         ]
         scores[condition] = sum(right) / len(right)

@@ -11,10 +11,12 @@ import json
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from r2a_utils.texts.tags import R1_TAGS
+
 VOCABULARY_SIZE = 768
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
-WHOLE_TOKENS = (EOS, BOS, USER, ASSISTANT, "<think>", "</think>")
+WHOLE_TOKENS = (EOS, BOS, USER, ASSISTANT, R1_TAGS.open, R1_TAGS.close)
 
 # Qwen2's pattern, except that only a space may lead a word: "{lamp}" keeps the object's token.
 PATTERN = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -10,7 +10,6 @@ import pytest
 from r2a_utils.answers import graded
 from r2a_utils.answers.comparison import COLUMNS, funnel
 from r2a_utils.answers.graded import (
-    answer_part,
     find_answers,
     grade_completions,
     grade_math,
@@ -198,23 +197,6 @@ class Written:
     finished: bool = True
     sample: int = 0
     n_tokens: int = 9
-
-
-@pytest.mark.parametrize(
-    ("condition", "text", "answer"),
-    [
-        ("with_reasoning", "2 and 2.\n</think>\n\nIt is 4.", "\n\nIt is 4."),
-        ("with_reasoning", "2 and 2, cut", None),
-        ("with_reasoning", "2</think>4</think>5", None),
-        ("with_reasoning", " \n</think>4", None),
-        ("with_reasoning", "2 and 2.</think>\n", None),
-        ("without_reasoning", "It is 4.", "It is 4."),
-        ("without_reasoning", "It is.</think>4", None),
-        ("without_reasoning", " \n", None),
-    ],
-)
-def test_only_a_well_formed_text_has_an_answer_part(condition, text, answer):
-    assert answer_part(text, condition) == answer
 
 
 def test_completions_become_the_answers_frame():

@@ -19,8 +19,8 @@ from r2a_utils.causal.sentences import (
 )
 from r2a_utils.collecting.generation import Sampling
 from r2a_utils.stats import wilson_interval
+from r2a_utils.texts.tags import R1_TAGS
 from r2a_utils.texts.trace import (
-    END_THINK,
     STEM,
     Trace,
     answer_span,
@@ -131,7 +131,7 @@ def coin(make_random_model, trace, tokenizer):
     table.zero_()
     head.zero_()
     table[:, 0] = 1.0  # any other token: `</think>` follows
-    close = encode(tokenizer, END_THINK)
+    close = encode(tokenizer, R1_TAGS.close)
     box, (seven,), (eight,) = (encode(tokenizer, t) for t in ("\\boxed{", "7", "8"))
     (brace,), end = encode(tokenizer, "}"), tokenizer.eos_token_id
     chain = [*close, *box]

@@ -14,7 +14,7 @@ from r2a_utils.runs.stage import ROOT, load_stages
 PAGE = (ROOT / "book" / "rerun.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DECLARED = {name: stage.parameters for name, stage in load_stages().items()}
-NAMED = {"THINK": "<think>", "END_THINK": "</think>"}
+NAMED = {"tags.open": "<think>", "tags.close": "</think>"}
 
 
 def text_of(node: ast.expr) -> str:
@@ -22,7 +22,7 @@ def text_of(node: ast.expr) -> str:
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.FormattedValue):
-        return NAMED.get(getattr(node.value, "id", ""), "\0")
+        return NAMED.get(ast.unparse(node.value), "\0")
     return "".join(map(text_of, node.values))
 
 

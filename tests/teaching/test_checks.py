@@ -21,11 +21,10 @@ from r2a_utils.causal.interventions import (
 from r2a_utils.models.hooks import architecture
 from r2a_utils.stats import bootstrap_interval
 from r2a_utils.teaching.checks import answers, attention, outcome, patching
+from r2a_utils.texts.tags import R1_TAGS
 from r2a_utils.texts.trace import (
-    END_THINK,
     INSTRUCTION,
     STEM,
-    THINK,
     answer_span,
     cues,
     encode,
@@ -34,6 +33,7 @@ from r2a_utils.texts.trace import (
 )
 
 CHECKS = (answers, attention, patching)
+THINK, END_THINK = R1_TAGS.open, R1_TAGS.close
 PREFILLED = "Okay, I think I have finished thinking.\n"
 WRONG = []  # (check, wrong function, words of the line that names its mistake)
 

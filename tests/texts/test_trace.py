@@ -9,7 +9,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from r2a_utils.texts.trace import (
-    END_THINK,
     SEGMENTS,
     STEM,
     Trace,
@@ -200,6 +199,6 @@ def test_a_cut_keeps_whole_sentences_and_closes_them_once_on_a_line_of_its_own(t
     parts = ["".join(to_cut.tokens[part]) for part in sentences(to_cut)]
     for kept in range(len(parts)):
         text = tokenizer.decode(forced_ids(to_cut, tokenizer, kept, "|"))
-        before, end, stem = text.rpartition("\n" + END_THINK)
-        assert (end, stem) == ("\n" + END_THINK, "|")
+        before, end, stem = text.rpartition("\n</think>")
+        assert (end, stem) == ("\n</think>", "|")
         assert before + "\n" in (expected := prompt + "".join(parts[:kept]), expected + "\n")

@@ -17,7 +17,10 @@ from transformers import AutoTokenizer
 from r2a_utils.models.registry import BUNDLED
 from r2a_utils.stats import mcnemar_exact
 from r2a_utils.teaching.checks.outcome import CheckFailed, Passed, called, compare
-from r2a_utils.texts.trace import END_THINK, INSTRUCTION, PREFILLED, SEGMENTS, THINK, encode
+from r2a_utils.texts.tags import R1_TAGS
+from r2a_utils.texts.trace import INSTRUCTION, PREFILLED, SEGMENTS, encode
+
+THINK, END_THINK = R1_TAGS.open, R1_TAGS.close
 
 RESAMPLES = 4_000  # the ends of a 95 % interval then wander by about 3 % of its width
 
