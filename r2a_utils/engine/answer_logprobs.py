@@ -15,7 +15,7 @@ from torch import Tensor
 
 from r2a_utils.engine.forward import run_with_cache
 from r2a_utils.engine.patches import ActivationCache
-from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.models.reasoning_model import ReasoningModel
 
 Answers = Sequence[tuple[int, ...]]
 

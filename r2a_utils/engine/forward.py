@@ -43,7 +43,7 @@ from r2a_utils.engine.patches import (
     check_run,
 )
 from r2a_utils.models.hooks import Architecture, architecture
-from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.models.reasoning_model import ReasoningModel
 
 
 def run_with_cache(

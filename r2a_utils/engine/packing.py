@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from r2a_utils.engine.patches import ActivationCache, Patch, PatchedRun
-from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.models.reasoning_model import ReasoningModel
 
 # Tokens recomputed together on a CPU: larger matrices run no faster and need more memory.
 CPU_TOKENS = 2048

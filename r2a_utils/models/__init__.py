@@ -18,7 +18,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "read_marks",
         ],
         "gguf": ["PackedWeights", "expanded", "find_gguf"],
-        "loading": ["ReasoningModel", "load_model", "random_model"],
+        "loading": ["load_model", "random_model"],
+        "reasoning_model": ["ReasoningModel"],
         "memory": [
             "GPU_MEMORY",
             "PROMPT_TOKENS",

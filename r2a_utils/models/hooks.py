@@ -25,7 +25,7 @@ from nnsight.intervention.interleaver import OutOfOrderError
 from nnsight.intervention.source import SourceEnvoy
 from torch.nn.functional import pad
 
-from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.models.reasoning_model import ReasoningModel
 
 # Fused attention kernels want head sizes in multiples of this many elements, and none larger than
 # that many: beyond, a GPU falls back to forming the whole matrix.

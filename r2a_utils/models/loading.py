@@ -1,17 +1,13 @@
-"""Reasoning models: what one is here, which ones are known by name, how they are loaded.
+"""Reasoning models, loaded: known by name, found wherever they are, refused with words that help.
 
-A reasoning model is a causal language model of transformers, wrapped by nnsight, together with a
-tokenizer that can write R1's tags. Nothing is keyed on a model's name: layers, heads, grouped heads
-and head size are read from the model's own configuration. This file finds weights, checks that they
-fit, and loads them. It knows nothing of traces and opens no nnsight trace (see hooks.py).
+This file finds weights, checks that they fit, that they are whole and that the engines can read
+the model, and loads it. It knows nothing of traces and opens no nnsight trace (see hooks.py).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable
 
 import nnsight
 import psutil
@@ -25,6 +21,8 @@ from transformers import (
 )
 
 from r2a_utils.models.gguf import PackedWeights, packed_weights
+from r2a_utils.models.hooks import architecture
+from r2a_utils.models.reasoning_model import ReasoningModel
 from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
 from r2a_utils.models.weights import find_weights, quiet
 from r2a_utils.texts.tags import R1_TAGS, Tags
@@ -34,69 +32,6 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 
 # Weights that fill more of a GPU than this leaves go to all GPUs: texts need memory beside them.
 ROOM_FOR_TEXTS = 1.5
-
-
-@dataclass(frozen=True)
-class ReasoningModel:
-    """A loaded model: `lm` is nnsight's wrapper, which traces; `hf` the plain transformers module.
-
-    Parameters take no gradient; a gradient with respect to activations needs an activation that
-    asks for one. `packed` says what the weights were rounded to, where they come from a GGUF file;
-    `tags` are the marks that the model writes around its thought.
-    """
-
-    name: str
-    revision: str | None
-    lm: nnsight.TransformersModel = field(repr=False)
-    tokenizer: PreTrainedTokenizerBase = field(repr=False)
-    packed: PackedWeights | None = None
-    tags: Tags = R1_TAGS
-
-    @property
-    def hf(self) -> torch.nn.Module:
-        return self.lm._module
-
-    @property
-    def n_layers(self) -> int:
-        return self.hf.config.num_hidden_layers
-
-    @property
-    def n_heads(self) -> int:
-        return self.hf.config.num_attention_heads
-
-    @property
-    def n_kv_heads(self) -> int:
-        return getattr(self.hf.config, "num_key_value_heads", None) or self.n_heads
-
-    @property
-    def hidden_size(self) -> int:
-        return self.hf.config.hidden_size
-
-    @property
-    def head_dim(self) -> int:
-        return getattr(self.hf.config, "head_dim", None) or self.hidden_size // self.n_heads
-
-    @property
-    def vocab_size(self) -> int:
-        return self.hf.config.vocab_size
-
-    @property
-    def device(self) -> torch.device:
-        """Where token ids enter; a model spread over several devices has its embedding here."""
-        return self.hf.get_input_embeddings().weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.hf.dtype
-
-    @cached_property
-    def weights_sha256(self) -> str:
-        """SHA-256 over names, types, shapes and bytes of all parameters, about 1 GB a second."""
-        digest = hashlib.sha256()
-        for name, tensor in self.hf.state_dict().items():
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
 
 
 def load_model(
@@ -117,8 +52,9 @@ def load_model(
     hub ("hf:owner/repository/file.gguf") or as in Ollama's store ("ollama:deepseek-r1:1.5b").
 
     Raises ValueError (a name, revision, dtype or device that is not there; a tokenizer that cannot
-    write the tags), FileNotFoundError (no weights and no network; a folder without a model) and
-    MemoryError (weights larger than the free memory). Stage 00 explains.
+    write the tags; weights that lack tensors, have them in another shape or hold NaN; a decoder
+    that the engines cannot read), FileNotFoundError (no weights and no network; a folder without a
+    model) and MemoryError (weights larger than the free memory). Stage 00 explains.
     """
     name = os.fspath(name_or_path)
     place = _place(device)
@@ -129,17 +65,22 @@ def load_model(
         _check_tags(name, tokenizer, R1_TAGS)
         config = AutoConfig.from_pretrained(source, revision=revision, **extra)
         try:
-            hf = AutoModelForCausalLM.from_pretrained(
+            hf, report = AutoModelForCausalLM.from_pretrained(
                 source,
                 revision=revision,
                 dtype=dtype,
                 device_map=_device_map(name, config, dtype, place, spread=str(device) == "auto"),
                 attn_implementation="sdpa",  # exact and fused on every device
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
                 **extra,
             )
         except torch.OutOfMemoryError as error:
             raise MemoryError(_too_large(name, str(error))) from error
-    return _wrap(name, revision, hf, tokenizer, packed_weights(source))
+    _check_whole(name, hf, report)
+    model = _wrap(name, revision, hf, tokenizer, packed_weights(source))
+    architecture(model)  # a decoder that the engines cannot read is refused now, not hours later
+    return model
 
 
 def random_model(
@@ -235,6 +176,51 @@ def _too_large(name: str, detail: str) -> str:
         f"{name} does not fit into the memory ({detail}). Take a smaller model, dtype='bfloat16', "
         "device='cpu', or free the GPU's memory; `r2a doctor` lists what each model needs."
     )
+
+
+def _check_whole(name: str, hf: PreTrainedModel, report: dict) -> None:
+    """Raise ValueError where transformers filled in weights at random, left them out, or has NaN.
+
+    It only warns. A tensor beyond those that the model has (a head for several tokens at
+    once, a tower for pictures) may be left out; one that belongs to a part of the model may not.
+    """
+    modules, own = dict(hf.named_modules()), {*hf.state_dict()}
+    own |= {buffer for buffer, _ in hf.named_buffers()}  # some are made anew and never stored
+    unused = [
+        key
+        for key in report["unexpected_keys"]
+        if key not in own and key.rpartition(".")[0] in modules and "." in key
+    ]
+    numbers = [
+        (key, tensor)
+        for key, tensor in hf.named_parameters()
+        if tensor.is_floating_point() and tensor.element_size() > 1 and not tensor.is_meta
+    ]
+    faults = {
+        "lack": report["missing_keys"],
+        "have in another shape": [
+            key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]
+        ],
+        "hold, and the model of config.json has no place for": unused,
+        "hold no numbers (NaN or infinite) in": [
+            key for key, tensor in numbers if not torch.stack(tensor.aminmax()).isfinite().all()
+        ],
+    }
+    said = "; ".join(f"{what} {_listed(keys)}" for what, keys in faults.items() if keys)
+    if report["missing_keys"] and report["unexpected_keys"]:
+        said += f"; they hold instead {_listed(report['unexpected_keys'])}"
+    if said or report["error_msgs"]:
+        said = "; ".join(filter(None, [said, *report["error_msgs"]]))
+        raise ValueError(
+            f"the weights of {name} {said}. What lacks would be filled with random numbers: fetch "
+            "or save them anew, with the config.json that belongs to them."
+        )
+
+
+def _listed(keys: Iterable[str], most: int = 5) -> str:
+    keys = sorted(keys)
+    more = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return f"{', '.join(keys[:most])}{more}"
 
 
 def _check_tags(name: str, tokenizer: PreTrainedTokenizerBase, tags: Tags) -> None:

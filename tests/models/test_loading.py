@@ -10,11 +10,14 @@ import pytest
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers import models as tokenizer_models
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
     PreTrainedTokenizerFast,
     dynamic_module_utils,
 )
@@ -213,6 +216,65 @@ def test_what_the_hub_refuses_is_said(monkeypatch, error, words):
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no model \(config.json and weights\)"):
         load_model(tmp_path)
+
+
+UP = "model.layers.1.mlp.up_proj.weight"
+
+
+def renamed(tensors):
+    return {key.replace("up_proj", "upward"): tensor for key, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: {k: v for k, v in t.items() if k != UP}, rf"lack {UP}\."),
+        (renamed, rf"lack .*{UP}.*; they hold instead .*layers\.1\.mlp\.upward"),
+        (lambda t: {f"other.{k}": v for k, v in t.items()}, r"lack .* and \d+ more"),
+        (lambda t: t | {UP: t[UP][:9].clone()}, rf"have in another shape {UP}"),
+        (lambda t: t | {UP: t[UP] * torch.nan}, rf"NaN or infinite\) in {UP}"),
+        (lambda t: t | {UP: t[UP] / 0}, rf"NaN or infinite\) in {UP}"),
+        (
+            lambda t: t | {"model.layers.0.self_attn.q_proj.bias": torch.ones(144)},
+            r"has no place for model\.layers\.0\.self_attn\.q_proj\.bias",
+        ),
+    ],
+    ids=["missing", "renamed", "prefixed", "shape", "nan", "infinite", "bias"],
+)
+def test_weights_that_are_not_whole_are_refused_by_name(folder, change, words):
+    """Transformers would fill them in at random, with a warning, and the run would succeed."""
+    file = folder / "model.safetensors"
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=words):
+        load_model(folder, device="cpu")
+
+
+def test_what_a_model_does_not_need_may_lie_beside_its_weights(folder, make_random_model):
+    """Heads for several tokens at once, and rotary tables that old checkpoints hold."""
+    file = folder / "model.safetensors"
+    more = {"mtp.head.weight": torch.ones(3), "model.rotary_emb.inv_freq": torch.ones(12)}
+    save_file(load_file(file) | more, file, metadata={"format": "pt"})
+    assert (
+        load_model(folder, device="cpu").weights_sha256 == make_random_model("qwen3").weights_sha256
+    )
+
+
+def test_an_unembedding_that_is_the_embedding_is_not_missing(
+    make_random_model, tokenizer, tmp_path
+):
+    model = make_random_model("llama", tie_word_embeddings=True)
+    model.hf.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
+    assert load_model(tmp_path, device="cpu").weights_sha256 == model.weights_sha256
+
+
+def test_a_decoder_that_cannot_be_read_is_refused_when_it_is_loaded(tokenizer, tmp_path):
+    config = GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=len(tokenizer))
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="R2A reads decoders built like"):
+        load_model(tmp_path, device="cpu")
 
 
 def test_types_and_devices_that_are_not_there(folder, monkeypatch):

@@ -1,0 +1,83 @@
+"""A reasoning model: what one is here, whatever it was loaded from.
+
+It is a causal language model of transformers, wrapped by nnsight, together with a tokenizer that
+can write the tags of its thoughts. Nothing is keyed on a model's name: layers, heads, grouped heads
+and head size are read from the model's own configuration. This file loads nothing (`loading.py`)
+and opens no trace (`hooks.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import nnsight
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from r2a_utils.models.gguf import PackedWeights
+from r2a_utils.texts.tags import R1_TAGS, Tags
+
+
+@dataclass(frozen=True)
+class ReasoningModel:
+    """A loaded model: `lm` is nnsight's wrapper, which traces; `hf` the plain transformers module.
+
+    Parameters take no gradient; a gradient with respect to activations needs an activation that
+    asks for one. `packed` says what the weights were rounded to, where they come from a GGUF file;
+    `tags` are the marks that the model writes around its thought.
+    """
+
+    name: str
+    revision: str | None
+    lm: nnsight.TransformersModel = field(repr=False)
+    tokenizer: PreTrainedTokenizerBase = field(repr=False)
+    packed: PackedWeights | None = None
+    tags: Tags = R1_TAGS
+
+    @property
+    def hf(self) -> torch.nn.Module:
+        return self.lm._module
+
+    @property
+    def n_layers(self) -> int:
+        return self.hf.config.num_hidden_layers
+
+    @property
+    def n_heads(self) -> int:
+        return self.hf.config.num_attention_heads
+
+    @property
+    def n_kv_heads(self) -> int:
+        return getattr(self.hf.config, "num_key_value_heads", None) or self.n_heads
+
+    @property
+    def hidden_size(self) -> int:
+        return self.hf.config.hidden_size
+
+    @property
+    def head_dim(self) -> int:
+        return getattr(self.hf.config, "head_dim", None) or self.hidden_size // self.n_heads
+
+    @property
+    def vocab_size(self) -> int:
+        return self.hf.config.vocab_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids enter; a model spread over several devices has its embedding here."""
+        return self.hf.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.hf.dtype
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 over names, types, shapes and bytes of all parameters, about 1 GB a second."""
+        digest = hashlib.sha256()
+        for name, tensor in self.hf.state_dict().items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
