@@ -6,6 +6,8 @@ No logic lives here. A refused or failed command says why on standard error and 
 from __future__ import annotations
 
 import argparse
+import errno
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +22,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if others and options.command is not _lab:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     options.others = others
-    return options.command(options)
+    from r2a_utils.runs.lock import RunFolderError
+
+    try:
+        return options.command(options)
+    except RunFolderError as error:
+        return _complain(error, 2)
+    except OSError as error:  # a full disk, a folder that may not be written
+        what_to_do = {
+            errno.ENOSPC: "make room, then the same command goes on",
+            errno.EDQUOT: "make room, then the same command goes on",
+            errno.EROFS: "work in a copy of the repository that may be written",
+            errno.EACCES: "ask for the right to it, or work in a copy of your own",
+        }.get(error.errno)
+        if what_to_do is None:
+            raise
+        return _complain(f"{error.strerror}: {error.filename or 'disk'}; {what_to_do}", 1)
+    except KeyboardInterrupt:
+        return _complain("stopped; the same command goes on where it was", 130)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -30,6 +49,7 @@ def _run(options: argparse.Namespace) -> int:
     from r2a_utils.runs.parameters import ParameterError
     from r2a_utils.runs.running import read_parameters, run_folder, run_stages
 
+    failed: dict[str, StageFailed] = {}
     try:
         settings = dict(_name_and_value(text) for text in options.set)
         shown = declared_runs()
@@ -43,23 +63,23 @@ def _run(options: argparse.Namespace) -> int:
                 stages = stages or declared[run_id].stages
             if options.params is not None:
                 given = read_parameters(options.params)
-            results = run_stages(
-                run_folder(run_id),
-                stages,
-                given=given,
-                settings=settings,
-                cell_timeout=options.cell_timeout,
-            )
+            try:
+                results = run_stages(
+                    run_folder(run_id),
+                    stages,
+                    given=given,
+                    settings=settings,
+                    cell_timeout=options.cell_timeout,
+                )
+            except StageFailed as error:
+                failed[run_id] = error
+                continue
             print(f"run {run_id}\n\n{summary(run_folder(run_id), results, shown)}\n")
     except (ParameterError, PublishError) as error:
         return _complain(error, 2)
-    except StageFailed as error:
-        kept = run_folder(run_id) / "parameters.yml"
-        told = f"\nThe run keeps what --set gave it ({kept}); --set it anew." if settings else ""
-        return _complain(f"{error}{told}", 1)
-    except KeyboardInterrupt:
-        return _complain("stopped; the same command goes on where it was", 130)
-    return 0
+    for run_id, error in failed.items():
+        _complain(f"run {run_id} failed: {error}" if options.all else error, 1)
+    return 1 if failed else 0
 
 
 def _book(options: argparse.Namespace) -> int:
@@ -156,7 +176,10 @@ def _parser() -> argparse.ArgumentParser:
         help="one parameter, for every stage that has it; wins over FILE; may be repeated",
     )
     run.add_argument(
-        "--cell-timeout", type=int, metavar="SECONDS", help="give up on a cell after this long"
+        "--cell-timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="give up on a cell after this long; no limit if left out",
     )
     run.set_defaults(command=_run)
 
@@ -192,6 +215,12 @@ def _name_and_value(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise ParameterError(f"--set takes name=value, not {text!r}")
     return name.strip(), value
+
+
+def _seconds(text: str) -> int:
+    if not re.fullmatch(r"0*[1-9]\d{0,8}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 1 on")
+    return int(text)
 
 
 def _complain(reason: object, status: int) -> int:

@@ -13,6 +13,7 @@ from r2a_utils.publishing.book import PublishError
 from r2a_utils.publishing.quoted_numbers import ProseError
 from r2a_utils.runs import running
 from r2a_utils.runs.execution import StageFailed
+from r2a_utils.runs.lock import RunFolderError
 from r2a_utils.runs.parameters import ParameterError
 from r2a_utils.runs.running import StageResult
 from r2a_utils.teaching import lab
@@ -110,22 +111,65 @@ def test_a_run_that_fails_says_why(monkeypatch, capsys, error, status):
     assert capsys.readouterr().err == "r2a: because\n"
 
 
-def test_a_run_that_fails_tells_what_it_keeps_and_a_stopped_one_that_it_goes_on(
-    monkeypatch, capsys
-):
-    def fail(*arguments, **options):
-        raise StageFailed("no")
-
-    monkeypatch.setattr(running, "run_stages", fail)
-    assert cli.main(["run", "--run-id", "r", "--set", "n=-3"]) == 1
-    assert "The run keeps what --set gave it" in capsys.readouterr().err
-
+@pytest.mark.parametrize("command", ["run", "book"])
+def test_a_stopped_command_says_that_it_goes_on(monkeypatch, capsys, command):
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(running, "run_stages", stop)
-    assert cli.main(["run", "--run-id", "r"]) == 130
+    monkeypatch.setattr(book, "publish", stop)
+    assert cli.main([command]) == 130
     assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_all_goes_on_past_a_run_that_fails_and_says_so_at_the_end(monkeypatch, capsys, tmp_path):
+    declared = [book.BookRun(run_id, "Title", {}) for run_id in ("first", "second", "third")]
+    monkeypatch.setattr(book, "declared_runs", lambda: declared)
+    monkeypatch.setattr(running, "RUNS", tmp_path)
+
+    def run(folder, stages, **keywords):
+        if folder.name == "second":
+            raise StageFailed("no memory")
+        return [StageResult("01_first", True, 1.0, Path("01_first.ipynb"))]
+
+    monkeypatch.setattr(running, "run_stages", run)
+    assert cli.main(["run", "--all"]) == 1
+    told = capsys.readouterr()
+    assert [line for line in told.out.splitlines() if line.startswith("run ")] == [
+        "run first",
+        "run third",
+    ]
+    assert told.err == "r2a: run second failed: no memory\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (RunFolderError("runs/x is in use"), 2, "runs/x is in use"),
+        (OSError(28, "No space left on device", "runs/x"), 1, "runs/x; make room"),
+        (
+            PermissionError(13, "Permission denied", "runs/x"),
+            1,
+            "runs/x; ask for the right",
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_one_line(monkeypatch, capsys, error, status, told):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(running, "run_stages", fail)
+    assert cli.main(["run"]) == status
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and told in lines[0]
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "1e3", "ten", "9" * 12])
+def test_a_time_limit_is_a_number_of_seconds(asked, capsys, limit):
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--cell-timeout", limit])
+    assert "is no number of seconds" in capsys.readouterr().err
+    assert asked == []
 
 
 def test_book_tells_where_it_is(monkeypatch, capsys, tmp_path):

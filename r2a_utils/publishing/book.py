@@ -32,7 +32,8 @@ from r2a_utils.publishing.exercises import fold_solutions, load_exercises
 from r2a_utils.publishing.quoted_numbers import render
 from r2a_utils.publishing.rerun_page import plans_table, read_plans
 from r2a_utils.runs.folder import Run
-from r2a_utils.runs.running import RUNS, read_manifest, read_parameters, stale_stages
+from r2a_utils.runs.manifest import read_manifest, stale_stages
+from r2a_utils.runs.running import RUNS, read_parameters
 from r2a_utils.runs.stage import ROOT, load_stages
 
 BOOK = ROOT / "book"

@@ -19,11 +19,15 @@ from typing import Any
 
 import nbformat
 import papermill
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
+from traitlets import default
 from traitlets.config import Config
 
+from r2a_utils.runs.attempt import UNFINISHED, run_of
 from r2a_utils.runs.parameters import fill
 from r2a_utils.runs.stage import ROOT, Stage
 
@@ -73,6 +77,7 @@ def execute(
                 # Talk to the kernel through sockets in a folder that only this user may open:
                 # other users of the machine could listen on a TCP port.
                 config=Config({"KernelManager": {"transport": "ipc", "ip": f"{private}/kernel"}}),
+                kernel_manager_class=_ThisPython,
                 # the kernel's own log: being told to stop is no error worth a line in the terminal
                 extra_arguments=["--log-level=CRITICAL"],
             )
@@ -88,6 +93,14 @@ def execute(
     clean(executed, folder)
     part.unlink()
     return executed
+
+
+class _ThisPython(AsyncKernelManager):
+    """The kernel of the Python that runs this, whatever kernels Jupyter finds elsewhere."""
+
+    @default("kernel_spec_manager")
+    def _native_alone(self) -> KernelSpecManager:
+        return KernelSpecManager(parent=self, kernel_dirs=[])
 
 
 def failed_notebook(folder: Path, stage: str) -> Path:
@@ -143,8 +156,10 @@ def clean(notebook: NotebookNode, folder: Path) -> None:
 
 def _path_shortener(folder: Path) -> Callable[[str], str]:
     """A function that replaces this machine's folders by names that mean the same anywhere."""
+    run = f"runs/{run_of(folder).name}"
     folders = [
-        (str(folder.resolve()), f"runs/{folder.name}"),
+        (str(folder.resolve()), run),
+        (f"{run}/{UNFINISHED}", run),
         (sys.prefix + os.sep, ""),
         (str(ROOT) + os.sep, ""),
         (str(ROOT), "."),
@@ -200,8 +215,7 @@ def _reason(error: Exception, cell_timeout: int | None) -> str:
         return f"took longer than {cell_timeout} s"
     if isinstance(error, DeadKernelError):
         return "the kernel died; most often the machine had no memory left"
-    trace = _ANSI.sub("", "\n".join(error.traceback)).splitlines()
-    return "\n".join([f"{error.ename}: {error.evalue}", *trace[-12:]])
+    return f"{error.ename}: {error.evalue}"
 
 
 def _failure(stage: Stage, kept: Path, index: int, reason: str) -> StageFailed:
@@ -211,5 +225,5 @@ def _failure(stage: Stage, kept: Path, index: int, reason: str) -> StageFailed:
     first_line = cells[index].source.strip().partition("\n")[0]
     return StageFailed(
         f"{stage.path.name}, code cell {number} (`{first_line}`): {reason}\n"
-        f"The notebook as far as it came: {kept}"
+        f"The notebook as far as it came, with the traceback: {kept}"
     )

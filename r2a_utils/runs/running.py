@@ -11,8 +11,6 @@ This file knows nothing of what the stages compute.
 from __future__ import annotations
 
 import datetime
-import hashlib
-import json
 import os
 import platform
 import re
@@ -26,8 +24,11 @@ import nbformat
 import yaml
 from tqdm.auto import tqdm
 
+from r2a_utils.runs.attempt import begin, clear_parts, finish, go_on_finishing, run_of
 from r2a_utils.runs.execution import StageFailed, execute
 from r2a_utils.runs.folder import Run, write_aside
+from r2a_utils.runs.lock import hold
+from r2a_utils.runs.manifest import chain, is_current, read_manifest, write_entry
 from r2a_utils.runs.parameters import ParameterError, resolve
 from r2a_utils.runs.stage import (
     NOTEBOOKS,
@@ -80,42 +81,80 @@ def run_stages(
     `parameters.resolve`). Where `given` is None, the run goes on with the parameters that it was
     started with. `cell_timeout` is in seconds, for each cell; None waits for ever.
 
-    Raises ParameterError before anything runs, for an unknown stage or refused parameters, and
-    StageFailed when a cell fails; stages that finished before it are kept.
+    Raises ParameterError before anything runs, for an unknown stage or refused parameters,
+    RunFolderError where another process has the run or it is damaged, and StageFailed when a cell
+    fails; stages that finished before it are kept, and a run that stood before stays as it was.
     """
     available = load_stages(notebooks)
     selected = select(available, stages)
+    _settled(folder, available, selected, given, settings or {})  # before a folder is made
+    with hold(folder):
+        clear_parts(folder)
+        go_on_finishing(folder)
+        given, values = _settled(folder, available, selected, given, settings or {})
+        place = folder
+        if _replaced(folder, available, selected, values):
+            place = begin(folder, {"parameters": given, "stages": selected})
+        text = yaml.safe_dump(given, allow_unicode=True, sort_keys=False)
+        write_aside(_parameters(place), lambda part: part.write_text(text, encoding="utf-8"))
+        results = []
+        bar = tqdm(selected, unit="stage", disable=None if progress else True, position=0)
+        for name in bar:
+            bar.set_description(f"run {folder.name}: {name}")
+            stage = available[name]
+            entries = read_manifest(place)["stages"]
+            inputs = _inputs(stage, values[name], available, entries)
+            entry = entries.get(name, {})
+            page = _page(place, name)
+            ran = not (page.exists() and is_current(entry, inputs))
+            if ran:
+                seconds = _run_stage(place, stage, values[name], inputs, cell_timeout, progress)
+            else:
+                _print_prose(stage, page)
+                seconds = entry["seconds"]
+            results.append(StageResult(name, ran, seconds, _page(folder, name)))
+        if place != folder:
+            finish(folder)
+    return results
+
+
+def _settled(
+    folder: Path,
+    available: Mapping[str, Stage],
+    selected: Sequence[str],
+    given: Mapping[str, Any] | None,
+    settings: Mapping[str, str],
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The run's parameters, to go on with later, and all values of each selected stage."""
     stored = given is None and _parameters(folder).exists()
     if given is None:
         given = read_parameters(_parameters(folder)) if stored else {}
     declared = {name: stage.parameters for name, stage in available.items()}
     try:
-        values = resolve(declared, selected, given, settings or {})
+        values = resolve(declared, selected, given, settings)
     except ParameterError as error:
         if stored:
             raise ParameterError(f"{error}\n(some may come from {_parameters(folder)})") from error
         raise
-    given = _with_settings(given, declared, selected, settings or {})
+    return _with_settings(given, declared, selected, settings), values
 
-    run = Run.open(folder)
-    text = yaml.safe_dump(given, allow_unicode=True, sort_keys=False)
-    write_aside(_parameters(folder), lambda part: part.write_text(text, encoding="utf-8"))
-    results = []
-    bar = tqdm(selected, unit="stage", disable=None if progress else True, position=0)
-    for name in bar:
-        bar.set_description(f"run {folder.name}: {name}")
-        stage = available[name]
-        manifest = read_manifest(folder)
-        inputs = _inputs(stage, values[name], available, manifest)
-        entry = manifest["stages"].get(name, {})
-        page = folder / "notebooks" / f"{name}.ipynb"
-        if page.exists() and entry.get("inputs") == inputs and entry["status"] == "completed":
-            _print_prose(stage, page)
-            results.append(StageResult(name, False, entry["seconds"], page))
-            continue
-        seconds = _run_stage(run, stage, values[name], inputs, page, cell_timeout, progress)
-        results.append(StageResult(name, True, seconds, page))
-    return results
+
+def _replaced(
+    folder: Path,
+    available: Mapping[str, Stage],
+    selected: Sequence[str],
+    values: Mapping[str, Mapping[str, Any]],
+) -> bool:
+    """Whether a stage that has completed must run again, so that something good is at stake."""
+    entries = dict(read_manifest(folder)["stages"])
+    for name in selected:
+        inputs = _inputs(available[name], values[name], available, entries)
+        entry = entries.get(name, {})
+        current = is_current(entry, inputs) and _page(folder, name).exists()
+        if not current and entry.get("status") == "completed":
+            return True
+        entries[name] = {**entry, "chain": chain(inputs)}  # what it will be when it has run
+    return False
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
@@ -131,35 +170,21 @@ def read_parameters(path: Path) -> dict[str, Any]:
     return parameters
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a run's stages were made from and how they went; an empty one for a new run."""
-    path = folder / "manifest.json"
-    if not path.exists():
-        return {"run_id": folder.name, "stages": {}}
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def stale_stages(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """The stages of a run whose result should not be shown, each with the reason."""
-    reasons = {}
-    for name, entry in manifest["stages"].items():
-        if entry["status"] != "completed":
-            reasons[name] = "it has not completed"
-        for needed, chain in entry.get("inputs", {}).get("stages", {}).items():
-            if manifest["stages"].get(needed, {}).get("chain") != chain:
-                reasons[name] = f"{needed} has been run anew since"
-    return reasons
-
-
 def _parameters(folder: Path) -> Path:
     return folder / "parameters.yml"
 
 
+def _page(folder: Path, stage: str) -> Path:
+    return folder / "notebooks" / f"{stage}.ipynb"
+
+
 def _inputs(
-    stage: Stage, values: Mapping[str, Any], available: Mapping[str, Stage], manifest: Mapping
+    stage: Stage, values: Mapping[str, Any], available: Mapping[str, Stage], entries: Mapping
 ) -> dict[str, Any]:
-    """All that a stage's result depends on, prose left out; if equal, it need not run again."""
-    entries = manifest["stages"]
+    """All that a stage's result depends on, prose left out; if equal, it need not run again.
+
+    `entries` are those of the manifest.
+    """
     earlier = [other for name, other in available.items() if name < stage.name and name in entries]
     parameters = {name: value for name, value in values.items() if name != "run_dir"}
     inputs = {
@@ -173,39 +198,39 @@ def _inputs(
 
 
 def _run_stage(
-    run: Run,
+    place: Path,
     stage: Stage,
     values: Mapping[str, Any],
     inputs: dict[str, Any],
-    page: Path,
     cell_timeout: int | None,
     progress: bool,
 ) -> float:
     """Execute one stage; its page and its manifest entry appear only when it has succeeded."""
+    page = _page(place, stage.name)
     page.unlink(missing_ok=True)
-    _write_entry(run, stage.name, {"status": "running", "inputs": inputs})
+    write_entry(place, stage.name, {"status": "running", "inputs": inputs})
     bar = {"desc": stage.name, "leave": False, "position": 1, "disable": None if progress else True}
     started = datetime.datetime.now(datetime.UTC)
     clock = time.monotonic()
     try:
-        executed = execute(stage, values, run.folder, cell_timeout=cell_timeout, progress_bar=bar)
+        executed = execute(stage, values, place, cell_timeout=cell_timeout, progress_bar=bar)
     except StageFailed:
-        _write_entry(run, stage.name, {"status": "failed", "inputs": inputs})
+        write_entry(place, stage.name, {"status": "failed", "inputs": inputs})
         raise
     seconds = round(time.monotonic() - clock, 1)
     entry = {
         "status": "completed",
         "inputs": inputs,
-        "chain": _chain(inputs),
+        "chain": chain(inputs),
         "started": started.isoformat(timespec="seconds"),
         "seconds": seconds,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "model": run.records().get("model"),
+        "model": Run.open(place).records().get("model"),
     }
-    executed.metadata["r2a"] = {"stage": stage.name, "run_id": run.folder.name, **entry}
+    executed.metadata["r2a"] = {"stage": stage.name, "run_id": run_of(place).name, **entry}
     write_aside(page, lambda path: nbformat.write(executed, path))
-    _write_entry(run, stage.name, entry)
+    write_entry(place, stage.name, entry)
     return seconds
 
 
@@ -224,11 +249,6 @@ def _print_prose(stage: Stage, page: Path) -> None:
         write_aside(page, lambda path: nbformat.write(executed, path))
 
 
-def _chain(inputs: Mapping[str, Any]) -> str:
-    """One hash of a stage's inputs, for the stages that read what it makes."""
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-
-
 def _with_settings(given, declared, selected, settings) -> dict[str, Any]:
     """The parameters to go on with later: those given and, typed, those set by name."""
     merged = {
@@ -241,10 +261,3 @@ def _with_settings(given, declared, selected, settings) -> dict[str, Any]:
         stage = next(stage for stage in selected if name in declared[stage])
         merged[name] = declared[stage][name].parse(text)
     return merged
-
-
-def _write_entry(run: Run, stage: str, entry: Mapping[str, Any]) -> None:
-    manifest = read_manifest(run.folder)
-    manifest["stages"] = dict(sorted({**manifest["stages"], stage: dict(entry)}.items()))
-    text = json.dumps(manifest, indent=1, ensure_ascii=False)
-    write_aside(run.folder / "manifest.json", lambda part: part.write_text(text + "\n"))

@@ -91,17 +91,17 @@ def select(stages: Mapping[str, Stage], asked: Sequence[str] | None) -> list[str
         return list(stages)
     chosen = set()
     for name in asked:
-        matches = [stage for stage in stages if name in (stage, *_number_and_noun(stage))]
+        matches = [stage for stage in stages if name in _names(stage)]
         if not matches:
             raise ParameterError(f"there is no stage {name!r}{nearest(name, stages)}")
         chosen.update(matches)
     return [stage for stage in stages if stage in chosen]
 
 
-def _number_and_noun(stage: str) -> tuple[str, str]:
-    """`04b_what_the_heads_do` is stage 04b: pages that were one have a letter behind the number."""
+def _names(stage: str) -> tuple[str, ...]:
+    """What a stage may be called: `04b_what_the_heads_do` is 04b and 4b, and its noun."""
     number, _, noun = stage.partition("_")
-    return number, noun
+    return stage, number, number.removeprefix("0"), noun
 
 
 def needed_stages(stage: Stage, earlier: Iterable[Stage]) -> list[str]:

@@ -25,7 +25,8 @@ import nbformat
 from r2a_utils.publishing.exercises import has_tag, load_exercises
 from r2a_utils.publishing.plain_markdown import plain_markdown, without_answers
 from r2a_utils.runs.folder import Run
-from r2a_utils.runs.running import RUNS, read_manifest, stale_stages
+from r2a_utils.runs.manifest import read_manifest, stale_stages
+from r2a_utils.runs.running import RUNS
 from r2a_utils.runs.stage import NOTEBOOKS, ROOT, Stage, load_stages
 from r2a_utils.teaching.notebook_copies import copy_of, is_edited, write_copy
 
@@ -141,7 +142,9 @@ def _check_folder(folder: Path) -> None:
 
 def _copy_run(run: Path, place: Path) -> None:
     """What the stages made, without their pages."""
-    pages = shutil.ignore_patterns("notebooks", "manifest.json", "parameters.yml", "*.part")
+    pages = shutil.ignore_patterns(
+        "notebooks", "manifest.json", "parameters.yml", "unfinished", ".*", "*.part"
+    )
     shutil.copytree(run, place, ignore=pages)
 
 

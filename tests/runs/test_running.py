@@ -13,14 +13,10 @@ import yaml
 
 from r2a_utils.runs.execution import StageFailed, clean, failed_notebook
 from r2a_utils.runs.folder import Run
+from r2a_utils.runs.lock import RunFolderError, hold
+from r2a_utils.runs.manifest import read_manifest, stale_stages
 from r2a_utils.runs.parameters import ParameterError
-from r2a_utils.runs.running import (
-    read_manifest,
-    read_parameters,
-    run_folder,
-    run_stages,
-    stale_stages,
-)
+from r2a_utils.runs.running import read_parameters, run_folder, run_stages
 from r2a_utils.runs.stage import ROOT
 
 FIRST = """\
@@ -210,6 +206,97 @@ def test_a_failing_cell_is_named_and_what_finished_is_kept(run, tmp_path, notebo
     assert statuses == {"01_first": "completed", "03_third": "failed"}
     assert run(["01", "03"], given={}) == ["03_third"]
     assert not failed_notebook(folder, "03_third").exists()
+
+
+def everything(folder: Path) -> dict[Path, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    kept = [path for path in files if not {"unfinished", ".lock"} & set(path.parts)]
+    return {path: path.read_bytes() for path in kept}
+
+
+def test_a_run_that_fails_leaves_the_good_one_before_it_as_it_was(run, tmp_path, notebooks):
+    assert run(["01", "02", "03"], given={"n": 4}) == ["01_first", "02_second", "03_third"]
+    before = everything(tmp_path / "trial")
+    asked = {"stages": ["01", "02", "03"], "settings": {"n": "5", "mode": "fail"}}
+    with pytest.raises(StageFailed, match=r"trial/unfinished/notebooks/03_third.failed.ipynb"):
+        run(**asked)
+    assert everything(tmp_path / "trial") == before
+    assert run(["01", "02", "03"]) == []  # n is 4 as it was
+
+    edit(notebooks / "03_third.py", "no such luck", "again")
+    with pytest.raises(StageFailed, match="again"):
+        run(**asked)
+    edit(notebooks / "03_third.py", 'raise RuntimeError("again")', "pass")
+    assert run(**asked) == ["03_third"]  # what was finished there is finished
+    assert not (tmp_path / "trial/unfinished").exists()
+    assert read_parameters(tmp_path / "trial/parameters.yml") == {"n": 5, "mode": "fail"}
+    assert Run.open(tmp_path / "trial").read_record("count") == {"n": 5}
+    page = nbformat.read(tmp_path / "trial/notebooks/03_third.ipynb", as_version=4)
+    assert page.metadata["r2a"]["run_id"] == "trial"
+    assert page.cells[0].source.startswith('run_dir = "runs/trial"')
+    assert run(["01", "02", "03"]) == []
+
+
+def test_traces_of_a_run_that_failed_are_not_written_again(run, tmp_path):
+    traces = tmp_path / "trial/traces/with.jsonl"
+    run(["01", "03"])
+    traces.parent.mkdir(exist_ok=True)
+    traces.write_text("1\n")
+    with pytest.raises(StageFailed):
+        run(["01", "03"], settings={"mode": "fail"})
+    with (tmp_path / "trial/unfinished/traces/with.jsonl").open("a") as file:
+        file.write("2\n")
+    assert traces.read_text() == "1\n"
+    assert run(["01", "03"], settings={"n": "9"}) == ["01_first"]
+    assert traces.read_text() == "1\n2\n"
+
+
+def test_a_move_that_was_killed_is_finished(run, tmp_path):
+    run()
+    with pytest.raises(StageFailed):
+        run(["01", "03"], settings={"n": "7", "mode": "exit"})
+    attempt = tmp_path / "trial/unfinished"
+    (attempt / ".whole").touch()  # as if all of it had completed
+    (attempt / "records/count.json").replace(tmp_path / "trial/records/count.json")
+    (tmp_path / "trial/records/x.json.99999999.part").write_text("{")
+    assert run(["01"], settings={"n": "7"}) == []
+    assert Run.open(tmp_path / "trial").records() == {"count": {"n": 7}}
+    assert not attempt.exists()
+    assert list((tmp_path / "trial").rglob("*.part")) == []
+
+
+def test_one_process_has_a_run_and_the_next_is_told_which(run, tmp_path):
+    with hold(tmp_path / "trial"):
+        told = f"trial is in use by process {os.getpid()} on .* since 20"
+        with pytest.raises(RunFolderError, match=told):
+            run()
+    assert run() == ["01_first", "02_second"]
+
+
+def test_a_lock_goes_with_the_process_that_held_it(run, tmp_path):
+    code = (
+        "import os\nfrom pathlib import Path\nfrom r2a_utils.runs.lock import hold\n"
+        f"with hold(Path({str(tmp_path / 'trial')!r})):\n    os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 9
+    assert (tmp_path / "trial/.lock-owner").exists()
+    assert run() == ["01_first", "02_second"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"stages": {"01_first": {}}}', '{"stages": 1}'])
+def test_a_damaged_manifest_is_named_with_what_to_do(run, tmp_path, text):
+    (tmp_path / "trial").mkdir()
+    (tmp_path / "trial/manifest.json").write_text(text)
+    with pytest.raises(RunFolderError, match=r"trial/manifest.json is damaged .* delete it"):
+        run()
+
+
+def test_the_kernel_is_this_python_whatever_jupyter_finds(run, tmp_path, monkeypatch):
+    kernel = tmp_path / "jupyter/kernels/python3/kernel.json"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text('{"argv": ["/bin/false"], "display_name": "x", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    assert run(["04"]) == ["04_fourth"]
 
 
 def test_a_cell_that_takes_too_long_is_named(run, tmp_path):

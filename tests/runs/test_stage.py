@@ -27,6 +27,7 @@ def test_stages_are_loaded_in_order_and_selected_by_name_number_or_noun(tmp_path
     assert list(loaded) == ["01_first", "02_second", "10_tenth"]
     assert select(loaded, None) == ["01_first", "02_second", "10_tenth"]
     assert select(loaded, ["tenth", "01"]) == ["01_first", "10_tenth"]
+    assert select(loaded, ["10", "1"]) == ["01_first", "10_tenth"]
     with pytest.raises(ParameterError, match="did you mean 02_second"):
         select(loaded, ["02_secnd"])
 
