@@ -60,35 +60,22 @@ paper_data: str | None = None
 
 # %%
 import os
-from contextlib import suppress
 from functools import partial
 
-import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from r2a_utils import figures
-from r2a_utils.causal.attribution import (
-    attribution_grid,
-    rank_correlation,
-    recall_at,
-)
-from r2a_utils.causal.pairs import PROBES, probed
-from r2a_utils.causal.patching import patch_metrics
-from r2a_utils.causal.patching_controls import CONTROLS, control_metrics
-from r2a_utils.causal.recorded_pairs import check_kept, sift
-from r2a_utils.collecting.generation import Sampling, collect_traces, teacher_forced
-from r2a_utils.collecting.question_pairs import (
-    paper_question_problems,
-    question_problems,
-    write_comparison,
+from r2a_utils import causal, figures, paper
+from r2a_utils.collecting import (
+    Sampling,
+    collect_traces,
+    question_pairs,
+    teacher_forced,
 )
 from r2a_utils.explorers import patch_explorer
-from r2a_utils.models.loading import load_model
-from r2a_utils.paper import artefacts
-from r2a_utils.runs.folder import Run
-from r2a_utils.stats import bootstrap_mean_intervals, wilson_interval
-from r2a_utils.tiny.world import contrast_problems, write_text
+from r2a_utils.models import load_model
+from r2a_utils.runs import Run
+from r2a_utils.tiny import world
 
 run = Run.open(run_dir)
 model = load_model(model_name)
@@ -102,14 +89,19 @@ run.record_model(model)
 
 # %%
 draw, write = {
-    "tiny": (contrast_problems, write_text),
-    "questions": (question_problems, write_comparison),
+    "tiny": (world.contrast_problems, world.write_text),
+    "questions": (
+        question_pairs.question_problems,
+        question_pairs.write_comparison,
+    ),
     "paper": (
-        partial(paper_question_problems, folder=paper_data),
-        write_comparison,
+        partial(question_pairs.paper_question_problems, folder=paper_data),
+        question_pairs.write_comparison,
     ),
 }[pairs]
 problems = draw(n_pairs, seed)
+
+# %%
 sides = [
     collect_traces(
         model,
@@ -130,45 +122,44 @@ by_id = {trace.problem_id: trace for traces in sides for trace in traces}
 # states the conclusion is then the one in that line; what the reasoning said before stays as it is.
 
 # %%
-PROTOCOLS = {
-    "own": None,
-    "probe": (PROBES[0], "\n\nFinal answer is", "."),
-    "boxed_probe": (PROBES[1], "\n\nFinal answer is \\boxed{", "}."),
-}
+ended = [pair for pair in problems if all(problem.id in by_id for problem in pair)]
 
 
-def under(protocol, problem):
-    trace, forms = by_id[problem.id], PROTOCOLS[protocol]
-    if forms is None:
-        return trace
-    (probe, stem, end), answer = forms, problem.answer
-    if not stem.endswith("{"):
-        # The answer is a word of its own, behind its article if it has one.
-        article, answer = problem.meta.get("article", ""), " " + answer
-        probe, stem = probe.format(article + "{}"), f"{stem} {article}".rstrip()
-    return probed(trace, model.tokenizer, answer, probe, stem, end)
+def read_as(name):
+    """(clean, corrupted) traces of all pairs that ended, under a protocol."""
+    return [
+        tuple(
+            causal.under_protocol(
+                by_id[side.id], model.tokenizer, side, name, model.tags
+            )
+            for side in pair
+        )
+        for pair in ended
+    ]
 
 
 # %% [markdown]
 # Nothing is padded: a pair whose traces cannot be aligned token by token is refused and counted. A
 # pair is kept if the model tells its two sides apart (the logit differences of the clean and the
-# corrupted trace are at least one nat apart) and by itself writes either answer, and if its
-# conclusion is a single differing token in the reasoning.
+# corrupted trace are {{ activation_patching.min_gap | number(0) }} nat or more apart) and by itself
+# writes either answer, and if its conclusion is a single differing token in the reasoning. Both
+# sides run once; all that follows patches these passes. What the other protocols give is measured
+# here as well, and shown below.
 
 # %%
-ended = [pair for pair in problems if all(problem.id in by_id for problem in pair)]
-read_as = {
-    name: [tuple(under(name, side) for side in pair) for pair in ended]
-    for name in PROTOCOLS
-}
-sifted = {name: sift(model, sides) for name, sides in read_as.items()}
-kept = {name: found.kept for name, found in sifted.items()}
-asked = {
-    "pairs asked": len(problems),
-    "left out: not ended": len(problems) - len(ended),
-}
-counts = {name: asked | found.counts for name, found in sifted.items()}
-check_kept(counts, protocol)
+kept, counts, effects = [], {}, {}
+for name in causal.PROTOCOLS:
+    sifted = causal.sift(model, read_as(name))
+    counts[name] = {
+        "pairs asked": len(problems),
+        "left out: not ended": len(problems) - len(ended),
+        **sifted.counts,
+    }
+    if name == protocol:
+        kept = sifted.kept
+    else:
+        effects[name] = causal.patch_two_places(model, sifted.kept)["effect"].values
+causal.check_kept(counts, protocol)
 pd.DataFrame(counts).rename_axis("protocol", axis=1)
 
 # %% [markdown]
@@ -180,11 +171,10 @@ pd.DataFrame(counts).rename_axis("protocol", axis=1)
 # nothing, 1 is all.
 
 # %%
-recorded = kept[protocol][0]
-pair = recorded.pair
+pair = kept[0].pair
 tail = range(pair.flipping_position - 6, len(pair))
 positions = sorted({*pair.differing_positions, *tail} & set(pair.alignment))
-cells = patch_metrics(model, recorded, positions=positions)
+cells = causal.patch_metrics(model, kept[0], positions=positions)
 figures.patch_grid(
     cells["effect"].values,
     cells["token"].values,
@@ -202,8 +192,8 @@ figures.patch_grid(
 # and how probable both answers were before and after.
 
 # %%
-ids = {p.pair.problem_id for p in kept[protocol]}
-told = [sides for sides in read_as[protocol] if sides[0].problem_id in ids]
+ids = {recorded.pair.problem_id for recorded in kept}
+told = [sides for sides in read_as(protocol) if sides[0].problem_id in ids]
 patch_explorer(model, *zip(*told, strict=True))
 
 # %% [markdown]
@@ -240,30 +230,9 @@ pd.DataFrame(
 # layer on where it has been.
 
 # %%
-names = list(figures.CURVE_COLOURS)
-
-
-def places(recorded):
-    pair = recorded.pair
-    return [pair.flipping_position, len(pair) - 1]
-
-
-def curve(name, effects):
-    """Mean and interval over pairs of effects [pair, layer]."""
-    low, high = bootstrap_mean_intervals(effects, seed=seed)
-    frame = {"curve": name, "layer": range(model.n_layers), "mean": effects.mean(0)}
-    return pd.DataFrame(frame | {"ci_low": low, "ci_high": high})
-
-
-def effects_of(measured):
-    """[pair, layer, position]"""
-    return np.stack([cells["effect"].values for cells in measured])
-
-
-# %%
-metrics = [patch_metrics(model, p, places(p)) for p in kept[protocol]]
-effects = effects_of(metrics)
-curves = pd.concat([curve(name, effects[..., i]) for i, name in enumerate(names)])
+denoised = causal.patch_two_places(model, kept)
+effects = {protocol: denoised["effect"].values} | effects
+curves = causal.place_curves(effects[protocol], seed)
 run.write_table("patching_curves", curves)
 figures.layer_curves(curves)
 
@@ -280,13 +249,8 @@ figures.layer_curves(curves)
 # that is enough but not needed, since something else stands in for it, shows only above.
 
 # %%
-noised = effects_of(
-    [
-        patch_metrics(model, p, places(p), direction="noising")
-        for p in kept[protocol]
-    ]
-)
-noising = pd.concat([curve(name, noised[..., i]) for i, name in enumerate(names)])
+noised = causal.patch_two_places(model, kept, direction="noising")
+noising = causal.place_curves(noised["effect"].values, seed)
 figures.layer_curves(noising, ylabel="Normalised logit difference lost")
 
 # %% [markdown]
@@ -300,16 +264,7 @@ figures.layer_curves(noising, ylabel="Normalised logit difference lost")
 # happens most.
 
 # %%
-flips = np.stack([cells["flip"].values for cells in metrics])
-rows = []
-for i, name in enumerate(names):
-    layer = int(flips[..., i].mean(0).argmax())
-    hits, n = int(flips[:, layer, i].sum()), len(flips)
-    rows.append(
-        (f"{name}, before layer {layer}", hits / n, *wilson_interval(hits, n), n)
-    )
-flip_table = pd.DataFrame(rows, columns=["label", "rate", "ci_low", "ci_high", "n"])
-figures.flips(flip_table)
+figures.flips(causal.flip_rates(denoised["flip"].values))
 
 # %% [markdown]
 # **Figure.** Share of pairs in which `{{ model.name }}` writes the other answer after one token's
@@ -326,37 +281,13 @@ figures.flips(flip_table)
 # which states the same.
 
 # %%
-again = {protocol: effects}
-for name, found in kept.items():
-    if found and name != protocol:
-        again[name] = effects_of(
-            [patch_metrics(model, p, places(p)) for p in found]
-        )
-ends = {
-    name: (
-        len(e),
-        e[:, 0, 0].mean(),
-        e[:, -1, 0].mean(),
-        e[:, 0, 1].mean(),
-        e[:, -1, 1].mean(),
-    )
-    for name, e in again.items()
-}
-columns = pd.MultiIndex.from_tuples(
-    [
-        ("", "n"),
-        *((name, end) for name in names for end in ("first layer", "last layer")),
-    ]
-)
-by_protocol = pd.DataFrame(ends, index=columns).T.round(3)
-by_protocol.rename_axis("protocol").astype({("", "n"): int})
+causal.first_and_last(effects).round(3)
 
 # %%
-others = [name for name in again if name != protocol]
+others = [name for name in effects if name != protocol and len(effects[name])]
 compared = [
-    curve(f"{name}, “{other}”", again[other][..., i])
+    causal.place_curves(effects[other], seed, f"{{}}, “{other}”")
     for other in others[:1]
-    for i, name in enumerate(names)
 ]
 figures.layer_curves(pd.concat([curves, *compared]))
 
@@ -382,151 +313,45 @@ figures.layer_curves(pd.concat([curves, *compared]))
 # What erases the receiver's name without writing the clean one leaves neither preferred, an effect
 # of about one half. Only beyond that does something write the clean answer.
 
-
 # %%
-def concluding(pair):
-    """(ids, answer, tokens from the conclusion to the end), for both sides."""
-    at, other = pair.flipping_position, pair.alignment[pair.flipping_position]
-    clean = (pair.clean_ids, pair.answers[0], len(pair.clean_ids) - at)
-    return [
-        clean,
-        (pair.corrupted_ids, pair.answers[1], len(pair.corrupted_ids) - other),
-    ]
-
-
-everything = [side for p in kept[protocol] for side in concluding(p.pair)]
-
-
-def donors(pair, control):
-    """Other pairs' ids whose conclusion stands as far from the end as the receiver's."""
-    _, (ids, answer, reach) = concluding(pair)
-    same = control == "same_answer"
-    return [
-        donor
-        for donor, concluded, at in everything
-        if at == reach
-        and (concluded == answer if same else concluded not in pair.answers)
-        and donor not in (pair.clean_ids, ids)
-    ]
-
-
-# %%
-rng = np.random.default_rng(seed)
-
-
-def controlled(recorded, seed):
-    """The grid of each control that has a donor."""
-    grids = {}
-    for control in CONTROLS:
-        options = {"seed": seed}
-        if control in ("random_donor", "same_answer"):
-            found = donors(recorded.pair, control)
-            if not found:
-                continue
-            options["donor_ids"] = found[rng.integers(len(found))]
-        # A donor that does not lead to the receiver's answer is refused.
-        with suppress(ValueError):
-            grids[control] = control_metrics(
-                model, recorded, control, places(recorded), **options
-            )
-    return grids
-
-
-# Each pair has noise of its own.
-grids = [controlled(p, seed + i) for i, p in enumerate(kept[protocol])]
-nulls = {}
-for control in CONTROLS:
-    found = [mine[control] for mine in grids if control in mine]
-    nulls[control] = (
-        effects_of(found) if found else np.empty((0, model.n_layers, 2))
-    )
-
-# %%
-table = {}
-for control, found in nulls.items():
-    for i, name in enumerate(names if len(found) else ()):
-        mean = found[..., i].mean(0)
-        worst = int(np.abs(mean).argmax())
-        table[control, name] = (
-            len(found),
-            worst,
-            mean[worst],
-            np.abs(found[..., i]).max(),
-        )
-columns = ["n", "layer of largest mean", "mean effect there", "largest in any pair"]
-controls = pd.DataFrame(table, index=columns).T.astype({"n": int, columns[1]: int})
-controls.rename_axis(["control", "position"]).round(3)
+controls = causal.controls_at_two_places(model, kept, seed)
+causal.control_table(controls).round(3)
 
 # %% [markdown]
 # The noise floor: with every grid one patch is run that writes the receiver's own state into it.
 # The largest effect of such a patch over the pairs, under this run's protocol:
 
 # %%
-noise_floor = max(float(cells.attrs["noise_floor"]) for cells in metrics)
-f"{noise_floor:.1e} in {str(model.dtype).removeprefix('torch.')}"
+f"{denoised.attrs['noise_floor']:.1e} in {str(model.dtype).removeprefix('torch.')}"
 
 # %% [markdown]
 # Over the layers, at the token that states the conclusion:
 
 # %%
-shown = [
-    c for c in ("random_donor", "same_answer", "matched_noise") if len(nulls[c])
-]
 at_conclusion = [
-    curve(name.replace("_", " "), nulls[name][..., 0]) for name in shown
+    causal.mean_curve(name.replace("_", " "), controls[name][..., 0], seed)
+    for name in ("random_donor", "same_answer", "matched_noise")
+    if len(controls[name])
 ]
-figures.layer_curves(pd.concat([curves[curves.curve == names[0]], *at_conclusion]))
+ours = curves[curves.curve == causal.PLACES[0]]
+figures.layer_curves(pd.concat([ours, *at_conclusion]))
 
 # %% [markdown]
 # **Figure.** The effect of the conclusion's token (coloured) beside that of other donors in its
 # place (grey), by layer, mean over pairs with 95 % intervals.
 
 # %% tags=["hide-input"]
-third = slice(0, -(-model.n_layers // 3))
-early = {
-    name: again[name][:, third, 0].mean() if name in again else None
-    for name in ("probe", "boxed_probe")
-}
-flipping, last = effects[..., 0].mean(0), effects[..., 1].mean(0)
-crossing = int(np.argmax(last > flipping)) if (last > flipping).any() else None
-run.write_record(
-    "activation_patching",
-    {
-        "asked": len(problems),
-        "refused": counts[protocol]["refused: cannot be aligned"],
-        "n": len(kept[protocol]),
-        "protocol": protocol,
-        "flipping_first": flipping[0],
-        "flipping_last": flipping[-1],
-        "last_first": last[0],
-        "last_last": last[-1],
-        "noised_first": noised[..., 0].mean(0)[0],
-        "others": [
-            {
-                "protocol": name,
-                "n": len(again[name]),
-                "first": again[name][:, 0, 0].mean(),
-            }
-            for name in others
-        ],
-        "crossing": crossing,
-        "n_layers": model.n_layers,
-        "flip_rate": flip_table.rate[0],
-        "flip_low": flip_table.ci_low[0],
-        "flip_high": flip_table.ci_high[0],
-        "early_probe": early["probe"],
-        "early_probe_n": len(kept["probe"]),
-        "early_boxed_probe": early["boxed_probe"],
-        "early_boxed_probe_n": len(kept["boxed_probe"]),
-        "noise_floor": noise_floor,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "largest_control": controls[columns[2]].abs().max(),
-        "same_answer_n": len(nulls["same_answer"]),
-        "same_answer": np.abs(nulls["same_answer"].mean(0)).max()
-        if len(nulls["same_answer"])
-        else None,
-    },
+found = causal.summarised_patching(
+    model,
+    protocol,
+    len(problems),
+    counts[protocol],
+    effects,
+    denoised,
+    noised,
+    controls,
 )
+run.write_record("activation_patching", found)
 
 # %% [markdown]
 # Over {{ activation_patching.n }} pairs, exchanging the one token that states the conclusion
@@ -562,35 +387,20 @@ run.write_record(
 # its own strongest.
 
 # %%
-budgets = (10, 20)
-points, scores = [], []
-for recorded in kept[protocol][:n_attributed]:
-    p = recorded.pair
-    behind = sorted(
-        {*p.differing_positions, *range(len(p) - 30, len(p))} & set(p.alignment)
-    )
-    exact = patch_metrics(model, recorded, behind)["effect"]
-    for method in ("atp", "atp*"):
-        guess = attribution_grid(model, recorded, behind, method=method)
-        rho, recall = (
-            rank_correlation(exact, guess),
-            recall_at(exact, guess, budgets),
-        )
-        scores.append({"method": method, "Spearman": rho, **recall})
-        if method == "atp":
-            points.append(np.stack([exact.values.ravel(), guess.values.ravel()]))
-quality = pd.DataFrame(scores).groupby("method").mean()
-quality.rename(columns={k: f"recall of the top {k}" for k in budgets}).round(2)
+checked = causal.check_attribution(model, kept[:n_attributed])
+recalls = {k: f"recall of the top {k}" for k in causal.BUDGETS}
+checked.quality.rename(columns=recalls).round(2)
 
 # %% [markdown]
-# Every cell of these pairs at the differing tokens and the last thirty, with the sign of the
-# effect; the recalls are means over pairs. Cells far below the line are where the answer is already
-# certain: a gradient sees the slope at one end, and the patch crosses the whole way.
+# Every cell of these pairs at the differing tokens and the last {{ attribution_patching.tail }},
+# with the sign of the effect; the recalls are means over pairs. Cells far below the line are where
+# the answer is already certain: a gradient sees the slope at one end, and the patch crosses the
+# whole way.
 
 # %%
-exact, guess = np.concatenate(points, axis=1)
+plain = checked.quality.loc["atp"]
 figures.approximate_against_exact(
-    exact, guess, {k: quality.loc["atp", k] for k in budgets}
+    checked.exact, checked.estimate, {k: plain[k] for k in causal.BUDGETS}
 )
 
 # %% [markdown]
@@ -598,19 +408,10 @@ figures.approximate_against_exact(
 # the grids of {{ attribution_patching.n }} pairs; on the dotted line the estimate is exact.
 
 # %% tags=["hide-input"]
-run.write_record(
-    "attribution_patching",
-    {
-        "n": len(points),
-        "spearman": quality.loc["atp", "Spearman"],
-        "recall": quality.loc["atp", 10],
-        "spearman_star": quality.loc["atp*", "Spearman"],
-        "recall_star": quality.loc["atp*", 10],
-    },
-)
+run.write_record("attribution_patching", checked.summary())
 
 # %% [markdown]
-# Of the ten strongest cells of the exact grid the gradient finds {{
+# Of the {{ attribution_patching.budget }} strongest cells of the exact grid the gradient finds {{
 # attribution_patching.recall | percent }} (`atp*`: {{ attribution_patching.recall_star | percent
 # }}); its ranks correlate with the exact ones at {{ attribution_patching.spearman | number }}
 # (`atp*`: {{ attribution_patching.spearman_star | number }}).
@@ -622,23 +423,23 @@ run.write_record(
 # layers. The rows differ in model, questions, and texts.
 
 # %%
-published = artefacts.published()
+published = paper.published()
 theirs = published["stage3_patching"]["mean_early_layer_effect"]
 both = pd.DataFrame(
     {m: theirs[m] for m in published["models"]}, index=theirs["columns"]
 ).T
-both.loc[f"{model.name} (this run)"] = list(early.values())
+both.loc[f"{model.name} (this run)"] = [found.early_probe, found.early_boxed_probe]
 both.astype(float).round(2)
 
 # %% [markdown]
 # And the authors' own grid of their case 24, from their data.
 
 # %%
-folder = paper_data or os.environ.get(artefacts.DATA_VARIABLE)
+folder = paper_data or os.environ.get(paper.DATA_VARIABLE)
 
 
 def case_24(alias):
-    case = artefacts.load_patching_case(folder, alias)
+    case = paper.load_patching_case(folder, alias)
     tokens = case["clean_token"].values, case["corrupted_token"].values
     title = f"{case.attrs['model']}, the authors' case 24"
     return figures.patch_grid(
@@ -659,22 +460,10 @@ case_24("qwen-1p5B") if folder else Markdown(absent)
 
 
 # %%
-def by_depth(frame, n_layers):
-    return frame.assign(layer=frame["layer"] / n_layers)
-
-
 def curves_24(alias):
-    case = artefacts.load_patching_case(folder, alias)
-    differ = case["position"][case["clean_token"] != case["corrupted_token"]]
-    n = case.sizes["layer"]
-    lines = [
-        pd.DataFrame({"curve": f"{case.attrs['model']}, {name}", "layer": range(n)})
-        .assign(mean=case.sel(position=at).values, ci_low=np.nan, ci_high=np.nan)
-        for name, at in zip(names, (differ[-1], case["position"][-1]), strict=True)
-    ]  # fmt: skip
-    both = [by_depth(curves, model.n_layers), by_depth(pd.concat(lines), n)]
-    xlabel = "Patched at this share of the layers"
-    return figures.layer_curves(pd.concat(both), xlabel=xlabel)
+    theirs = causal.case_curves(paper.load_patching_case(folder, alias))
+    both = pd.concat([causal.by_depth(curves, model.n_layers), theirs])
+    return figures.layer_curves(both, xlabel="Patched at this share of the layers")
 
 
 absent = (

@@ -8,7 +8,13 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "attribution": ["attribution_grid", "rank_correlation", "recall_at"],
+        "attribution": [
+            "BUDGETS",
+            "attribution_grid",
+            "check_attribution",
+            "rank_correlation",
+            "recall_at",
+        ],
         "interventions": [
             "Ablation",
             "Knockout",
@@ -19,9 +25,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "measure",
             "regenerate",
         ],
-        "pairs": ["ContrastPair", "PROBES", "probed"],
+        "pairs": ["ContrastPair", "PROBES", "PROTOCOLS", "probed", "under_protocol"],
         "patching": ["patch_grid", "patch_metrics"],
-        "patching_controls": ["CONTROLS", "control_metrics"],
+        "patching_controls": [
+            "CONTROLS",
+            "control_metrics",
+            "control_table",
+            "controls_at_two_places",
+            "donors",
+        ],
         "recorded_pairs": ["RecordedPair", "check_kept", "record_pair", "sift"],
         "random_sets": ["against_random", "n_possible_sets", "random_head_sets", "random_spans"],
         "sentences": [
@@ -30,6 +42,18 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "resampled_answers",
             "sentence_knockouts",
             "shortened",
+        ],
+        "two_places": [
+            "PLACES",
+            "by_depth",
+            "case_curves",
+            "first_and_last",
+            "flip_rates",
+            "mean_curve",
+            "patch_two_places",
+            "place_curves",
+            "summarised_patching",
+            "two_places",
         ],
     },
 )

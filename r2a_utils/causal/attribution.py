@@ -17,8 +17,10 @@ how well the cheap grid finds the cells of the exact one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from jaxtyping import Float
@@ -26,7 +28,13 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from r2a_utils.causal.pairs import ContrastPair
-from r2a_utils.causal.patching import chosen_layers, chosen_positions, head_columns, token_coords
+from r2a_utils.causal.patching import (
+    chosen_layers,
+    chosen_positions,
+    head_columns,
+    patch_grid,
+    token_coords,
+)
 from r2a_utils.causal.recorded_pairs import (
     DIRECTIONS,
     MIN_GAP,
@@ -40,6 +48,12 @@ from r2a_utils.engine.patches import COMPONENTS, HEAD_COMPONENTS, ActivationCach
 from r2a_utils.models.loading import ReasoningModel
 
 METHODS = ("atp", "qk_fix", "grad_drop", "atp*")
+
+CHECKED = ("atp", "atp*")
+BUDGETS = (10, 20)
+"""At how many cells the recall is asked: as many as one would verify by exact patching."""
+TAIL = 30
+"""Tokens before the answer at which attribution is checked, besides those that differ."""
 
 
 def attribution_grid(
@@ -139,7 +153,7 @@ def rank_correlation(
 def recall_at(
     exact: Float[xr.DataArray, "*grid"],
     approximate: Float[xr.DataArray, "*grid"],
-    budgets: Sequence[int] = (5, 10, 20),
+    budgets: Sequence[int] = BUDGETS,
 ) -> dict[int, float]:
     """Share of the exact grid's k strongest cells that are among the approximate grid's k.
 
@@ -150,6 +164,72 @@ def recall_at(
         np.argsort(-np.abs(grid.values.ravel()), kind="stable") for grid in (exact, approximate)
     ]
     return {k: len(set(orders[0][:k]) & set(orders[1][:k])) / k for k in budgets}
+
+
+@dataclass(frozen=True, eq=False)
+class AttributionCheck:
+    """How well gradients find what exact patching finds, over the grids of several pairs.
+
+    `quality` has a row for each of `CHECKED`, with Spearman and, by budget, the recall (means over
+    pairs); `exact` and `estimate` hold every cell of all grids, by "atp".
+    """
+
+    n: int
+    quality: pd.DataFrame
+    exact: Float[np.ndarray, " cell"]
+    estimate: Float[np.ndarray, " cell"]
+
+    def summary(self) -> AttributionPatching:
+        """What is told of it in the prose."""
+        budget, (plain, dropped) = BUDGETS[0], CHECKED
+        table = self.quality
+        return AttributionPatching(
+            n=self.n,
+            spearman=table.loc[plain, "Spearman"],
+            recall=table.loc[plain, budget],
+            spearman_star=table.loc[dropped, "Spearman"],
+            recall_star=table.loc[dropped, budget],
+            budget=budget,
+            tail=TAIL,
+        )
+
+
+@dataclass(frozen=True)
+class AttributionPatching:
+    """What stage 05 tells of attribution: means over `n` pairs, recalls at `budget` cells.
+
+    `tail` tokens before the answer are in every grid, with the differing ones.
+    """
+
+    n: int
+    spearman: float
+    recall: float
+    spearman_star: float
+    recall_star: float
+    budget: int
+    tail: int
+
+
+def check_attribution(model: ReasoningModel, pairs: Sequence[RecordedPair]) -> AttributionCheck:
+    """Patch pairs exactly and by gradients, at the differing tokens and the last `TAIL`.
+
+    Raises ValueError as `patch_grid` and `attribution_grid` do. Stage 05 shows it.
+    """
+    points, scores = [], []
+    for recorded_pair in pairs:
+        pair = recorded_pair.pair
+        tail = range(len(pair) - TAIL, len(pair))
+        positions = sorted({*pair.differing_positions, *tail} & set(pair.alignment))
+        exact = patch_grid(model, recorded_pair, positions)
+        for method in CHECKED:
+            guess = attribution_grid(model, recorded_pair, positions, method=method)
+            recall = recall_at(exact, guess, BUDGETS)
+            scores.append({"method": method, "Spearman": rank_correlation(exact, guess), **recall})
+            if method == CHECKED[0]:
+                points.append(np.stack([exact.values.ravel(), guess.values.ravel()]))
+    exact, estimate = np.concatenate(points, axis=1)
+    quality = pd.DataFrame(scores).groupby("method").mean()
+    return AttributionCheck(len(points), quality, exact, estimate)
 
 
 def _difference(

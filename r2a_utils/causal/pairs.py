@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
 
+from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.tags import R1_TAGS, Tags
 from r2a_utils.texts.trace import Trace, answer_span, encode, sentences
 
@@ -22,6 +24,22 @@ PROBES = ("Final answer is {}.", "Final answer is \\boxed{{{}}}.")
 
 TokenIds = Sequence[int] | Int[np.ndarray, " _"]
 """What a pair is made from; it keeps tuples."""
+
+
+class Probe(NamedTuple):
+    """A line that closes the reasoning, and what stands before and behind the answer after it."""
+
+    line: str
+    stem: str
+    end: str
+
+
+PROTOCOLS = {
+    "own": None,
+    "probe": Probe(PROBES[0], "\n\nFinal answer is", "."),
+    "boxed_probe": Probe(PROBES[1], "\n\nFinal answer is \\boxed{", "}."),
+}
+"""How a trace is read: as it was written, or closed by one of the paper's probes."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +229,30 @@ def probed(
         sample=trace.sample,
         meta={**trace.meta, "probe": probe, "probed_answer": (start, stop)},
     )
+
+
+def under_protocol(
+    trace: Trace,
+    tokenizer: PreTrainedTokenizerBase,
+    problem: Problem,
+    protocol: str,
+    tags: Tags = R1_TAGS,
+) -> Trace:
+    """The trace as a protocol of `PROTOCOLS` reads it: itself, or closed by a probe (`probed`).
+
+    The probe states the problem's answer, boxed or as a word of its own behind its article
+    (`problem.meta["article"]`), if it has one. Raises ValueError for an unknown protocol. The
+    probes are the paper's; stage 05 compares the protocols.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {protocol!r}: choose from {tuple(PROTOCOLS)}")
+    if PROTOCOLS[protocol] is None:
+        return trace
+    (line, stem, end), answer = PROTOCOLS[protocol], problem.answer
+    if not stem.endswith("{"):
+        article, answer = problem.meta.get("article", ""), " " + answer
+        line, stem = line.format(article + "{}"), f"{stem} {article}".rstrip()
+    return probed(trace, tokenizer, answer, line, stem, end, tags)
 
 
 def _align(
