@@ -28,10 +28,12 @@ import yaml
 from r2a_utils.models import memory
 from r2a_utils.publishing.captions import number_captions
 from r2a_utils.publishing.comparison_page import compare
-from r2a_utils.publishing.exercises import fold_solutions, load_exercises
+from r2a_utils.publishing.exercises import fold_solutions, has_tag, load_exercises
+from r2a_utils.publishing.foreign_text import html_of, inert
 from r2a_utils.publishing.quoted_numbers import render
 from r2a_utils.publishing.rerun_page import plans_table, read_plans
 from r2a_utils.runs.folder import Run
+from r2a_utils.runs.local_paths import shown_folders, without_folders
 from r2a_utils.runs.manifest import read_manifest, stale_stages
 from r2a_utils.runs.running import RUNS, read_parameters
 from r2a_utils.runs.stage import ROOT, load_stages
@@ -131,13 +133,16 @@ def assemble(book: Path, shown: Sequence[BookRun], source: Path) -> None:
         main = declared is shown[0]
         pages = MAIN_PAGES if main else declared.id
         stages = read_manifest(declared.run)["stages"]
+        folders = _folders(stages)
+        stages = without_folders(stages, folders)
         summaries[declared.id] = {
             "id": declared.id,
             "title": declared.title,
             "pages": pages,
-            "records": Run.open(declared.run).records(),
+            "records": without_folders(Run.open(declared.run).records(), folders),
             "stages": stages,
             "machines": _machines(stages),
+            "folders": folders,
         }
         folder = source / pages
         folder.mkdir()
@@ -243,6 +248,7 @@ def _stage_page(
     """A stage's executed notebook with the numbers in its prose and captions, its origin below."""
     page = nbformat.read(declared.run / "notebooks" / f"{stage}.ipynb", as_version=4)
     number_captions(page, stage)
+    _make_fit_for_others(page, summary["folders"])
     fold_solutions(page)
     for cell in page.cells:
         if cell.cell_type == "markdown":
@@ -250,12 +256,35 @@ def _stage_page(
     entry = summary["stages"][stage]
     model = entry.get("model") or {}
     made_with = " on ".join(str(model[name]) for name in ("name", "device") if name in model)
-    origin = [f"Run `{declared.id}`", made_with, f"{entry['seconds']:.0f} s"]
+    origin = [f"Run `{declared.id}`", inert(made_with), f"{entry['seconds']:.0f} s"]
     origin.append(f"source `{entry['inputs']['source'][:10]}`")
     origin.append("[versions and parameters](../status.md)")
     foot = "---\n\n" + " · ".join(part for part in origin if part)
     page.cells.append(nbformat.v4.new_markdown_cell(foot, id="origin"))
     return page
+
+
+def _folders(stages: Mapping[str, Any]) -> dict[str, str]:
+    """What is shown for the folders of the machine that a run's parameters name."""
+    found: dict[str, str] = {}
+    for entry in stages.values():
+        found |= shown_folders(entry.get("inputs", {}).get("parameters", {}))
+    return found
+
+
+def _make_fit_for_others(page: nbformat.NotebookNode, folders: Mapping[str, str]) -> None:
+    """Take out of a page the folders of the machine, and HTML that a user's text would bring in."""
+    for cell in page.cells:
+        if has_tag(cell, "parameters"):
+            cell.source = without_folders(cell.source, folders)
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            for kind in [kind for kind in data if kind.startswith("text/")]:
+                data[kind] = without_folders(data[kind], folders)
+            if "text/markdown" in data:
+                data["text/html"] = html_of(data.pop("text/markdown"))
+            if "text" in output:
+                output.text = without_folders(output.text, folders)
 
 
 def _remove_labels(page: nbformat.NotebookNode) -> None:

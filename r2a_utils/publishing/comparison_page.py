@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from r2a_utils.figures.comparison import dots_by_model
 from r2a_utils.models.registry import shape_of
 from r2a_utils.paper.artefacts import published
 from r2a_utils.publishing.findings import FINDINGS, Cell, Finding, middle_third, points
+from r2a_utils.publishing.foreign_text import inert
 from r2a_utils.publishing.quoted_numbers import ProseError, number, percent
 from r2a_utils.runs.header import makers
 from r2a_utils.runs.stage import NOTEBOOKS
@@ -45,7 +47,7 @@ class Comparison:
 
     rows: Sequence[Row]
 
-    def table(self, part: str) -> str:
+    def table(self, part: str) -> Markup:
         """One table as Markdown; what is missing carries a letter that the lines below explain.
 
         A published model of which the paper has nothing in this part is left out.
@@ -62,17 +64,19 @@ class Comparison:
         reasons = list(dict.fromkeys(reason for reason in every if reason))
         for row in rows:
             cells = [row.cells[column.key] for column in columns]
-            texts = [f"– [{_letter(reasons, c.missing)}]" if c.missing else c.text for c in cells]
-            lines.append(f"| {row.model} | {row.source} | " + " | ".join(texts) + " |")
+            texts = [
+                f"– [{_letter(reasons, c.missing)}]" if c.missing else inert(c.text) for c in cells
+            ]
+            lines.append(f"| {inert(row.model)} | {row.source} | " + " | ".join(texts) + " |")
         notes = [f"[{_letter(reasons, reason)}] {reason}." for reason in reasons]
-        return "\n".join(lines) + "\n\n" + "\\\n".join(notes)
+        return Markup("\n".join(lines) + "\n\n" + "\\\n".join(notes))
 
     def values(self, key: str) -> dict[str, float]:
         """The numbers of one finding by model, for the prose; models without one are left out."""
         found = {row.model: row.cells[key].value for row in self.rows}
         return {model: value for model, value in found.items() if value is not None}
 
-    def figure(self) -> str:
+    def figure(self) -> Markup:
         """The dot plot of a few findings, as HTML."""
         keys = ("with_reasoning", "without_reasoning", "mass", "early_probe", "early_boxed_probe")
         frame = pd.DataFrame(
@@ -80,7 +84,8 @@ class Comparison:
             index=[row.model for row in self.rows],
             dtype=float,
         ).assign(own=[row.own for row in self.rows])
-        return dots_by_model(frame)._repr_html_()
+        # one line: a blank one would end the block of HTML within Markdown
+        return Markup(" ".join(dots_by_model(frame)._repr_html_().split()))
 
 
 def compare(shown: Sequence[Any], summaries: Mapping[str, Mapping[str, Any]]) -> Comparison:
@@ -117,7 +122,7 @@ def _own_row(summary: Mapping[str, Any]) -> Row:
     model = records.get("model", {}).get("name", summary["title"])
     page = f"{summary['pages']}/{next(iter(stages))}.ipynb"
     asked = [entry["inputs"]["parameters"].get("dataset") for entry in stages.values()]
-    on = "".join(f", {name}" for name in dict.fromkeys(filter(None, asked)))
+    on = "".join(f", {inert(name)}" for name in dict.fromkeys(filter(None, asked)))
     return Row(_short(model), f"[{summary['id']}]({page}){on}", True, cells)
 
 

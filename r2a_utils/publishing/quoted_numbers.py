@@ -7,15 +7,24 @@ kept with `run.write_record` like this::
 
 On a stage's page the records are those of its own run, on a hand-written page those of the book's
 main run; `runs["smollm2-135m"].records` reaches any other. The text between the braces is Jinja;
-`{% for %}` works too. Asking for what no record holds is an error that names the page.
+`{% for %}` works too. Asking for what no record holds is an error that names the page. What is
+quoted shows as the text that it is (`foreign_text.py`); only our own tables are Markdown, and say
+so by being `Markup`. A quotation alone between backticks is code, whatever it holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
+
+from r2a_utils.publishing.foreign_text import code, inert, one_line
+
+_CODE = re.compile(r"(?<![`}])`\{\{((?:(?!\}\}).)*)\}\}`(?!`)", re.DOTALL)
 
 
 class ProseError(ValueError):
@@ -36,7 +45,7 @@ def render(
     may quote. Raises ProseError.
     """
     try:
-        template = _environment().from_string(text)
+        template = _environment().from_string(_CODE.sub(r"{{ (\1) | code }}", text))
         return template.render({**run["records"], "run": run, "runs": runs, **(others or {})})
     except (jinja2.TemplateError, TypeError) as error:  # a filter given None is a TypeError
         line = getattr(error, "lineno", None)
@@ -70,6 +79,23 @@ def _environment() -> jinja2.Environment:
         comment_start_string="{##",
         comment_end_string="##}",
         autoescape=False,
+        finalize=_shown,
     )
-    environment.filters |= {"percent": percent, "number": number, "p_value": p_value}
+    numbers = {"percent": percent, "number": number, "p_value": p_value}
+    environment.filters |= {name: _ours(write) for name, write in numbers.items()}
+    environment.filters |= {"code": code, "one_line": one_line}
     return environment
+
+
+def _shown(value: Any) -> Any:
+    """What a quotation becomes: the one place where foreign text enters a page's Markdown."""
+    plain = isinstance(value, Markup | int | float | jinja2.Undefined)
+    return value if plain else inert(str(value))
+
+
+def _ours(write: Callable[..., str]) -> Callable[..., Markup]:
+    @wraps(write)
+    def written(*arguments, **settings) -> Markup:
+        return Markup(write(*arguments, **settings))
+
+    return written

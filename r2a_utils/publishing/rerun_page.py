@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup
+
 from r2a_utils.models.memory import (
     GPU_MEMORY,
     PROMPT_TOKENS,
@@ -20,6 +22,7 @@ from r2a_utils.models.memory import (
     writing_seconds,
 )
 from r2a_utils.models.registry import REGISTRY
+from r2a_utils.publishing.foreign_text import code
 from r2a_utils.runs.parameters import ParameterError, resolve
 from r2a_utils.runs.running import read_parameters
 from r2a_utils.runs.stage import load_stages
@@ -88,7 +91,7 @@ def read_plans(folder: Path) -> list[Plan]:
     return sorted(plans, key=lambda plan: plan.weights)
 
 
-def plans_table(plans: Sequence[Plan]) -> str:
+def plans_table(plans: Sequence[Plan]) -> Markup:
     """What each plan needs, as Markdown; a teacher-forced model writes nothing."""
     lines = [
         "| file of `params/` | weights, GB | texts at once | keys and values, GB | GPUs | hours |",
@@ -99,6 +102,6 @@ def plans_table(plans: Sequence[Plan]) -> str:
         if not plan.teacher_forced:
             cache = f"{plan.cache / 1e9:.1f}"
             writing = [str(plan.rows), cache, str(plan.gpus), f"{plan.hours:.1f}"]
-        cells = [f"`{plan.file}`", f"{plan.weights / 1e9:.1f}", *writing]
+        cells = [code(plan.file), f"{plan.weights / 1e9:.1f}", *writing]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return Markup("\n".join(lines))

@@ -5,6 +5,7 @@ The findings come from the run's records, as on the pages. This file prints noth
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def summary(folder: Path, results: Sequence[StageResult], shown: Sequence[BookRu
 def headline(stage: str, run_id: str, records: dict) -> str:
     """A stage's finding in a few words; where its records lack it, what they lack."""
     try:
-        return render(HEADLINES.get(stage, ""), stage, {"id": run_id, "records": records}, {})
+        told = render(HEADLINES.get(stage, ""), stage, {"id": run_id, "records": records}, {})
+        return html.unescape(told)  # a terminal is no page
     except ProseError as error:
         return f"({error})"
 

@@ -28,7 +28,8 @@ from traitlets import default
 from traitlets.config import Config
 
 from r2a_utils.runs.attempt import UNFINISHED, run_of
-from r2a_utils.runs.parameters import fill
+from r2a_utils.runs.local_paths import without_folders
+from r2a_utils.runs.parameters import fill, literal
 from r2a_utils.runs.stage import ROOT, Stage
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -90,6 +91,10 @@ def execute(
     if unfinished is not None:
         os.replace(part, failed)
         raise _failure(stage, failed, unfinished, "did not complete")
+    # The run's place on this machine is nobody else's business.
+    cell = executed.cells[stage.parameters_cell]
+    here, shown = literal(str(run_dir)), literal(f"runs/{run_of(folder).name}")
+    cell.source = cell.source.replace(f"run_dir = {here}", f"run_dir = {shown}")
     clean(executed, folder)
     part.unlink()
     return executed
@@ -136,7 +141,6 @@ def clean(notebook: NotebookNode, folder: Path) -> None:
         cell.metadata.pop("execution", None)
         if not cell.metadata.get("tags"):
             cell.metadata.pop("tags", None)  # Papermill gives every cell a list of tags
-        cell.source = shorten(cell.source)
         if cell.cell_type != "code":
             continue
         kept = []
@@ -156,19 +160,20 @@ def clean(notebook: NotebookNode, folder: Path) -> None:
 
 def _path_shortener(folder: Path) -> Callable[[str], str]:
     """A function that replaces this machine's folders by names that mean the same anywhere."""
-    run = f"runs/{run_of(folder).name}"
-    folders = [
-        (str(folder.resolve()), run),
-        (f"{run}/{UNFINISHED}", run),
-        (sys.prefix + os.sep, ""),
-        (str(ROOT) + os.sep, ""),
-        (str(ROOT), "."),
-        (str(Path.home()), "~"),
-    ]
+    run, home = f"runs/{run_of(folder).name}", Path.home()
+    folders = {
+        str(folder.resolve()): run,
+        f"{run}/{UNFINISHED}": run,
+        sys.prefix + os.sep: "",
+        str(ROOT) + os.sep: "",
+        str(ROOT): ".",
+        str(home): "~",
+    }
+    if home == home.parent:
+        del folders[str(home)]  # a user without a home: "/" begins every path
 
     def shorten(text: str) -> str:
-        for path, name in folders:
-            text = text.replace(path, name)
+        text = without_folders(text, folders)
         # Not \S* before the name: an image is one long word, on which that takes minutes.
         return re.sub(r"(?:/[\w.-]+){0,20}/ipykernel_\d+/\d+\.py", "cell", text)
 

@@ -151,7 +151,8 @@ def test_the_papers_crossings_are_those_of_its_sentence():
 
 @pytest.mark.parametrize("model", published()["models"])
 def test_the_middle_third_is_that_of_the_depth_test(model):
-    heads = published()["stage2_reasoning_focus_heads_top10"][model]
+    listed = published()["stage2_reasoning_focus_heads_top10"][model]
+    heads = [(layer, head) for layer, head in listed]
     shape = shape_of(published()["models"][model])
     n_layers = shape["num_hidden_layers"]
     found = depth_test(heads, n_layers, shape["num_attention_heads"], draws=1)
