@@ -55,12 +55,11 @@ import os
 import pandas as pd
 from IPython.display import Markdown
 
-from r2a_utils import figures
+from r2a_utils import figures, paper
 from r2a_utils.attention.heads import sink_free_mass, uniform_mass
 from r2a_utils.attention.mass import segment_mass
 from r2a_utils.explorers import ask_explorer
 from r2a_utils.models.loading import load_model
-from r2a_utils.paper import artefacts
 from r2a_utils.runs.folder import Run
 from r2a_utils.texts.completions import read_traces
 from r2a_utils.texts.problem import problems_from_table
@@ -236,10 +235,10 @@ run.write_record(
 # made from those numbers by the same code.
 
 # %%
-folder = paper_data or os.environ.get(artefacts.DATA_VARIABLE)
+folder = paper_data or os.environ.get(paper.DATA_VARIABLE)
 aliases = ("qwen-1p5B", "qwen-7B") if folder else ()
 theirs = {
-    (artefacts.MODEL_NAMES[alias], name): artefacts.load_segment_mass(
+    (paper.MODEL_NAMES[alias], name): paper.load_segment_mass(
         folder, alias, name
     )
     for alias in aliases
@@ -317,8 +316,8 @@ run.write_record(
 # their size.
 
 # %%
-means = artefacts.published()["stage2_mean_segment_mass_answer"]
-rows = {name: means[name] for name in artefacts.published()["models"]}
+means = paper.published()["stage2_mean_segment_mass_answer"]
+rows = {name: means[name] for name in paper.published()["models"]}
 compared = pd.DataFrame(rows, index=means["columns"]).T[list(SEGMENTS)]
 compared.loc[f"{model.name} (this run)"] = table["mass"]
 compared.round(4)

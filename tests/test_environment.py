@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import r2a_utils
-from r2a_utils.paper.artefacts import published
+from r2a_utils.paper import published
 from r2a_utils.runs.stage import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from r2a_utils.paper import artefacts
+from r2a_utils import paper
 from r2a_utils.stats import (
     bootstrap_interval,
     bootstrap_mean_intervals,
@@ -34,11 +34,11 @@ def graded(n: int, only_with: int, only_without: int) -> tuple[np.ndarray, np.nd
 
 
 @pytest.mark.parametrize(
-    "row", artefacts.published()["stage1_math500"]["rows"], ids=lambda r: r["model"]
+    "row", paper.published()["stage1_math500"]["rows"], ids=lambda r: r["model"]
 )
 def test_the_papers_t_and_p_come_out(row):
     # The discordant counts are found from n, the accuracies and t; p is then a prediction.
-    counts = artefacts.discordant_pairs(
+    counts = paper.discordant_pairs(
         row["n"], row["with_reasoning"], row["without_reasoning"], row["t"]
     )
     t, p = paired_t(*graded(row["n"], *counts))
@@ -95,7 +95,7 @@ def test_holm_by_hand():
 
 def test_overlap_of_lists_of_heads():
     # The overlaps of the paper's Reasoning-Focus and retrieval heads, by the sum over all of them.
-    published = artefacts.published()
+    published = paper.published()
     shared = {
         model: len(
             {tuple(h) for h in published["stage2_reasoning_focus_heads_top10"][model]}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from r2a_utils.paper.artefacts import discordant_pairs, published
+from r2a_utils.paper import discordant_pairs, published
 from r2a_utils.stats import LEVEL, holm, mcnemar_exact
 from r2a_utils.texts.trace import CONDITIONS
 

@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from r2a_utils.attention.heads import rank_heads
-from r2a_utils.paper.artefacts import published
+from r2a_utils.paper import published
 
 LISTS = {
     "reasoning-focus head": "stage2_reasoning_focus_heads_top10",

@@ -8,15 +8,14 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "backends": ["backend_of", "writer_of"],
-        "endpoint": ["Endpoint", "concurrently"],
+        "backends": ["backend_of", "teacher_forced", "writer_of"],
+        "endpoint": ["Endpoint", "EndpointError", "concurrently"],
         "generation": [
             "Prompt",
             "Sampling",
             "collect_completions",
             "collect_traces",
             "decode",
-            "teacher_forced",
         ],
         "loading": [
             "column_names",

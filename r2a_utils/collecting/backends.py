@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from r2a_utils.collecting.endpoint import Endpoint
-from r2a_utils.collecting.generation import Backend, teacher_forced
+from r2a_utils.collecting.generation import Backend, Prompt, Sampling
 from r2a_utils.collecting.server import server_backend
 from r2a_utils.models.loading import ReasoningModel
-from r2a_utils.paper.traces import TRACED, paper_writer
+from r2a_utils.paper import TRACED, paper_writer
 from r2a_utils.texts.problem import Problem
+from r2a_utils.texts.trace import encode
 from r2a_utils.tiny.world import write_text
 
 Write = Callable[[Problem, str], str]
@@ -46,3 +47,19 @@ def backend_of(source: str, model: ReasoningModel, write: Write | None = None) -
         return server_backend(Endpoint(source, model.name), model.tokenizer)
     written = '"written", ' if write is not None else ""
     raise ValueError(f'source is {source!r}; choose "model", {written}or the URL of a server')
+
+
+def teacher_forced(model: ReasoningModel, write: Write) -> Backend:
+    """A back end that lets nothing be generated: `write(problem, condition)` is the completion.
+
+    For models that cannot solve the problems but can be watched while they read. A text that is
+    longer than the sampling's limit, its end token counted, is cut there and is not finished.
+    """
+
+    def teacher_forced(prompts: list[Prompt], sampling: Sampling):
+        limit = sampling.max_new_tokens
+        for index, prompt in enumerate(prompts):
+            ids = encode(model.tokenizer, write(prompt.problem, prompt.condition))
+            yield index, ids[:limit], len(ids) < limit
+
+    return teacher_forced

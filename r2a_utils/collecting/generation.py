@@ -30,7 +30,7 @@ from transformers import (
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.texts.completions import Completion, append_completion, resume_completions
 from r2a_utils.texts.problem import Problem
-from r2a_utils.texts.trace import Trace, encode, render_prompt
+from r2a_utils.texts.trace import Trace, render_prompt
 
 LEAVE_EVERY = 16  # decoding steps between two departures of finished rows from a batch
 
@@ -170,22 +170,6 @@ def collect_traces(
             if on_unfinished == "raise":
                 raise
     return traces
-
-
-def teacher_forced(model: ReasoningModel, write: Callable[[Problem, str], str]) -> Backend:
-    """A back end that lets nothing be generated: `write(problem, condition)` is the completion.
-
-    For models that cannot solve the problems but can be watched while they read. A text that is
-    longer than the sampling's limit, its end token counted, is cut there and is not finished.
-    """
-
-    def teacher_forced(prompts: list[Prompt], sampling: Sampling):
-        limit = sampling.max_new_tokens
-        for index, prompt in enumerate(prompts):
-            ids = encode(model.tokenizer, write(prompt.problem, prompt.condition))
-            yield index, ids[:limit], len(ids) < limit
-
-    return teacher_forced
 
 
 @torch.no_grad()

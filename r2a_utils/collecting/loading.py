@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from r2a_utils.paper.artefacts import published
-from r2a_utils.paper.traces import TRACED, traced_problems
+from r2a_utils.paper import TRACED, published, traced_problems
 from r2a_utils.texts.problem import Problem
 
 # The bundled family is endless; the model's card measures this many held-out problems of it.

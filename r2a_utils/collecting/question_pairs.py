@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from r2a_utils.paper import artefacts
+from r2a_utils import paper
 from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.tags import R1_TAGS
 
@@ -37,7 +37,7 @@ def paper_question_problems(
     n: int, seed: int = 0, folder: str | Path | None = None
 ) -> list[tuple[Problem, Problem]]:
     """`n` of the authors' 197 pairs likewise; FileNotFoundError where their folder is not given."""
-    pairs = artefacts.load_question_pairs(folder)
+    pairs = paper.load_question_pairs(folder)
     pairs["explanation"] = pairs["explanation"].str.translate(_LOST)
     return _drawn(pairs.rename(columns={"query_a": "question_a", "query_b": "question_b"}), n, seed)
 

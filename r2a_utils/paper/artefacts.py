@@ -1,23 +1,23 @@
-"""The paper's own numbers and artefacts: Zhang et al., "From Reasoning to Answer" (EMNLP 2025).
+"""The authors' files: traces, attention masses, a patching case, question pairs.
 
-`published()` holds the numbers that the paper prints, and comes with the package. The authors' data
-do not: they are read from a folder that the user names (an argument, or the environment variable
+They are read from a folder that the user names (an argument, or the environment variable
 R2A_PAPER_DATA) in plain formats: Parquet, JSON, CSV, and NumPy archives without objects in them.
-`originals.py` fetches what the authors published in a safe format. Nothing here reads a pickle.
+`download.py` fetches what the authors published in a safe format. Nothing here reads a pickle.
+The traces are read as tables, as problems, and as texts that another model may read (teacher
+forcing). The numbers that the paper prints are in `printed.py`.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from r2a_utils.paper.download import fetch as fetch  # paper.fetch: bring what load_originals reads
 from r2a_utils.paper.download import originals
 from r2a_utils.texts.tags import R1_TAGS
 
@@ -44,41 +44,20 @@ KEPT_MASSES = {
     "r2r": ("reasoning", "reasoning"),
 }
 END_OF_SENTENCE = "<｜end▁of▁sentence｜>"
-
-
-def published() -> dict:
-    """The numbers that the paper and its code print, by stage, with their source."""
-    return json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
-
-
-def published_findings() -> pd.DataFrame:
-    """What the paper prints of its three distills, a row a model, in the words of our records.
-
-    Columns: with_reasoning and without_reasoning, shares of right answers on MATH-500; mass, the
-    attention answer → reasoning; early_probe and early_boxed_probe, the mean normalised logit
-    difference in the early layers under its two probes. Stage 07 shows it beside a run.
-    """
-    paper = published()
-    stage1 = {row["model"]: row for row in paper["stage1_math500"]["rows"]}
-    masses = paper["stage2_mean_segment_mass_answer"]
-    effects = paper["stage3_patching"]["mean_early_layer_effect"]
-    reasoning = masses["columns"].index("reasoning")
-    rows = {
-        model: [
-            stage1[model]["with_reasoning"],
-            stage1[model]["without_reasoning"],
-            masses[model][reasoning],
-            *effects[model],
-        ]
-        for model in paper["models"]
-    }
-    shares = ["with_reasoning", "without_reasoning", "mass"]
-    columns = [*shares, "early_probe", "early_boxed_probe"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+# The distills whose graded traces are there, and the authors' short names for them.
+TRACED = {"R1-Qwen-1.5B": "qwen-1p5B", "R1-Qwen-7B": "qwen-7B"}
+# Where the prompt ends and the completion begins, as `render_prompt` writes them.
+_PROMPT_ENDS = {
+    "with_reasoning": R1_TAGS.open + R1_TAGS.after_open,
+    "without_reasoning": R1_TAGS.close + R1_TAGS.after_close,
+}
 
 
 def data_folder(folder: str | Path | None = None) -> Path:
-    """The folder of the authors' data: the one given, or what R2A_PAPER_DATA names."""
+    """The folder of the authors' data: the one given, or what R2A_PAPER_DATA names.
+
+    Raises FileNotFoundError where neither names a folder that is there.
+    """
     folder = folder or os.environ.get(DATA_VARIABLE)
     if not folder:
         raise FileNotFoundError(
@@ -94,11 +73,38 @@ def load_traces(folder: str | Path | None = None) -> pd.DataFrame:
 
     Columns problem_id, model_alias, condition, problem, response (the whole text, from BOS to
     EOS), extracted_answer and is_answer_correct (the authors' grader), answer (the known one),
-    subject, level, model_pair_comp.
+    subject, level, model_pair_comp. Raises FileNotFoundError where the file is not in the folder,
+    as all readers here do. Stage 02 regrades them.
     """
     traces = pd.read_parquet(_file(folder, "math500_greedy_traces.parquet"))
     traces = traces.rename(columns={"unique_id": "problem_id"})
     return traces.assign(condition=traces["condition"].map(CONDITIONS))
+
+
+def traced_problems(name: str, folder: str | Path | None = None) -> list[dict]:
+    """The problems of one distill's traces, as rows of MATH-500: unique_id, problem, answer, …
+
+    `name` is one of `TRACED`. Raises FileNotFoundError as `load_traces` does. Stage 01 asks them.
+    """
+    traces = _traces_of(name, folder).query("condition == 'with_reasoning'")
+    rows = traces.rename(columns={"problem_id": "unique_id"}).drop(columns="response")
+    return rows.to_dict("records")
+
+
+def paper_writer(name: str, folder: str | Path | None = None) -> Callable[..., str]:
+    """`write(problem, condition)`: what the distill wrote after that prompt, without the end token.
+
+    `name` is one of `TRACED`. Raises FileNotFoundError as `load_traces` does; `write` raises
+    KeyError for a problem of which there is no trace. Stage 01 puts these texts before a model.
+    """
+    traces = _traces_of(name, folder)
+    responses = traces.set_index(["problem_id", "condition"])["response"].to_dict()
+
+    def write(problem, condition: str) -> str:
+        _, _, completion = responses[problem.id, condition].partition(_PROMPT_ENDS[condition])
+        return completion.removesuffix(END_OF_SENTENCE)
+
+    return write
 
 
 def load_originals(
@@ -107,7 +113,8 @@ def load_originals(
     """The 500 fetched traces of one model and condition.
 
     Columns problem_id, condition, sample (0), problem, response (the whole text), finished (it ends
-    in the end-of-sentence token), well_formed (one `</think>`).
+    in the end-of-sentence token), well_formed (one `</think>`). Raises FileNotFoundError, with what
+    `fetch` would bring, where they are not in the folder.
     """
     name = f"math500_{'greedy' if greedy else 'sampled'}_{model_alias}_{condition}.jsonl"
     path = data_folder(folder) / name
@@ -135,7 +142,8 @@ def load_segment_mass(
     problem ids. NaN where the authors kept nothing: they kept the masses from the answer, and
     those from the reasoning to what stands before `</think>`. The coordinates `segment_start` and
     `segment_stop` [trace, to_segment] say where the segments lie. `model_alias`: "qwen-1p5B" or
-    "qwen-7B".
+    "qwen-7B". Raises ValueError for another condition, FileNotFoundError where the file is not in
+    the folder. Stage 03 shows them beside its own.
     """
     from r2a_utils.texts.trace import SEGMENTS  # needs transformers, which the numbers alone do not
 
@@ -179,6 +187,7 @@ def load_patching_case(folder: str | Path | None, model_alias: str) -> xr.DataAr
 
     Positions are token indices of the (padded) sequences; the coordinates clean_token and
     corrupted_token name what stands there in either, and the attributes hold both sequences.
+    Raises FileNotFoundError where the file is not in the folder. Stage 05 shows it beside its own.
     """
     path = _file(folder, f"patching_case_24_{model_alias}.json")
     case = json.loads(path.read_text(encoding="utf-8"))
@@ -208,7 +217,8 @@ def load_question_pairs(folder: str | Path | None = None) -> pd.DataFrame:
 
     Columns query_a, answer_a, query_b, answer_b, domain, explanation, and `selected`: whether the
     authors kept the pair (all answers one token in all three models, and more; 103 of them). The
-    index is the authors' case id.
+    index is the authors' case id. Raises FileNotFoundError where a file is not in the folder.
+    Stage 05 takes questions from here (`pairs`).
     """
     pairs = pd.read_csv(_file(folder, "coc_pairs.csv"), dtype=str, keep_default_na=False)
     chosen = data_folder(folder) / "coc_selected_case_ids.json"
@@ -219,32 +229,13 @@ def load_question_pairs(folder: str | Path | None = None) -> pd.DataFrame:
     return pairs.rename_axis("case_id").assign(selected=pairs.index.isin(selected))
 
 
-def discordant_pairs(
-    n: int, with_reasoning: float, without_reasoning: float, t: float
-) -> tuple[int, int]:
-    """The counts (right only with, right only without reasoning) behind published figures.
-
-    A paired t of 0/1 grades is a function of n and of these two counts alone; of those that fit
-    the accuracies as printed (three decimals), the one that gives t is returned. Raises
-    ValueError when none or several do to t's six decimals.
-    """
-    fitting = []
-    for difference in range(-n, n + 1):
-        if abs(difference / n - (with_reasoning - without_reasoning)) > 0.001:
-            continue
-        for only_without in range(max(0, -difference), (n - difference) // 2 + 1):
-            only_with = only_without + difference
-            mean, square = difference / n, (only_with + only_without) / n
-            variance = (square - mean**2) * n / (n - 1)
-            if variance > 0 and abs(mean / math.sqrt(variance / n) - t) < 1e-6:
-                fitting.append((only_with, only_without))
-    if len(fitting) != 1:
-        raise ValueError(f"{len(fitting)} pairs of counts give t = {t} with n = {n}: {fitting}")
-    return fitting[0]
-
-
 def _file(folder: str | Path | None, name: str) -> Path:
     path = data_folder(folder) / name
     if not path.is_file():
         raise FileNotFoundError(f"{name} is not in {path.parent}")
     return path
+
+
+def _traces_of(name: str, folder: str | Path | None) -> pd.DataFrame:
+    traces = load_traces(folder)
+    return traces[traces["model_alias"] == TRACED[name]]

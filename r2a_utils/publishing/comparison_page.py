@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from r2a_utils.figures.comparison import dots_by_model
 from r2a_utils.models.registry import shape_of
-from r2a_utils.paper.artefacts import published
+from r2a_utils.paper import published
 from r2a_utils.publishing.findings import FINDINGS, Cell, Finding, middle_third, points
 from r2a_utils.publishing.foreign_text import inert
 from r2a_utils.publishing.quoted_numbers import ProseError, number, percent

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from r2a_utils import paper
 from r2a_utils.answers.comparison import (
     accuracies,
     funnel,
@@ -16,7 +17,6 @@ from r2a_utils.answers.comparison import (
     paired_values,
     tokens_per_right_answer,
 )
-from r2a_utils.paper import artefacts
 from r2a_utils.stats import holm, mcnemar_exact, wilson_interval
 
 WITH, WITHOUT = "with_reasoning", "without_reasoning"
@@ -92,10 +92,10 @@ def test_unfinished_counts_as_wrong_under_the_other_rule(answers):
 
 
 @pytest.mark.parametrize(
-    "row", artefacts.published()["stage1_math500"]["rows"], ids=lambda r: r["model"]
+    "row", paper.published()["stage1_math500"]["rows"], ids=lambda r: r["model"]
 )
 def test_the_papers_comparison_comes_out(row):
-    only_with, only_without = artefacts.discordant_pairs(
+    only_with, only_without = paper.discordant_pairs(
         row["n"], row["with_reasoning"], row["without_reasoning"], row["t"]
     )
     both = round(row["with_reasoning"] * row["n"]) - only_with

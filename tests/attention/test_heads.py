@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from r2a_utils import paper
 from r2a_utils.attention import heads
 from r2a_utils.attention.heads import (
     border_test,
@@ -19,7 +20,6 @@ from r2a_utils.attention.heads import (
     sink_free_mass,
     uniform_mass,
 )
-from r2a_utils.paper import artefacts
 
 SEGMENTS = ["bos", "prompt", "think", "reasoning", "end_think", "answer"]
 
@@ -204,7 +204,7 @@ def test_expected_middle_share_is_exact():
 
 
 def test_overlap_of_published_lists_gives_the_known_chances():
-    published = artefacts.published()
+    published = paper.published()
     lists = {
         "reasoning-focus": published["stage2_reasoning_focus_heads_top10"]["R1-Qwen-1.5B"],
         "retrieval": published["stage2_retrieval_heads_top10"]["R1-Qwen-1.5B"],
@@ -237,12 +237,10 @@ def test_more_heads_than_the_model_has_are_refused(planted):
     ("qwen-7B", "R1-Qwen-7B", 9),
 ])  # fmt: skip
 def test_the_authors_masses_give_the_published_heads(paper_data, alias, name, at_least):
-    mass = artefacts.load_segment_mass(paper_data, alias)
+    mass = paper.load_segment_mass(paper_data, alias)
     ranking = rank_heads(mass, k=10)
     found = set(zip(ranking["layer"], ranking["head"], strict=True))
-    listed = {
-        tuple(head) for head in artefacts.published()["stage2_reasoning_focus_heads_top10"][name]
-    }
+    listed = {tuple(head) for head in paper.published()["stage2_reasoning_focus_heads_top10"][name]}
     assert len(found & listed) >= at_least
     # as much as a head that attends uniformly, not more: the page on lift says so with this number
     assert ranking["lift"].between(0.8, 1.05).all()

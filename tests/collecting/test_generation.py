@@ -10,13 +10,12 @@ import time
 import pytest
 import torch
 
+from r2a_utils.collecting import load_problems, teacher_forced
 from r2a_utils.collecting.generation import (
     Sampling,
     collect_completions,
     collect_traces,
-    teacher_forced,
 )
-from r2a_utils.collecting.loading import load_problems
 from r2a_utils.texts.completions import read_completions, read_traces
 from r2a_utils.tiny.world import write_text
 
@@ -127,7 +126,7 @@ import sys
 import torch
 from r2a_utils.collecting.generation import Sampling, collect_completions
 from r2a_utils.models.loading import load_model
-from r2a_utils.collecting.loading import load_problems
+from r2a_utils.collecting import load_problems, teacher_forced
 torch.set_num_threads(1)
 model = load_model("r2a-tiny", dtype="float32", device="cpu")
 problems = load_problems("tiny", n=int(sys.argv[2]), seed=3)

@@ -1,26 +1,23 @@
-"""The paper's numbers stand in the package; its data are read from a folder, or fetched, pinned."""
+"""The authors' data are read from a folder, as tables and as texts that another model reads."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from r2a_utils import paper
 from r2a_utils.answers import regrading
 from r2a_utils.answers.comparison import funnel, paired_comparison
-from r2a_utils.paper import artefacts, download
-from r2a_utils.paper.download import Original
+from r2a_utils.collecting import Sampling, backend_of, collect_completions, load_problems
 from r2a_utils.texts.problem import Problem
-from r2a_utils.texts.trace import SEGMENTS
+from r2a_utils.texts.trace import CONDITIONS, SEGMENTS, encode
 
 WITH, WITHOUT = "with_reasoning", "without_reasoning"
+BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 
 
 @pytest.fixture
@@ -28,51 +25,26 @@ def folder(paper_data) -> Path:
     return paper_data
 
 
-def test_the_published_numbers_hang_together():
-    published = artefacts.published()
-    stage1 = published["stage1_math500"]
-    for row in stage1["rows"]:
-        funnel = stage1["funnel"][row["model"]]
-        for counts in funnel.values():
-            assert counts == sorted(counts, reverse=True) and counts[0] == 500
-        # A pair needs both answers: no more than the smaller arm, no fewer than both leave over.
-        with_, without = funnel[WITH][-1], funnel[WITHOUT][-1]
-        assert with_ + without - 500 <= row["n"] <= min(with_, without)
-    for row in published["stage1_wildbench"]["rows"]:
-        assert sum(row["n"][:-1]) == row["n"][-1]
-    for masses in list(published["stage2_mean_segment_mass_answer"].values())[2:]:
-        assert sum(masses) == pytest.approx(1, abs=5e-4)
-    assert "1e43ea686b39aa67ba3e87daca947fcafd170f3d" in published["paper"]["code"]
-
-
-def test_discordant_pairs_are_found_or_refused():
-    # 20 pairs, 6 right only with and 1 only without reasoning: d = 0.25, s² = (7/20 - 1/16)·20/19.
-    t = 0.25 / np.sqrt((7 / 20 - 1 / 16) * 20 / 19 / 20)
-    assert artefacts.discordant_pairs(20, 0.75, 0.5, t) == (6, 1)
-    with pytest.raises(ValueError, match="0 pairs of counts"):
-        artefacts.discordant_pairs(20, 0.75, 0.5, t + 0.01)
-
-
 def test_a_missing_folder_or_file_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.delenv("R2A_PAPER_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match="set R2A_PAPER_DATA"):
-        artefacts.load_traces()
+        paper.load_traces()
     with pytest.raises(FileNotFoundError, match="is not there"):
-        artefacts.load_traces(tmp_path / "none")
+        paper.load_traces(tmp_path / "none")
     monkeypatch.setenv("R2A_PAPER_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"math500_greedy_traces\.parquet is not in"):
-        artefacts.load_traces()
+        paper.load_traces()
     with pytest.raises(ValueError, match="choose one of with_reasoning, without_reasoning"):
-        artefacts.load_segment_mass(tmp_path, "qwen-7B", "withR")
+        paper.load_segment_mass(tmp_path, "qwen-7B", "withR")
 
 
 def test_the_folder_may_come_from_the_environment(folder, monkeypatch):
     monkeypatch.setenv("R2A_PAPER_DATA", str(folder))
-    assert len(artefacts.load_traces()) == 400
+    assert len(paper.load_traces()) == 400
 
 
 def test_the_authors_traces_are_well_formed(folder):
-    traces = artefacts.load_traces(folder)
+    traces = paper.load_traces(folder)
     counts = traces.groupby(["model_alias", "condition"]).size()
     assert counts.tolist() == [100] * 4
     assert set(traces["condition"]) == {WITH, WITHOUT}
@@ -96,7 +68,7 @@ def test_our_grades_agree_with_the_authors_and_each_difference_is_reviewed(folde
 def test_the_regraded_counts_are_those_of_the_traces(folder):
     traces = regrading.regraded_traces(folder)
     for row in regrading.reviewed_grades()["rows"]:
-        of_model = traces[traces["model_alias"].map(artefacts.MODEL_NAMES) == row["model"]]
+        of_model = traces[traces["model_alias"].map(paper.MODEL_NAMES) == row["model"]]
         for grader, column in (("authors", "is_answer_correct"), ("regraded", "correct")):
             grades = of_model.pivot(index="problem_id", columns="condition", values=column)
             with_, without = grades[WITH].astype(bool), grades[WITHOUT].astype(bool)
@@ -119,7 +91,7 @@ def test_an_unreviewed_difference_is_called_so(folder, monkeypatch):
 @pytest.mark.parametrize(("alias", "heads"), [("qwen-1p5B", 12), ("qwen-7B", 28)])
 @pytest.mark.parametrize("condition", [WITH, WITHOUT])
 def test_segment_masses_have_the_layout_of_our_own(folder, alias, heads, condition):
-    mass = artefacts.load_segment_mass(folder, alias, condition)
+    mass = paper.load_segment_mass(folder, alias, condition)
     assert mass.dims == ("trace", "layer", "head", "from_segment", "to_segment")
     assert mass.shape == (100, 28, heads, 6, 6)
     assert mass.name == "segment_mass" and mass.dtype == np.float32
@@ -135,7 +107,7 @@ def test_segment_masses_have_the_layout_of_our_own(folder, alias, heads, conditi
 
 
 def test_segment_borders_tile_the_sequence(folder):
-    mass = artefacts.load_segment_mass(folder, "qwen-1p5B", WITHOUT)
+    mass = paper.load_segment_mass(folder, "qwen-1p5B", WITHOUT)
     starts, stops = mass["segment_start"].values, mass["segment_stop"].values
     assert (starts[:, 0] == 0).all() and (starts[:, 1:] == stops[:, :-1]).all()
     lengths = dict(zip(SEGMENTS, (stops - starts).T, strict=True))
@@ -145,23 +117,17 @@ def test_segment_borders_tile_the_sequence(folder):
     assert (lengths["reasoning"] == 10).all()
 
 
-def test_the_published_findings_are_a_row_a_distill():
-    findings = artefacts.published_findings()
-    assert list(findings.index) == list(artefacts.published()["models"])
-    assert findings.loc["R1-Llama-8B"].tolist() == [0.935, 0.797, 0.1383, 0.29, 0.38]
-
-
 def test_the_mean_masses_are_the_published_ones(folder):
-    published = artefacts.published()["stage2_mean_segment_mass_answer"]
+    published = paper.published()["stage2_mean_segment_mass_answer"]
     for alias, name in (("qwen-1p5B", "R1-Qwen-1.5B"), ("qwen-7B", "R1-Qwen-7B")):
-        mass = artefacts.load_segment_mass(folder, alias)
+        mass = paper.load_segment_mass(folder, alias)
         mean = mass.sel(from_segment="answer").mean(["trace", "layer", "head"])
         assert mean.values == pytest.approx(published[name], abs=1e-4)
 
 
 @pytest.mark.parametrize(("alias", "length"), [("qwen-1p5B", 1015), ("qwen-7B", 1523)])
 def test_the_patching_case_is_a_patch_grid(folder, alias, length):
-    grid = artefacts.load_patching_case(folder, alias)
+    grid = paper.load_patching_case(folder, alias)
     assert grid.dims == ("layer", "position") and grid.sizes["layer"] == 28
     positions = grid["position"].values
     assert (np.diff(positions) > 0).all() and positions[-1] == length - 1
@@ -174,7 +140,7 @@ def test_the_patching_case_is_a_patch_grid(folder, alias, length):
 
 
 def test_the_question_pairs(folder):
-    pairs = artefacts.load_question_pairs(folder)
+    pairs = paper.load_question_pairs(folder)
     assert len(pairs) == 197 and pairs["selected"].sum() == 103
     assert (pairs["answer_a"] != pairs["answer_b"]).all()
     assert pairs.loc[0, "answer_a"] == "Pacific"
@@ -188,90 +154,6 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
     def log_message(self, *arguments):
         self.asked.append(self.path)
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A real file server with two published files, one of them in the LFS tree."""
-    root = tmp_path / "server"
-    files = {
-        "raw/pairs.csv": b"query_a,answer_a\nWhich?,This\n",
-        "lfs/traces/a.jsonl": b'{"unique_id": "1"}\n' * 50_000,
-    }
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content)
-    asked: list[str] = []
-    handler = type("Handler", (QuietHandler,), {"asked": asked})
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(root)))
-    thread = threading.Thread(target=httpd.serve_forever)
-    thread.start()
-    url = f"http://127.0.0.1:{httpd.server_port}/"
-    sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    published = [
-        Original("pairs.csv", "pairs.csv", sha256["raw/pairs.csv"], lfs=False),
-        Original("traces/a.jsonl", "a.jsonl", sha256["lfs/traces/a.jsonl"], lfs=True),
-    ]
-    yield (
-        root,
-        asked,
-        partial(artefacts.fetch, files=published, raw_url=url + "raw/", lfs_url=url + "lfs/"),
-    )
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
-
-
-def test_fetch_brings_each_file_once(server, tmp_path):
-    root, asked, fetch = server
-    paths = fetch(tmp_path / "data")
-    assert [p.read_bytes() for p in paths] == [
-        (root / "raw/pairs.csv").read_bytes(),
-        (root / "lfs/traces/a.jsonl").read_bytes(),
-    ]
-    assert asked == ["/raw/pairs.csv", "/lfs/traces/a.jsonl"]
-    fetch(tmp_path / "data")
-    assert len(asked) == 2
-    paths[0].write_bytes(b"damaged")
-    fetch(tmp_path / "data")
-    assert asked[2:] == ["/raw/pairs.csv"]
-    assert paths[0].read_bytes() == (root / "raw/pairs.csv").read_bytes()
-
-
-def test_fetch_keeps_nothing_that_is_not_what_was_published(server, tmp_path):
-    root, _, fetch = server
-    (root / "raw/pairs.csv").write_bytes(b"something else")
-    with pytest.raises(ValueError, match="not what the authors published"):
-        fetch(tmp_path / "data")
-    assert list((tmp_path / "data").iterdir()) == []
-
-
-def test_fetch_says_what_cannot_be_had(server, tmp_path):
-    root, _, fetch = server
-    (root / "raw/pairs.csv").unlink()
-    with pytest.raises(ConnectionError, match=re.escape("raw/pairs.csv cannot be had")):
-        fetch(tmp_path / "data")
-    with pytest.raises(ConnectionError, match="cannot be had"):
-        fetch(tmp_path / "data", raw_url="http://127.0.0.1:9/")
-    assert list((tmp_path / "data").iterdir()) == []
-
-
-def test_the_list_of_originals_is_pinned_and_in_safe_formats():
-    files = download.originals()
-    assert "/1e43ea686b39aa67ba3e87daca947fcafd170f3d/" in download.RAW_URL
-    assert "/1e43ea686b39aa67ba3e87daca947fcafd170f3d/" in download.LFS_URL
-    assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) for file in files)
-    assert {Path(file.path).suffix for file in files} == {".csv", ".jsonl"}
-    assert len({file.name for file in files}) == len(files) == 14
-
-
-def test_the_pinned_checksum_is_that_of_the_pairs_in_the_folder(folder):
-    pinned = {file.name: file.sha256 for file in download.originals()}
-    content = (folder / "coc_pairs.csv").read_bytes()
-    assert hashlib.sha256(content).hexdigest() == pinned["coc_pairs.csv"]
-
-
-BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 
 
 @pytest.fixture
@@ -304,12 +186,12 @@ def fetched(tmp_path) -> Path:
 
 
 def test_fetched_traces_are_read_with_what_the_funnel_needs(fetched):
-    frame = artefacts.load_originals(fetched, "qwen-7B", WITH)
+    frame = paper.load_originals(fetched, "qwen-7B", WITH)
     assert frame["problem_id"].tolist() == ["p1", "p2", "p3", "p4"]
     assert frame["finished"].tolist() == [True, False, True, True]
     assert frame["well_formed"].tolist() == [True, False, False, True]
     with pytest.raises(FileNotFoundError, match=r"fetch\(.*brings these traces: math500_sampled"):
-        artefacts.load_originals(fetched, "qwen-7B", WITH, greedy=True)
+        paper.load_originals(fetched, "qwen-7B", WITH, greedy=True)
 
 
 def test_fetched_traces_give_the_funnel_and_the_comparison(fetched):
@@ -324,3 +206,59 @@ def test_fetched_traces_give_the_funnel_and_the_comparison(fetched):
     wrong = paired_comparison(answers, "unfinished_wrong").iloc[0]
     assert (wrong["n"], wrong["accuracy_with"], wrong["accuracy_without"]) == (4, 0.25, 0.75)
     assert answers["level"].tolist() == [1, 2, 3, 4] * 2
+
+
+@pytest.fixture
+def data(paper_data, monkeypatch):
+    monkeypatch.setenv(paper.DATA_VARIABLE, str(paper_data))
+
+
+@pytest.mark.parametrize("name", paper.TRACED)
+def test_the_problems_of_a_distill_s_traces_are_problems_of_math500(data, paper_data, name):
+    problems = load_problems(name)
+    known = {problem.id: problem for problem in load_problems(paper_data / "math500.jsonl")}
+    assert len(problems) == 100
+    assert problems == [known[problem.id] for problem in problems]
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_prompt_and_completion_are_the_stored_text(data, tiny, paper_data, condition):
+    problems = load_problems("R1-Qwen-7B", n=10)
+    backend = backend_of("written", tiny, paper.paper_writer("R1-Qwen-7B"))
+    options = {"prompt_style": "raw", "sampling": Sampling(100_000), "backend": backend}
+    completions = collect_completions(tiny, problems, condition, **options)
+    traces = paper.load_traces(paper_data).query("model_alias == 'qwen-7B'")
+    stored = traces.set_index(["problem_id", "condition"])["response"]
+    for completion in completions:
+        trace = completion.to_trace(tiny.tokenizer)
+        response = stored[completion.problem_id, condition]
+        body = response.removeprefix("<｜begin▁of▁sentence｜>").removesuffix(
+            "<｜end▁of▁sentence｜>"
+        )
+        assert "".join(trace.tokens[1:]) == body
+
+
+def test_a_text_beyond_the_limit_is_cut_and_is_not_finished(data, tiny):
+    problems = load_problems("R1-Qwen-1.5B", n=3)
+    write = paper.paper_writer("R1-Qwen-1.5B")
+    lengths = [len(encode(tiny.tokenizer, write(p, "without_reasoning"))) for p in problems]
+    limit = sorted(lengths)[1]  # the end token does not fit behind a text of as many tokens
+    completions = collect_completions(
+        tiny,
+        problems,
+        "without_reasoning",
+        sampling=Sampling(limit),
+        backend=backend_of("written", tiny, write),
+    )
+    assert [c.finished for c in completions] == [length < limit for length in lengths]
+    assert all(
+        len(c.completion_ids) == min(n, limit) for c, n in zip(completions, lengths, strict=True)
+    )
+    with pytest.raises(ValueError, match=f"was cut at {limit} tokens"):
+        next(c for c in completions if not c.finished).to_trace(tiny.tokenizer)
+
+
+def test_a_problem_without_a_trace_is_no_text(data):
+    [problem] = load_problems("tiny", n=1)
+    with pytest.raises(KeyError):
+        paper.paper_writer("R1-Qwen-1.5B")(problem, "with_reasoning")

@@ -10,7 +10,7 @@ import pytest
 from r2a_utils.attention.heads import depth_test
 from r2a_utils.figures.comparison import dots_by_model
 from r2a_utils.models.registry import shape_of
-from r2a_utils.paper.artefacts import published
+from r2a_utils.paper import published
 from r2a_utils.publishing.book import BookRun
 from r2a_utils.publishing.comparison_page import PAPER_CROSSING, compare
 from r2a_utils.publishing.findings import FINDINGS, PARTS, middle_third

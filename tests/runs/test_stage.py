@@ -2,7 +2,7 @@
 
 import pytest
 
-from r2a_utils.paper import artefacts
+from r2a_utils import paper
 from r2a_utils.runs import stage
 from r2a_utils.runs.parameters import ParameterError
 from r2a_utils.runs.stage import Stage, load_stage, load_stages, needed_stages, select, source_hash
@@ -150,7 +150,7 @@ def test_the_source_hash_follows_the_modules_that_a_stage_imports(package, code,
 
 
 def test_a_stage_that_reads_the_papers_folder_declares_it():
-    assert stage.FROM_ENVIRONMENT["paper_data"] == artefacts.DATA_VARIABLE
+    assert stage.FROM_ENVIRONMENT["paper_data"] == paper.DATA_VARIABLE
     readers = [s for s in load_stages().values() if "DATA_VARIABLE" in s.code]
     assert len(readers) > 1
     assert all("paper_data" in stage.parameters for stage in readers)

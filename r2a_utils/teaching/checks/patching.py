@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from r2a_utils.causal.pairs import ContrastPair
-from r2a_utils.collecting.generation import collect_traces, teacher_forced
+from r2a_utils.collecting import collect_traces, teacher_forced
 from r2a_utils.engine.forward import replay, run_with_cache
 from r2a_utils.engine.patches import Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel, load_model
