@@ -49,9 +49,6 @@ SILENT = {
     "figures.segment_shares",
     "figures.sentence_page",
     "figures.six_boxes",
-    "paper.data_folder",
-    "paper.load_originals",
-    "paper.load_segment_mass",
     "runs.read_parameters",
     "texts.bos_id",
     "texts.render_prompt",
@@ -65,7 +62,8 @@ def exported() -> dict[str, object]:
         face = importlib.import_module(f"r2a_utils.{room}")
         for name in getattr(face, "__all__", ()):
             thing = inspect.unwrap(getattr(face, name))
-            if not getattr(thing, "__module__", "").startswith("r2a_utils."):
+            ours = getattr(thing, "__module__", "").startswith("r2a_utils.")
+            if not ours or not (inspect.isclass(thing) or inspect.isroutine(thing)):
                 continue  # a constant
             found[f"{room}.{name}"] = thing
             for key, value in vars(thing).items() if inspect.isclass(thing) else ():
