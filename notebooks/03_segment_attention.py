@@ -238,9 +238,7 @@ run.write_record(
 folder = paper_data or os.environ.get(paper.DATA_VARIABLE)
 aliases = ("qwen-1p5B", "qwen-7B") if folder else ()
 theirs = {
-    (paper.MODEL_NAMES[alias], name): paper.load_segment_mass(
-        folder, alias, name
-    )
+    (paper.MODEL_NAMES[alias], name): paper.load_segment_mass(folder, alias, name)
     for alias in aliases
     for name in CONDITIONS
 }
