@@ -13,6 +13,19 @@
 #     writes: [
 #       tables/problems, traces/with_reasoning, traces/without_reasoning, records/collection
 #     ]
+#     parameters:
+#       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       dataset: {choices: [tiny, math500, wildbench, R1-Qwen-1.5B, R1-Qwen-7B], or: [path]}
+#       n_problems: {least: 1, most: 1000000}
+#       seed: {least: 0, most: 4294967295}
+#       source: {choices: [model, written], or: [url]}
+#       prompt_style: {choices: [chat, raw]}
+#       without: {choices: [finished, empty]}
+#       temperature: {least: 0, most: 10}
+#       top_p: {above: 0, most: 1}
+#       samples: {least: 1, most: 1000000}
+#       max_new_tokens: {least: 1, most: 1000000}
+#       batch_size: {least: 1, most: 1000000}
 # ---
 
 # %% [markdown]

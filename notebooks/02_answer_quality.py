@@ -16,6 +16,23 @@
 #       traces/open_with_reasoning, traces/open_without_reasoning, records/answer_quality,
 #       records/early_answering, records/no_cue, records/paper_funnel, records/regrading
 #     ]
+#     parameters:
+#       confidence: {above: 0, below: 1}
+#       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       n_traces: {least: 1, most: 1000000}
+#       n_no_cue: {least: 1, most: 1000000}
+#       source: {choices: [model, written], or: [url]}
+#       prompt_style: {choices: [chat, raw]}
+#       temperature: {least: 0, most: 10}
+#       top_p: {above: 0, most: 1}
+#       samples: {least: 1, most: 1000000}
+#       max_new_tokens: {least: 1, most: 1000000}
+#       batch_size: {least: 1, most: 1000000}
+#       without: {choices: [finished, empty]}
+#       judge_url: {or: [url]}
+#       open_dataset: {choices: [tiny, math500, wildbench, R1-Qwen-1.5B, R1-Qwen-7B], or: [path]}
+#       n_open: {least: 1, most: 1000000}
+#       seed: {least: 0, most: 4294967295}
 # ---
 
 # %% [markdown]

@@ -14,6 +14,15 @@
 #       arrays/segment_mass_with_reasoning, arrays/segment_mass_without_reasoning,
 #       records/segment_attention, records/segment_attention_of_distills
 #     ]
+#     parameters:
+#       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       n_traces: {least: 1, most: 1000000}
+#       batch_size: {least: 1, most: 1000000}
+#       source: {choices: [model, written], or: [url]}
+#       prompt_style: {choices: [chat, raw]}
+#       max_new_tokens: {least: 1, most: 1000000}
+#       seed: {least: 0, most: 4294967295}
+#       paper_data: {or: [path]}
 # ---
 
 # %% [markdown]

@@ -14,6 +14,15 @@
 #       tables/reasoning_focus_heads, records/reasoning_focus_heads, records/copying_heads,
 #       records/other_texts, records/published_lists
 #     ]
+#     parameters:
+#       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       k: {least: 1, most: 1000000}
+#       n_shuffles: {least: 1, most: 1000000}
+#       n_long: {least: 1, most: 1000000}
+#       n_generic: {least: 1, most: 1000000}
+#       n_maps: {least: 1, most: 1000000}
+#       seed: {least: 0, most: 4294967295}
+#       paper_data: {or: [path]}
 # ---
 
 # %% [markdown]

@@ -14,6 +14,12 @@
 #       tables/trajectory_tracking, records/trajectory_tracking, records/cue_lift,
 #       records/corrected_values
 #     ]
+#     parameters:
+#       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       n_maps: {least: 1, most: 1000000}
+#       n_long: {least: 1, most: 1000000}
+#       n_cued: {least: 1, most: 1000000}
+#       seed: {least: 0, most: 4294967295}
 # ---
 
 # %% [markdown]

@@ -11,6 +11,16 @@
 #   r2a:
 #     reads: [tables/problems, traces/with_reasoning, tables/reasoning_focus_heads]
 #     writes: [traces/sampled_again, tables/first_error_hits, records/failed_traces]
+#     parameters:
+#       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       source: {choices: [model, written], or: [url]}
+#       prompt_style: {choices: [chat, raw]}
+#       temperature: {least: 0, most: 10}
+#       max_new_tokens: {least: 1, most: 1000000}
+#       fewest_failed: {least: 1, most: 1000000}
+#       n_asked_again: {least: 1, most: 1000000}
+#       sampling_temperature: {above: 0, most: 10}
+#       seed: {least: 0, most: 4294967295}
 # ---
 
 # %% [markdown]

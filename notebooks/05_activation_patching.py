@@ -14,6 +14,16 @@
 #       traces/contrast_clean, traces/contrast_corrupted, tables/patching_curves,
 #       records/activation_patching, records/attribution_patching
 #     ]
+#     parameters:
+#       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       pairs: {choices: [tiny, questions, paper]}
+#       source: {choices: [model, written], or: [url]}
+#       protocol: {choices: [own, probe, boxed_probe]}
+#       prompt_style: {choices: [chat, raw]}
+#       n_pairs: {least: 1, most: 1000000}
+#       n_attributed: {least: 1, most: 1000000}
+#       seed: {least: 0, most: 4294967295}
+#       paper_data: {or: [path]}
 # ---
 
 # %% [markdown]

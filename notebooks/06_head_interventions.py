@@ -17,6 +17,16 @@
 #       tables/knockout_profile, tables/head_sets, records/head_interventions,
 #       records/sentence_importance
 #     ]
+#     parameters:
+#       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       n_traces: {least: 1, most: 1000000}
+#       n_spans: {least: 1, most: 1000000}
+#       n_random_sets: {least: 1, most: 1000000}
+#       n_draws: {least: 1, most: 1000000}
+#       n_flip_sets: {least: 1, most: 1000000}
+#       n_resampled: {least: 1, most: 1000000}
+#       resampled_tokens: {least: 1, most: 1000000}
+#       seed: {least: 0, most: 4294967295}
 # ---
 
 # %% [markdown]

@@ -1,4 +1,4 @@
-"""What a stage declares in the header of its notebook: what it reads and writes in the run folder.
+"""What a stage declares in the header of its notebook: what it reads and writes, what it takes.
 
 The header is the YAML block that jupytext keeps at the top of a py:percent file::
 
@@ -7,8 +7,11 @@ The header is the YAML block that jupytext keeps at the top of a py:percent file
     #   r2a:
     #     reads: [tables/problems, traces/with_reasoning]
     #     writes: [arrays/segment_mass_with_reasoning, records/segment_attention]
+    #     parameters:
+    #       n_traces: {least: 1, most: 1000000}
 
-An artifact is written `kind/name`, as it lies in the run folder, without its ending. While a stage
+The limits of the parameters are told in `limits.py`. An artifact is written `kind/name`, as it lies
+in the run folder, without its ending. While a stage
 runs, `Run` holds it to its word, so that a header cannot say less than the code does.
 """
 
@@ -16,13 +19,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from r2a_utils.runs.limits import Limits
+from r2a_utils.runs.plain_yaml import read_yaml
 
 # Which stage a kernel runs, and what it declares; set where a stage is executed and nowhere else,
 # so that the same code in a reader's own notebook is free.
@@ -36,6 +40,7 @@ class Header:
     stage: str
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    limits: Mapping[str, Limits] = field(default_factory=dict)  # by parameter
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
@@ -54,13 +59,20 @@ class Header:
 def read_header(path: Path) -> Header:
     """The header of a notebook's source. ValueError for one that declares something else."""
     entries = _front_matter(path.read_text(encoding="utf-8")).get("jupyter", {}).get("r2a", {})
-    unknown = set(entries) - {"reads", "writes"}
+    unknown = set(entries) - {"reads", "writes", "parameters"}
     if unknown:
-        raise ValueError(f"{path.name}: its header declares {sorted(unknown)}: reads, writes")
+        raise ValueError(
+            f"{path.name}: its header declares {sorted(unknown)}: reads, writes, parameters"
+        )
     for name in [*entries.get("reads", []), *entries.get("writes", [])]:
         if str(name).count("/") != 1:
             raise ValueError(f"{path.name}: {name!r} in its header is no kind/name of an artifact")
-    return Header(path.stem, tuple(entries.get("reads", ())), tuple(entries.get("writes", ())))
+    limits = {
+        name: Limits.read(given, f"{path.name}: limits of {name}")
+        for name, given in entries.get("parameters", {}).items()
+    }
+    reads, writes = (tuple(entries.get(kind, ())) for kind in ("reads", "writes"))
+    return Header(path.stem, reads, writes, limits)
 
 
 def declared_here() -> Header | None:
@@ -83,4 +95,4 @@ def _front_matter(source: str) -> dict[str, Any]:
     if lines[0] != "# ---":
         return {}
     block = lines[1 : lines.index("# ---", 1)]
-    return yaml.safe_load("\n".join(line.removeprefix("# ") for line in block)) or {}
+    return read_yaml("\n".join(line.removeprefix("# ") for line in block)) or {}

@@ -20,8 +20,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
-import yaml
+from r2a_utils.runs.limits import UNLIMITED, Limits, check_finite
+from r2a_utils.runs.plain_yaml import read_yaml
 
 KINDS = {
     "bool": "True or False",
@@ -33,7 +35,9 @@ KINDS = {
 }
 # A run's parameters are shown on its page and kept in its manifest, so a secret must never be one.
 SECRET_WORDS = {"token", "key", "apikey", "secret", "password", "passwd", "credential", "auth"}
-SECRET_VALUE = re.compile(r"(hf_|sk-|gh[pousr]_|github_pat_|AKIA)[A-Za-z0-9_-]{16,}")
+SECRET_VALUE = re.compile(
+    r"(?<![A-Za-z0-9])(hf_|sk-|gh[pousr]_|github_pat_|AKIA)[A-Za-z0-9_-]{16,}"
+)
 
 
 class ParameterError(ValueError):
@@ -49,9 +53,16 @@ class Parameter:
     kinds: frozenset[str]  # of KINDS; what a value may be
     element: str | None  # for lists: the kind of every element, None if any
     span: tuple[int, int]  # where the default stands in the cell, in UTF-8 bytes
+    limits: Limits = UNLIMITED
 
     def convert(self, value: Any) -> Any:
         """`value` as this parameter takes it; ValueError says what it takes."""
+        value = self._typed(value)
+        check_finite(self.name, value)
+        self.limits.check(self.name, value)
+        return value
+
+    def _typed(self, value: Any) -> Any:
         kind = _kind(value)
         if kind == "int" and "int" not in self.kinds and "float" in self.kinds:
             return float(value)
@@ -68,18 +79,18 @@ class Parameter:
     def parse(self, text: str) -> Any:
         """The value that `--set name=text` means for this parameter; ValueError if none."""
         if self.kinds == frozenset({"str"}):
-            return text
+            return self.convert(text)
         if "None" in self.kinds and text == "None":
             return None
         if "list" in self.kinds and not text.startswith("["):
             text = f"[{text}]"
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
+            value = read_yaml(text)
+        except ValueError:
             value = text
         if "bool" not in self.kinds and "str" in self.kinds:
             value = text  # a text such as "no" or "12" stays a text
-        if isinstance(value, str) and "str" not in self.kinds and _is_number(value):
+        if isinstance(value, str) and "float" in self.kinds and _is_number(value):
             value = float(value)  # 1e-3, which YAML reads as a text
         if isinstance(value, list) and self.element == "float":
             value = [float(x) if isinstance(x, str) and _is_number(x) else x for x in value]
@@ -162,6 +173,7 @@ def resolve(
         )
 
     values: dict[str, dict[str, Any]] = {}
+    refused: dict[str, list[str]] = {}  # by what is wrong: the stages that refuse it
     for stage in selected:
         parameters = stages[stage]
         values[stage] = {name: parameter.default for name, parameter in parameters.items()}
@@ -173,7 +185,9 @@ def resolve(
                 try:
                     values[stage][name] = read(parameters[name], value)
                 except ValueError as error:
-                    problems.append(f"stage {stage}: {error}")
+                    refused.setdefault(str(error), []).append(stage.partition("_")[0])
+    for error, numbers in refused.items():
+        problems.append(f"stage {', '.join(numbers)}: {error}")
     if problems:
         raise ParameterError("\n".join(dict.fromkeys(problems)))
     return values
@@ -209,16 +223,37 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def looks_secret(name: str, value: Any) -> bool:
-    """Whether a parameter's name or value looks like a credential."""
+    """Whether a parameter's name or value looks like a credential, or is a URL that holds one."""
+    if _secret_name(name):
+        return True
+    if isinstance(value, (list, tuple)):
+        return any(looks_secret("", element) for element in value)
+    if not isinstance(value, str):
+        return False
+    return SECRET_VALUE.search(value) is not None or _secret_url(value)
+
+
+def _secret_name(name: str) -> bool:
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)
-    by_name = any(word.lower() in SECRET_WORDS for word in words)
-    return by_name or (isinstance(value, str) and SECRET_VALUE.match(value) is not None)
+    return any(word.lower() in SECRET_WORDS for word in words)
+
+
+def _secret_url(text: str) -> bool:
+    """`https://user:password@host` and `https://host/v1?api_key=…`."""
+    try:
+        url = urlsplit(text)
+    except ValueError:
+        return False
+    if not url.scheme or not url.netloc:
+        return False
+    queries = [name for part in (url.query, url.fragment) for name, _ in parse_qsl(part)]
+    return "@" in url.netloc or any(map(_secret_name, queries))
 
 
 def _no_secret(name: str) -> str:
     return (
         f"{name} looks like a secret, and parameters are published: set it in the environment "
-        "instead (HF_TOKEN for the model hub)"
+        "instead (HF_TOKEN for the model hub, R2A_API_KEY for a server)"
     )
 
 

@@ -30,6 +30,7 @@ from r2a_utils.runs.folder import Run, write_aside
 from r2a_utils.runs.lock import hold
 from r2a_utils.runs.manifest import chain, is_current, read_manifest, write_entry
 from r2a_utils.runs.parameters import ParameterError, resolve
+from r2a_utils.runs.plain_yaml import read_yaml
 from r2a_utils.runs.stage import (
     NOTEBOOKS,
     ROOT,
@@ -160,11 +161,16 @@ def _replaced(
 def read_parameters(path: Path) -> dict[str, Any]:
     """A parameter file: names and values, or a mapping of them under a stage's name."""
     try:
-        parameters = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ParameterError(f"cannot read the parameter file {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{path} is not YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ParameterError(f"{path} is no text in UTF-8: save it anew as UTF-8") from error
+    try:
+        parameters = read_yaml(text)
+    except ValueError as error:
+        raise ParameterError(f"{path} is not YAML as it is read here: {error}") from error
+    parameters = {} if parameters is None else parameters
     if not isinstance(parameters, dict):
         raise ParameterError(f"{path} must hold names and values, as in `n_problems: 50`")
     return parameters

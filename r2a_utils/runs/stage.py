@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -82,7 +82,12 @@ def load_stage(path: Path) -> Stage:
     parameters = declared(notebook.cells[tagged[0]].source, path.name)
     if "run_dir" not in parameters:
         raise ParameterError(f"{path.name}: the parameters cell must declare run_dir")
-    return Stage(path.stem, path, source, notebook, parameters, tagged[0], read_header(path))
+    header = read_header(path)
+    for name, limits in header.limits.items():
+        if name not in parameters:
+            raise ParameterError(f"{path.name}: its header limits {name!r}, which is no parameter")
+        parameters[name] = replace(parameters[name], limits=limits)
+    return Stage(path.stem, path, source, notebook, parameters, tagged[0], header)
 
 
 def select(stages: Mapping[str, Stage], asked: Sequence[str] | None) -> list[str]:

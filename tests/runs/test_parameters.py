@@ -126,10 +126,24 @@ def test_every_reason_is_listed_at_once():
         ("userPassword", "x"),
         ("secret", "x"),
         ("model_name", "hf_abcdefghijklmnopqrstuv"),
+        ("judge_url", "https://me:open-sesame@host/v1"),
+        ("judge_url", "https://me@host/v1"),
+        ("source", "http://host/v1?api_key=1234"),
+        ("source", "http://host/v1?a=b&access_token=1234"),
+        ("source", "http://host/v1#key=1234"),
+        ("words", ["x", "https://me:open-sesame@host/v1"]),
+        ("model_name", "https://host/sk-abcdefghijklmnopqrstuv"),
     ],
 )
 def test_what_looks_like_a_secret_is_refused(name, value):
     assert "looks like a secret" in refusal({name: value})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8000/v1", "https://host/a@b?page=2", "a@b", "http://[", "monkey"]
+)
+def test_a_server_without_a_secret_is_taken(url):
+    assert settle({"model_name": url})["01_first"]["model_name"] == url
 
 
 def test_a_notebook_may_not_declare_a_secret_but_may_count_tokens():
