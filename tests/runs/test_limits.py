@@ -7,7 +7,7 @@ import pytest
 
 from r2a_utils.collecting.loading import HUB
 from r2a_utils.models.registry import REGISTRY
-from r2a_utils.paper.traces import TRACED
+from r2a_utils.paper import TRACED
 from r2a_utils.runs.limits import Limits
 from r2a_utils.runs.parameters import ParameterError, resolve
 from r2a_utils.runs.stage import ROOT, load_stages
