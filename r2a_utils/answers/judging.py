@@ -21,7 +21,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from r2a_utils.collecting.endpoint import Endpoint, concurrently
-from r2a_utils.runs.folder import cut_torn_line
+from r2a_utils.runs.folder import cut_torn_line, kept_lines
 from r2a_utils.texts.problem import Problem
 
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
@@ -239,8 +239,7 @@ def _read_cache(path: Path) -> dict[str, Verdict]:
         return {}
     cut_torn_line(path)
     kept = {}
-    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
-        row = json.loads(line)
+    for row in kept_lines(path):
         fields = {name: row[name] for name in Verdict.__dataclass_fields__}
         kept[row["key"]] = Verdict(**fields | {"replies": tuple(row["replies"])})
     return kept

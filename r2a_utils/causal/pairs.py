@@ -214,8 +214,11 @@ def probed(
     line_break = "" if trace.reasoning_text.endswith(tags.before_close) else tags.before_close
     ids = list(trace.token_ids[: trace.segments["reasoning"].stop])
     stated = line_break + probe.format(answer.strip()) + tags.before_close
-    for piece in (stated, tags.close, stem):
+    for piece in (stated, tags.close):
         ids += encode(tokenizer, piece)
+    closed = trace.condition == "without_reasoning"
+    prompt_length = len(ids) if closed else trace.prompt_length
+    ids += encode(tokenizer, stem)
     start = len(ids)
     ids += encode(tokenizer, answer)
     stop = len(ids)
@@ -223,6 +226,8 @@ def probed(
     return Trace.from_ids(
         ids,
         tokenizer,
+        tags,
+        prompt_length,
         problem_id=trace.problem_id,
         condition=trace.condition,
         model=trace.model,

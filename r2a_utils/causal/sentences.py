@@ -154,6 +154,7 @@ def shortened(trace: Trace, tokenizer: PreTrainedTokenizerBase, stem: str = STEM
     return Trace.from_ids(
         ids,
         tokenizer,
+        prompt_length=trace.prompt_length,
         problem_id=trace.problem_id,
         condition=trace.condition,
         model=trace.model,

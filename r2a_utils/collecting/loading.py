@@ -7,7 +7,6 @@ table) and what each source calls its columns. It knows nothing of prompts or mo
 from __future__ import annotations
 
 import difflib
-import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from r2a_utils.paper import TRACED, published, traced_problems
+from r2a_utils.runs.folder import json_lines
 from r2a_utils.texts.problem import Problem
 
 # The bundled family is endless; the model's card measures this many held-out problems of it.
@@ -111,18 +111,7 @@ def _read(name: str) -> tuple[list[dict], str]:
 
 
 def _read_jsonl(path: Path) -> list[dict]:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number} is no JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number} is no JSON object, but {line[:60]!r}")
-        rows.append(row)
-    return rows
+    return json_lines(path.read_text(encoding="utf-8"), path)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

@@ -19,6 +19,7 @@ import pandas as pd
 import xarray as xr
 
 from r2a_utils.paper.download import originals
+from r2a_utils.runs.folder import json_lines
 from r2a_utils.texts.tags import R1_TAGS
 
 DATA_VARIABLE = "R2A_PAPER_DATA"
@@ -123,7 +124,7 @@ def load_originals(
         raise FileNotFoundError(
             f"{path} is not there: fetch({str(folder)!r}) brings these traces: {known}"
         )
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    rows = json_lines(path.read_text(encoding="utf-8"), path)
     frame = pd.DataFrame(rows).rename(columns={"unique_id": "problem_id"})
     return frame.assign(
         condition=condition,

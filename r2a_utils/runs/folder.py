@@ -224,6 +224,35 @@ def cut_torn_line(path: Path) -> None:
             file.truncate(whole)
 
 
+def json_lines(text: str, source: str | Path) -> list[dict]:
+    """The objects of a JSON Lines text, one a line; empty lines are passed over.
+
+    Raises ValueError naming `source` and the line where one is no JSON object.
+    """
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{source}, line {number} is no JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{source}, line {number} is no JSON object, but {line[:60]!r}")
+        rows.append(row)
+    return rows
+
+
+def kept_lines(path: Path) -> list[dict]:
+    """The objects of a JSON Lines file to which a stage adds, one whole line at a time.
+
+    A last line without its end is being written, or was torn by a kill: it is left out. Raises
+    ValueError as `json_lines` does.
+    """
+    text = path.read_text(encoding="utf-8")
+    return json_lines(text[: text.rfind("\n") + 1], path)
+
+
 def _plain(value: Any) -> Any:
     """A NumPy scalar or array as JSON can hold it."""
     if hasattr(value, "tolist"):

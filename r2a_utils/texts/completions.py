@@ -12,8 +12,9 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from r2a_utils.runs.folder import cut_torn_line
+from r2a_utils.runs.folder import cut_torn_line, kept_lines
 from r2a_utils.texts.problem import Problem
+from r2a_utils.texts.tags import R1_TAGS, Tags
 from r2a_utils.texts.trace import Trace
 
 
@@ -41,8 +42,13 @@ class Completion:
         """Tokens written, the end-of-sentence token included."""
         return len(self.completion_ids) + self.finished
 
-    def to_trace(self, tokenizer: PreTrainedTokenizerBase, meta: dict | None = None) -> Trace:
-        """The trace of a finished, well-formed completion; ValueError says what else is wrong."""
+    def to_trace(
+        self, tokenizer: PreTrainedTokenizerBase, meta: dict | None = None, tags: Tags = R1_TAGS
+    ) -> Trace:
+        """The trace of a finished completion, cut at the tags behind its prompt's end.
+
+        Raises ValueError where it was cut off, and as `Trace.from_ids` does.
+        """
         if not self.finished:
             raise ValueError(
                 f"trace {self.problem_id!r} was cut at {len(self.completion_ids)} tokens; raise "
@@ -51,6 +57,8 @@ class Completion:
         return Trace.from_ids(
             [*self.prompt_ids, *self.completion_ids],
             tokenizer,
+            tags,
+            len(self.prompt_ids),
             problem_id=self.problem_id,
             condition=self.condition,
             model=self.model,
@@ -86,17 +94,22 @@ def resume_completions(path: Path, settings: str) -> dict[tuple[str, int], Compl
 
 
 def read_completions(path: str | Path) -> list[Completion]:
-    """The completions of a JSON Lines file, in the order in which they ended."""
+    """The completions of a JSON Lines file, in the order in which they ended.
+
+    Raises ValueError naming the line that is damaged. Stages 02 to 06 read them.
+    """
     completions = []
-    for line in Path(path).read_text(encoding="utf-8").split("\n")[:-1]:
-        row = json.loads(line)
+    for row in kept_lines(Path(path)):
         ids = {field: tuple(row.pop(field)) for field in ("prompt_ids", "completion_ids")}
         completions.append(Completion(**row, **ids))
     return completions
 
 
 def read_traces(
-    path: str | Path, tokenizer: PreTrainedTokenizerBase, problems: list[Problem]
+    path: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: list[Problem],
+    tags: Tags = R1_TAGS,
 ) -> list[Trace]:
     """The finished, well-formed traces of a JSON Lines file, in the order of `problems`.
 
@@ -108,7 +121,7 @@ def read_traces(
     for completion in sorted(completions, key=lambda c: (place[c.problem_id], c.sample)):
         try:
             meta = problems[place[completion.problem_id]].meta
-            traces.append(completion.to_trace(tokenizer, meta))
+            traces.append(completion.to_trace(tokenizer, meta, tags))
         except ValueError:
             continue  # unfinished or malformed: the funnel of stage 1 counts it
     return traces

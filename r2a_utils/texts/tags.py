@@ -42,8 +42,8 @@ R1_TAGS = Tags()
 
 # What can be wrong with what a model wrote, by the word that counts it.
 FAULTS = {
-    "no_end": "has no {close}: its reasoning was cut off; raise max_new_tokens, or pass "
-    'on_unfinished="drop" to leave such traces out.',
+    "no_end": "has no {close}: its reasoning was cut off, or never closed; raise "
+    'max_new_tokens, or pass on_unfinished="drop" to leave such traces out.',
     "several_ends": "has several {close}; where its reasoning ends is not known. Leave it out.",
     "reopened": "closes, with {close}, a thought that its prompt had closed. Leave it out.",
     "no_reasoning": "has an empty reasoning; leave such traces out.",

@@ -1,9 +1,9 @@
 """Traces: one tokenised prompt, reasoning and answer, with its six segments.
 
 This file knows how a prompt is written with and without reasoning, where the segments of a trace
-lie, where its sentences end and where it reflects upon itself. Segments are found by token, so that
-a model whose vocabulary writes `<think>` in several tokens works like one with a single tag token.
-It knows tokenizers. It knows no model and no right answers.
+lie, where its sentences end and where it reflects upon itself. Tags are found in the text, from the
+prompt's end, so that a model whose vocabulary writes them in several tokens works like one with a
+single tag token. It knows tokenizers. It knows no model and no right answers.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.texts.boxed import boxes
-from r2a_utils.texts.tags import R1_TAGS, Tags
+from r2a_utils.texts.tags import R1_TAGS, MalformedError, Tags, split_completion
 
 SEGMENTS = ("bos", "prompt", "think", "reasoning", "end_think", "answer")
 CONDITIONS = ("with_reasoning", "without_reasoning")
@@ -98,6 +99,12 @@ class Trace:
     def answer_text(self) -> str:
         return self.segment_text("answer")
 
+    @property
+    def prompt_length(self) -> int:
+        """Tokens that were put before the model: up to its reasoning, or without one its answer."""
+        own = "answer" if self.condition == "without_reasoning" else "reasoning"
+        return self.segments[own].start
+
     @classmethod
     def from_text(
         cls, text: str, tokenizer: PreTrainedTokenizerBase, tags: Tags = R1_TAGS, **fields
@@ -106,7 +113,8 @@ class Trace:
 
         A BOS or EOS of another model is replaced by the tokenizer's own. The pieces between the
         tags are tokenised apart, so that a tag never merges with its neighbours. `fields` are the
-        remaining fields of a trace. Raises ValueError as `from_ids` does.
+        remaining fields of a trace. Raises ValueError as `from_ids` does, without a prompt's
+        length. Stage 00 explains the segments.
         """
         name = _name(fields)
         for mark in (tokenizer.bos_token, *_FOREIGN_BOS):
@@ -121,53 +129,67 @@ class Trace:
         for mark in (tokenizer.bos_token, *_FOREIGN_BOS):
             if mark and text.startswith(mark):
                 raise ValueError(f"{name} begins with two BOS; store the text with one.")
-        if text.count(tags.close) > 1:
-            raise ValueError(_several_ends(name, text.count(tags.close), tags))
-        prompt, think, rest = text.partition(tags.open)
-        if not think:
-            raise ValueError(
-                f"{name} has no {tags.open}; a text needs both tags around its reasoning."
-            )
-        reasoning, end, answer = rest.partition(tags.close)
-        if not end:
-            raise ValueError(_no_end(name, tags))
-        ids = [bos_id(tokenizer)]
-        for piece in (prompt, tags.open, reasoning, tags.close, answer):
-            ids += encode(tokenizer, piece)
-        return cls.from_ids(ids, tokenizer, tags, **fields)
+        opened, closed = _only_tags(text, tags, name)
+        behind = opened + len(tags.open), closed + len(tags.close)
+        places = (0, opened, behind[0], closed, behind[1], len(text))
+        ids = _first_ids(tokenizer)
+        borders = [len(ids)]
+        for start, stop in pairwise(places):
+            ids += encode(tokenizer, text[start:stop])
+            borders.append(len(ids))
+        # Without a BOS of its own, a model reads the prompt's first token in that place.
+        return cls._cut(ids, token_texts(ids, tokenizer), [1, *borders[1:-1]], name, **fields)
 
     @classmethod
     def from_ids(
-        cls, ids: list[int], tokenizer: PreTrainedTokenizerBase, tags: Tags = R1_TAGS, **fields
+        cls,
+        ids: list[int],
+        tokenizer: PreTrainedTokenizerBase,
+        tags: Tags = R1_TAGS,
+        prompt_length: int | None = None,
+        **fields,
     ) -> Trace:
-        """Segment a tokenised trace. `fields` are the remaining fields of a trace.
+        """Segment a tokenised trace; `fields` are the remaining fields of a trace.
 
-        Raises ValueError, with what to do, when the trace does not start with exactly one BOS, has
-        no `<think>`, no or several `</think>`, or an empty prompt, reasoning or answer.
+        `prompt_length` is how many of the tokens were put before the model. Tags are then looked
+        for from the prompt's end: a system prompt or a question may hold tags of its own. Without
+        it, the text may hold each tag once. Tags are found in the text, so that a tag of several
+        tokens may merge with its neighbours: a token that holds a part of a tag belongs to the tag.
+
+        Raises ValueError, with what to do, when the trace does not start with exactly one BOS, its
+        prompt does not end in an opened (without reasoning, a closed) thought, what follows is not
+        well formed (MalformedError of `split_completion`), or a segment is empty. Stage 00 explains
+        the segments.
         """
         name, ids = _name(fields), [int(i) for i in ids]
         if ids and ids[-1] == tokenizer.eos_token_id:
             ids = ids[:-1]
-        _check_bos(ids, tokenizer, name)
-        open_ids, close_ids = encode(tokenizer, tags.open), encode(tokenizer, tags.close)
-        start = _find(ids, open_ids, 1)
-        if start is None:
-            raise ValueError(
-                f"{name} has no {tags.open}; start the reasoning with it in the prompt."
-            )
-        reasoning = start + len(open_ids)
-        end = _find(ids, close_ids, reasoning)
-        if end is None:
-            raise ValueError(_no_end(name, tags))
-        answer = end + len(close_ids)
-        if _find(ids, close_ids, answer) is not None:
-            raise ValueError(_several_ends(name, 2, tags))
-        borders = (0, 1, start, reasoning, end, answer, len(ids))
-        segments = dict(zip(SEGMENTS, map(slice, borders[:-1], borders[1:]), strict=True))
-        for segment in ("prompt", "reasoning", "answer"):
-            if segments[segment].start == segments[segment].stop:
-                raise ValueError(f"{name} has an empty {segment}; leave such traces out.")
+        _check_bos(ids, tokenizer, name, prompt_length)
         tokens = token_texts(ids, tokenizer)
+        text = "".join(tokens)
+        if prompt_length is None:
+            opened, closed = _only_tags(text, tags, name)
+        else:
+            prompt = "".join(tokens[:prompt_length])
+            condition = fields.get("condition", "with_reasoning")
+            opened, closed = _own_tags(prompt, text[len(prompt) :], condition, tags, name)
+        ends = np.cumsum([len(token) for token in tokens])
+        borders = [1]
+        for start, tag in ((opened, tags.open), (closed, tags.close)):
+            borders.append(int(np.searchsorted(ends, start, side="right")))
+            borders.append(int(np.searchsorted(ends, start + len(tag), side="left")) + 1)
+        return cls._cut(ids, tokens, borders, name, **fields)
+
+    @classmethod
+    def _cut(
+        cls, ids: list[int], tokens: list[str], borders: list[int], name: str, **fields
+    ) -> Trace:
+        """`borders`: where prompt, tag, reasoning, tag and answer begin, in tokens."""
+        borders = [0, *borders, len(ids)]
+        segments = {s: slice(*ends) for s, ends in zip(SEGMENTS, pairwise(borders), strict=True)}
+        for segment in ("prompt", "reasoning", "answer"):
+            if segments[segment].start >= segments[segment].stop:
+                raise ValueError(f"{name} has an empty {segment}; leave such traces out.")
         if not "".join(tokens[segments["answer"]]).strip():
             raise ValueError(f"{name} has an empty answer; leave such traces out.")
         return cls(tuple(ids), tuple(tokens), segments, **fields)
@@ -177,35 +199,58 @@ def _name(fields: dict) -> str:
     return f"trace {fields['problem_id']!r}" if fields.get("problem_id") else "the trace"
 
 
-def _no_end(name: str, tags: Tags) -> str:
-    return (
-        f"{name} has no {tags.close}: its reasoning was cut off; raise max_new_tokens, or pass "
-        'on_unfinished="drop" to leave such traces out.'
-    )
+def _only_tags(text: str, tags: Tags, name: str) -> tuple[int, int]:
+    """Where the tags start in a text of which it is not known where its prompt ends."""
+    opened = text.find(tags.open)
+    if opened < 0:
+        raise ValueError(f"{name} has no {tags.open}; start the reasoning with it in the prompt.")
+    closed = text.find(tags.close, opened + len(tags.open))
+    if closed < 0:
+        raise MalformedError("no_end", tags, name)
+    for tag, count in (
+        (tags.open, text.count(tags.open, 0, closed)),
+        (tags.close, text.count(tags.close)),
+    ):
+        if count > 1:
+            raise ValueError(
+                f"{name} has {count} {tag}; which of them is the reasoning's is not known. Say "
+                "where the prompt ends, Trace.from_ids(…, prompt_length=…), or leave it out."
+            )
+    return opened, closed
 
 
-def _several_ends(name: str, count: int, tags: Tags) -> str:
-    return f"{name} has {count} {tags.close}; where its reasoning ends is not known. Leave it out."
+def _own_tags(prompt: str, written: str, condition: str, tags: Tags, name: str) -> tuple[int, int]:
+    """Where the tags of the thought start, looked for from the prompt's end."""
+    reasoning, _ = split_completion(written, condition, tags, name)
+    if condition == "without_reasoning":
+        closed = prompt.rfind(tags.close)
+        opened = prompt.rfind(tags.open, 0, max(closed, 0))
+        if opened < 0 or prompt[closed + len(tags.close) :].strip():
+            raise ValueError(f"the prompt of {name} does not end in a closed thought; write one.")
+        return opened, closed
+    opened = prompt.rfind(tags.open)
+    if opened < 0 or prompt[opened + len(tags.open) :].strip():
+        raise ValueError(f"the prompt of {name} does not end in {tags.open}; put it there.")
+    return opened, len(prompt) + len(reasoning)
 
 
-def _check_bos(ids: list[int], tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    bos = bos_id(tokenizer)
+def _check_bos(
+    ids: list[int], tokenizer: PreTrainedTokenizerBase, name: str, prompt_length: int | None
+) -> None:
+    """One BOS, in front; a question may name it, and then it stands in the prompt once more."""
+    bos = tokenizer.bos_token_id
+    if bos is None:
+        return
     if not ids or ids[0] != bos:
         raise ValueError(f"{name} does not start with BOS; put the token {bos} in front.")
     # SmolLM2 opens each turn of a chat with the token that is also its BOS; it stands in the text
     # of the template. R1's templates name bos_token once: a second one is the double-BOS fault.
-    opens_turns = (tokenizer.bos_token or "\0") in (tokenizer.chat_template or "")
-    if bos in (ids[1:2] if opens_turns else ids[1:]):
+    opens_turns = tokenizer.bos_token in (tokenizer.chat_template or "")
+    rest = [] if opens_turns else ids[2 if prompt_length is None else prompt_length :]
+    if bos in (*ids[1:2], *rest):
         raise ValueError(
             f"{name} has two BOS; the template may add one to the tokenizer's. Remove it."
         )
-
-
-def _find(ids: list[int], wanted: list[int], start: int) -> int | None:
-    for i in range(start, len(ids) - len(wanted) + 1):
-        if ids[i : i + len(wanted)] == wanted:
-            return i
-    return None
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -214,11 +259,20 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def bos_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that a sequence starts with: BOS, or lacking one the padding or end token."""
+    """A token that a sequence of no text can start with: BOS, or lacking one padding or the end.
+
+    Raises ValueError where the tokenizer has none of them. Prompts of a model without BOS do not
+    begin with it: they begin as its template does.
+    """
     for token_id in (tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id):
         if token_id is not None:
             return token_id
     raise ValueError("the tokenizer has no BOS, padding or EOS token; set tokenizer.bos_token.")
+
+
+def _first_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What stands before a prompt's text: BOS, where the model has one."""
+    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
 
 
 def token_texts(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -256,8 +310,13 @@ def render_prompt(
 
     `prompt_style` is "chat" (the tokenizer's own template) or "raw" (the paper's: the question, the
     instruction to reason and to box the answer, no template). With reasoning, the prompt ends in
-    `<think>` and a line break. Without, the thought is prefilled and closed: `without` is
-    "finished" (the paper's sentence) or "empty".
+    the opening tag and a line break. Without, the thought is prefilled and closed: `without` is
+    "finished" (the paper's sentence) or "empty". A thought that the template opens, or closes with
+    nothing in it, is written anew. A model without a BOS gets none: its template's first token then
+    stands in the segment `bos`.
+
+    Raises ValueError for an unknown choice, a tokenizer without a template, and a template that
+    writes BOS twice. Stage 01 uses it.
     """
     if condition not in CONDITIONS:
         raise ValueError(f"unknown condition {condition!r}; choose from {', '.join(CONDITIONS)}.")
@@ -271,7 +330,7 @@ def render_prompt(
         opening = tokenizer.apply_chat_template(
             [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
         )
-        opening = opening.removesuffix("\n").removesuffix(tags.open)
+        opening = _without_thought(opening, tags)
         if tokenizer.bos_token:
             opening = opening.removeprefix(tokenizer.bos_token)
     elif prompt_style == "raw":
@@ -280,11 +339,21 @@ def render_prompt(
         raise ValueError(f'unknown prompt style {prompt_style!r}; choose "chat" or "raw".')
     closed = condition == "without_reasoning"
     thought = tags.around(PREFILLED[without]) if closed else tags.opening()
-    ids = [bos_id(tokenizer)]
+    ids = _first_ids(tokenizer)
     for piece in (opening, *thought):
         ids += encode(tokenizer, piece)
-    _check_bos(ids, tokenizer, "the prompt")
+    _check_bos(ids, tokenizer, "the prompt", len(ids))
     return ids
+
+
+def _without_thought(opening: str, tags: Tags) -> str:
+    """A template's text without the thought that it opens, or opens and closes, at its end.
+
+    White space behind a role's name is the template's and stays.
+    """
+    space, open_tag, close_tag = r"\s*", re.escape(tags.open), re.escape(tags.close)
+    thought = f"{open_tag}{space}(?:{close_tag}{space})?$"
+    return re.sub(thought, "", opening)
 
 
 def sentences(trace: Trace) -> list[slice]:

@@ -102,7 +102,7 @@ def test_the_bundled_model_loads_and_writes_its_tags_as_one_token(tiny):
     assert type(tiny.hf).__name__ == "Qwen2ForCausalLM"
     assert 6 <= tiny.n_layers <= 8 and tiny.n_kv_heads < tiny.n_heads
     assert (tiny.name, tiny.dtype, tiny.device.type) == ("r2a-tiny", torch.float32, "cpu")
-    for tag in loading.TAGS:
+    for tag in (tiny.tags.open, tiny.tags.close):
         assert len(tiny.tokenizer.encode(tag, add_special_tokens=False)) == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from r2a_utils.runs import folder
-from r2a_utils.runs.folder import Run, write_aside
+from r2a_utils.runs.folder import Run, json_lines, kept_lines, write_aside
 from r2a_utils.runs.header import Header, makers
 
 
@@ -171,3 +171,26 @@ def test_two_writers_of_one_path_do_not_share_a_file(tmp_path):
 
 def write_text(path, text):
     write_aside(path, lambda part: part.write_text(text))
+
+
+def test_json_lines_pass_over_empty_lines_and_keep_line_separators_inside_texts():
+    """U+2028 ends a line for `str.splitlines`, but not in JSON Lines."""
+    assert json_lines('{"a": "x\u2028y"}\n\n {"b": 2}', "f") == [{"a": "x\u2028y"}, {"b": 2}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('{"a": 1}\n{"b"', "rows.jsonl, line 2 is no JSON"), ("[1]\n", "line 1 is no JSON object")],
+)
+def test_a_damaged_line_is_named(text, message):
+    with pytest.raises(ValueError, match=message):
+        json_lines(text, "rows.jsonl")
+
+
+def test_a_line_that_is_still_being_written_is_left_out(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n{"b": 2}', encoding="utf-8")
+    assert kept_lines(path) == [{"a": 1}]
+    path.write_text('{"a"\n{"b": 2}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="line 1 is no JSON"):
+        kept_lines(path)
