@@ -42,6 +42,17 @@ ARCHITECTURES = {
     "qwen2-window": {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
     "granite-scaled": {"attention_multiplier": 0.5},
 }
+# Further families, of which single tests want one.
+FAMILIES = {
+    "cohere": {"pad_token_id": 0},
+    "exaone4": {"sliding_window": 64},
+    "gemma3_text": {"head_dim": 8, "sliding_window": 64},
+    "glm4": {"head_dim": 8, "pad_token_id": 0},
+    "granite": {},
+    "olmo": {"pad_token_id": 0},
+    "olmo2": {"pad_token_id": 0},
+    "starcoder2": {"use_bias": True, "sliding_window": None},
+}
 
 
 def pytest_configure(config):
@@ -74,7 +85,12 @@ def make_random_model(tokenizer):
     """`make_random_model("qwen3", seed=1, num_hidden_layers=2, …)`: small, with random weights."""
 
     def make(architecture: str, seed: int = 0, dtype: str = "float32", **shape) -> ReasoningModel:
-        settings = {**SMALL, "vocab_size": len(tokenizer), **ARCHITECTURES[architecture], **shape}
+        settings = {
+            **SMALL,
+            "vocab_size": len(tokenizer),
+            **(ARCHITECTURES | FAMILIES)[architecture],
+            **shape,
+        }
         kind = architecture.split("-")[0]
         return random_model(kind, tokenizer, seed=seed, dtype=dtype, **settings)
 

@@ -9,17 +9,21 @@ the direct path; what later layers make of a head's result is not in it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from weakref import WeakSet
 
 import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
 
-from r2a_utils.attention.mass import attention_rows
+from r2a_utils.attention.weights import attention_rows, tolerance
 from r2a_utils.engine.forward import run_with_cache
 from r2a_utils.models.hooks import head_outputs, logit_directions
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.texts.trace import Trace
+
+_ADDITIVE: WeakSet[torch.nn.Module] = WeakSet()
 
 
 def head_contributions(
@@ -37,11 +41,16 @@ def head_contributions(
     `against` where one is given and less the mean logit of the vocabulary otherwise, since only
     differences of logits count. Dims (head, query, key) with the coordinates layer, head_index,
     and query (the written token's position); summed over keys it is z · W_O · direction.
+
+    Raises ValueError for written tokens outside the trace, and for a model that scales or
+    normalises its logits, or what a layer gives before it is added: the parts then do not add up to
+    them. Stage 04 explains.
     """
     answer = trace.segments["answer"]
     writes = list(range(answer.start, answer.stop)) if writes is None else [int(w) for w in writes]
     if not writes or not all(0 < write < len(trace) for write in writes):
         raise ValueError(f"written tokens must lie in 1 … {len(trace) - 1}, got {writes}")
+    _check_additive(model)
     queries = [write - 1 for write in writes]
     cache = run_with_cache(model, trace.token_ids)
     residuals = cache.activations["resid"][-1][queries]
@@ -68,3 +77,34 @@ def head_contributions(
         name="contribution",
         attrs={"model": model.name, "units": "nats"},
     )
+
+
+def _check_additive(model: ReasoningModel) -> None:
+    """Raise ValueError where layers are not sums of what o_proj and the MLP give.
+
+    How a decoder is wired does not depend on what it reads: a few tokens show it.
+    """
+    if model.hf in _ADDITIVE:
+        return
+    ids = [i % model.vocab_size for i in range(1, 9)]
+    cache = run_with_cache(model, ids, ("z", "attn_out", "mlp_out"))
+    parts = cache.activations
+    for layer, (below, above) in enumerate(pairwise(parts["resid"])):
+        written = torch.einsum(
+            "thd,hdm->tm",
+            parts["z"][layer].unflatten(-1, (model.n_heads, model.head_dim)).float(),
+            head_outputs(model, layer).float(),
+        )
+        attended, given = parts["attn_out"][layer].float(), (above - below).float()
+        # A bias of o_proj is nobody's: it is the same at every token.
+        moved = (attended - written) - (attended - written).mean(0)
+        left = given - attended - parts["mlp_out"][layer].float()
+        error = max(moved.abs().max() / attended.abs().max(), left.abs().max() / given.abs().max())
+        if not error <= tolerance(model):
+            raise ValueError(
+                f"{model.name}: layer {layer} does not add what its attention and its MLP give to "
+                f"the residual stream as it is (off by {error:.2g}): it scales or normalises them, "
+                "so that single heads have no share in the logits. What heads read, and what "
+                "patches and knockouts do, can be measured all the same"
+            )
+    _ADDITIVE.add(model.hf)

@@ -331,12 +331,14 @@ def _refocused(
     z, gradient = z.transpose(0, 1), gradient[0].double().transpose(0, 1)
     theirs = donor.nodes[component][layer][0].double()
     shared, scale = len(q) // len(k), receiver.scales[layer]
-    n, at = q.shape[1], torch.tensor(positions, device=q.device)
-    future = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
+    at = torch.tensor(positions, device=q.device)
+    eps = torch.finfo(receiver.nodes["z"][layer].dtype).eps
+    future = ~receiver.visible[layer].to(q.device)
     moved = torch.zeros(len(theirs), len(positions), dtype=torch.double)
     for head in range(len(q)):
         group = head // shared
         weights = ((q[head] @ k[group].T) * scale).masked_fill(future, -torch.inf).softmax(-1)
+        _check_formula(head, weights @ v[group], z[head], v[group], eps)
         # How much LD gains from each attention weight [query, key].
         gain = gradient[head] @ v[group].T
         if component == "q":
@@ -345,6 +347,7 @@ def _refocused(
             moved[head] = ((new - weights[at]) * gain[at]).sum(-1).cpu()
             continue
         # A new key at p rescales every other weight of each later query's row by `rest`.
+        # A row that cannot see p has no weight there, and keeps all others.
         change = (q[head] @ (theirs[group, at] - k[group, at]).T) * scale
         old = weights[:, at]
         rest = 1 / (1 + old * torch.expm1(change))
@@ -352,3 +355,19 @@ def _refocused(
         others = (gradient[head] * z[head]).sum(-1, keepdim=True) - gain[:, at] * old
         moved[group] += ((rest - 1) * others + gain[:, at] * (new - old)).sum(0).cpu()
     return moved
+
+
+def _check_formula(
+    head: int,
+    formed: Float[Tensor, "token head_dim"],
+    own: Float[Tensor, "token head_dim"],
+    values: Float[Tensor, "token head_dim"],
+    eps: float,
+) -> None:
+    """Raise ValueError where a head's z is not what its queries, keys and values give."""
+    error = float((formed - own).abs().max() / values.abs().max())
+    if not error <= eps**0.5:  # half of the digits that the model itself keeps
+        raise ValueError(
+            f"head {head} is not softmax(scaled q·k) over what it sees (off by {error:.2g}): the "
+            'QK-fix cannot be computed for this model; take method="atp" or "grad_drop"'
+        )

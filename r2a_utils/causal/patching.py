@@ -92,9 +92,10 @@ def patch_metrics(
     `effect`, `logit_difference` (nats), `flip` (greedy decoding now writes the donor's answer and
     did not before); with a last dim answer (clean, corrupted): `log_probability` (nats),
     `probability`, `rank` (0: greedy decoding writes this answer; of several tokens the worst).
-    Attributes: `ld_clean`, `ld_corrupted` and `noise_floor`, by how much rounding alone moves
-    `effect` when a patch that changes nothing is replayed. A cell whose donor vector equals the
-    receiver's bit for bit is not run: by the default metric its effect is exactly 0.
+    Attributes: `ld_clean`, `ld_corrupted` and `noise_floor`, the most by which patches that
+    change nothing, early and late, move `effect`: rounding, and no more where replaying is right. A
+    cell whose donor vector equals the receiver's bit for bit is not run: by the default metric its
+    effect is exactly 0.
 
     Raises ValueError for a pair of another model, tokens outside the vocabulary, a position that is
     not aligned, an unknown layer, head, component or direction, a component that the pair was not
@@ -141,10 +142,8 @@ def sweep(
                     patched.append(
                         PatchedRun((Patch(transfer.component, layer, place, value[None], head),))
                     )
-    # One more patch, which changes nothing, shows what rounding alone does.
-    first = min(transfer.receiver_position[position] for position in positions)
-    unchanged = transfer.receiver.activations["resid"][layers[0]][first, None]
-    patched.append(PatchedRun((Patch("resid", layers[0], first, unchanged),)))
+    nulls = _nulls(transfer, layers, positions)
+    patched += nulls
 
     scores, measured = _replayed(model, transfer, patched, metric, max_tokens)
     shape = (len(layers), len(heads), len(positions))
@@ -152,10 +151,26 @@ def sweep(
     effect = torch.full(shape, float(measured.before), dtype=torch.double)
     if cells:
         where = tuple(torch.tensor(cells).T)
-        table[where], effect[where] = scores[:-1], measured.after[:-1]
-    floor = abs(float(measured.after[-1] - measured.before))
+        table[where], effect[where] = scores[: len(cells)], measured.after[: len(cells)]
+    floor = float((measured.after[len(cells) :] - measured.before).abs().max())
     dataset = _dataset(transfer, table.numpy(), effect.numpy(), layers, heads, positions)
     return dataset.assign_attrs(model=model.name, noise_floor=floor)
+
+
+def _nulls(transfer: Transfer, layers: Sequence[int], positions: Sequence[int]) -> list[PatchedRun]:
+    """Patches that change nothing: what they move is what a replay adds of its own.
+
+    Early, where all is recomputed, they show the rounding; late, where keys, values and the stream
+    below come from the cache and other runs share the pack, also a replay that is wrong.
+    """
+    places = sorted(transfer.receiver_position[position] for position in positions)
+    late = (places[len(places) // 2], places[-1])
+    where = [(layers[0], places[0]), *((layers[-1], place) for place in late)]
+    own = transfer.receiver.activations["resid"]
+    return [
+        PatchedRun((Patch("resid", layer, place, own[layer][place, None]),))
+        for layer, place in dict.fromkeys(where)
+    ]
 
 
 class _Measured(NamedTuple):

@@ -28,7 +28,8 @@ from r2a_utils.causal.interventions import Knockout, measure
 from r2a_utils.causal.random_sets import random_spans
 from r2a_utils.collecting.generation import Prompt, Sampling, decode
 from r2a_utils.engine.answer_logprobs import answer_scores
-from r2a_utils.engine.forward import extend, read_residuals, run_with_cache
+from r2a_utils.engine.forward import extend, run_with_cache
+from r2a_utils.models.hooks import read_residuals
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.stats import wilson_interval
 from r2a_utils.texts.boxed import final_answer

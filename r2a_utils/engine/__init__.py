@@ -22,7 +22,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "common_prefix",
             "continue_greedily",
             "extend",
-            "read_residuals",
             "run_with_cache",
             "replay",
             "run_with_graph",

@@ -42,7 +42,7 @@ from r2a_utils.engine.patches import (
     PatchedRun,
     check_run,
 )
-from r2a_utils.models.hooks import Architecture, architecture
+from r2a_utils.models.hooks import Architecture, architecture, visible_keys
 from r2a_utils.models.reasoning_model import ReasoningModel
 
 
@@ -110,23 +110,12 @@ def extend(
     return _at_least_float(logits[0])
 
 
-def read_residuals(
-    model: ReasoningModel, residuals: Float[Tensor, "n hidden"]
-) -> Float[Tensor, "n vocabulary"]:
-    """Logits [n, vocabulary] of residual streams [n, hidden] put before the model's final norm."""
-    places = architecture(model)
-    with torch.no_grad(), model.lm.trace(torch.zeros(1, 1, dtype=torch.long, device=model.device)):
-        places.final_norm.input = residuals[None].to(places.final_norm.input)
-        logits = nnsight.save(model.lm.output.logits)
-    return _at_least_float(logits[0])
-
-
 def run_with_graph(model: ReasoningModel, token_ids: Sequence[int]) -> ActivationGraph:
     """Run `token_ids` and keep every component as it is in the graph, for gradients.
 
     Under `torch.no_grad` the same without a graph. Logits are those of the whole sequence.
     """
-    places, scales, graph = architecture(model), [], torch.is_grad_enabled()
+    places, scales, visible, graph = architecture(model), [], [], torch.is_grad_enabled()
     nodes: dict[str, list[Tensor]] = {name: [] for name in COMPONENTS}
     ids = torch.tensor([list(token_ids)], device=model.device)
     with model.lm.trace(ids, use_cache=False):
@@ -134,15 +123,16 @@ def run_with_graph(model: ReasoningModel, token_ids: Sequence[int]) -> Activatio
         places.embedding.output.requires_grad_(graph)
         for layer in range(model.n_layers):
             nodes["resid"].append(_read(places, layer, "resid"))
-            (_, query, key, value, *_), named = places.attend(layer).inputs
+            (_, query, key, value, mask, *_), named = places.attend(layer).inputs
             for name, node in zip("qkv", (query, key, value), strict=True):
                 nodes[name].append(node)
             scales.append(named["scaling"])
+            visible.append(visible_keys(mask, len(token_ids), query.device))
             nodes["z"].append(places.attend(layer).output[0])
             for name in ("attn_out", "mlp_out"):
                 nodes[name].append(_read(places, layer, name))
         logits = nnsight.save(model.lm.output.logits)
-    return ActivationGraph(nodes, scales, logits[0])
+    return ActivationGraph(nodes, scales, visible, logits[0])
 
 
 def replay(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 COMPONENTS = ("resid", "q", "k", "v", "z", "attn_out", "mlp_out")
@@ -45,11 +45,13 @@ class ActivationGraph:
 
     `nodes[component][layer]` is [1, position, width]; for q and k, after the rotary embedding, and
     v it is [1, head, position, head_dim], for z [1, position, head, head_dim]. `scales[layer]`
-    multiplies q · k; `logits` is [position, vocabulary].
+    multiplies q · k; `visible[layer]` is True where the query may look at the key; `logits` is
+    [position, vocabulary].
     """
 
     nodes: dict[str, list[Float[Tensor, "1 ..."]]]
     scales: list[float]
+    visible: list[Bool[Tensor, "query key"]]
     logits: Float[Tensor, "position vocabulary"]
 
 

@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "most_marks",
             "read_attention",
             "read_marks",
+            "read_residuals",
         ],
         "gguf": ["PackedWeights", "expanded", "find_gguf"],
         "loading": ["load_model", "random_model"],

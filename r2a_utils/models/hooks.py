@@ -147,10 +147,35 @@ def read_attention(
     return answers
 
 
+def visible_keys(mask: torch.Tensor | None, tokens: int, device: torch.device) -> torch.Tensor:
+    """Where each query may look, bool [query, key], from the mask that an attention call takes.
+
+    None is plainly causal; numbers are added to the scores, and a key whose number is hugely
+    negative is not seen.
+    """
+    if mask is None:
+        return torch.ones(tokens, tokens, dtype=torch.bool, device=device).tril()
+    seen = mask[0, 0]
+    return seen if seen.dtype == torch.bool else seen > torch.finfo(seen.dtype).min / 2
+
+
 def head_outputs(model: ReasoningModel, layer: int) -> torch.Tensor:
     """What each head of a layer adds to the residual stream for a z: [head, head_dim, hidden]."""
     weight = architecture(model).out_projections[layer].weight
     return weight.T.reshape(model.n_heads, model.head_dim, model.hidden_size)
+
+
+def read_residuals(model: ReasoningModel, residuals: torch.Tensor) -> torch.Tensor:
+    """Logits [n, vocabulary], float32 or finer, of residual streams [n, hidden].
+
+    The streams are put before the model's final norm, whatever stands behind it: the logit lens of
+    stage 06.
+    """
+    places = architecture(model)
+    with torch.no_grad(), model.lm.trace(torch.zeros(1, 1, dtype=torch.long, device=model.device)):
+        places.final_norm.input = residuals[None].to(places.final_norm.input)
+        logits = nnsight.save(model.lm.output.logits)
+    return logits[0].to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def logit_directions(
@@ -163,28 +188,47 @@ def logit_directions(
 
     `residuals` [row, hidden] is what the final norm reads. With the norm's scale held at that of
     the row, the logit of `token_ids[row]` less that of the token `against` (None: less the mean
-    logit of the vocabulary) is the product of direction and residual, and so the sum of what each
-    part of the residual gives. The norm's gains are found by what it does to ones. Raises
-    ValueError for a final norm that does more than scale, or logits that are more than a product.
+    logit of the vocabulary) is the product of direction and residual, but for a constant of the
+    norm's or the unembedding's own, and so the sum of what each part of the residual gives. What
+    the norm does is found by what comes out of it; one that centres (LayerNorm) takes the mean off
+    each direction. Raises ValueError for a final norm that does more, or logits that are no product
+    of what it gives (capped or scaled ones).
     """
     places = architecture(model)
     norm, unembedding = places.final_norm, places.unembedding
     with torch.no_grad():
         rows = residuals.to(unembedding.weight)
-        normed, gains = norm(rows).float(), norm(torch.ones_like(rows[:1])).float()
-        gained = gains * rows.float()
-        gains = gains * normed.norm(dim=-1, keepdim=True) / gained.norm(dim=-1, keepdim=True)
+        shift = norm(torch.zeros_like(rows[:1])).float()
+        # Numbers of either sign that are already centred: a norm that centres leaves them so.
+        signs = torch.ones_like(rows[:1])
+        signs[:, ::2] = -1.0
+        gains = (norm(signs).float() - shift) * signs.float()
+        normed = norm(rows).float()
+        lifted = norm(rows + rows.square().mean(-1, keepdim=True).sqrt()).float()
+        # A norm that does not centre is moved by about its own size; rounding moves it far less.
+        centres = bool((lifted - normed).abs().max() < 0.05 * normed.abs().max())
+        inner = rows.float()
+        if centres:
+            inner = inner - inner.mean(-1, keepdim=True)
+        scaled = normed - shift
+        gains = (
+            gains * scaled.norm(dim=-1, keepdim=True) / (gains * inner).norm(dim=-1, keepdim=True)
+        )
         weights = unembedding.weight.float()
-        logits = unembedding(normed.to(rows)).gather(-1, token_ids[:, None])[:, 0].float()
         own = weights[token_ids] * gains
-        error = ((own * rows.float()).sum(-1) - logits).abs().max() / logits.abs().max()
+        logits = read_residuals(model, rows).gather(-1, token_ids[:, None])[:, 0].float()
+        constants = (weights[token_ids] * shift).sum(-1)
+        if unembedding.bias is not None:
+            constants = constants + unembedding.bias.float()[token_ids]
+        error = ((own * inner).sum(-1) + constants - logits).abs().max() / logits.abs().max()
         if not error <= torch.finfo(rows.dtype).eps ** 0.5:
             raise ValueError(
                 f"{model.name}: its final norm is not a scale with gains, or its logits are no "
                 f"product (off by {error:.2g}): parts of its residual stream have no share in them"
             )
         others = weights.mean(0) if against is None else weights[against]
-        return own - others * gains
+        directions = own - others * gains
+        return directions - directions.mean(-1, keepdim=True) if centres else directions
 
 
 def _check_attention(model, query, key, value) -> None:

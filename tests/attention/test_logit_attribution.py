@@ -17,7 +17,10 @@ def every_head(model):
 
 @pytest.mark.parametrize(
     "kind",
-    ["llama", "qwen2", "qwen3", "llama-wide-heads", "qwen2-ungrouped", "granite-scaled"],
+    [
+        *("llama", "qwen2", "qwen3", "llama-wide-heads", "qwen2-ungrouped", "granite-scaled"),
+        *("starcoder2", "olmo"),  # their norms centre, one with biases, one without gains
+    ],
 )
 def test_heads_mlps_and_the_embedding_add_up_to_the_logit(kind, make_random_model, random_trace):
     """Every direct path together is the whole logit difference."""
@@ -72,11 +75,18 @@ def test_nothing_is_read_from_what_comes_later(make_random_model, random_trace):
     assert (given.sel(query=9).values[0, :9] != 0).any()
 
 
-def test_a_norm_that_centres_is_refused(make_random_model, random_trace):
-    model = make_random_model("qwen2", seed=3)
-    norm = model.hf.model.norm
-    norm.forward = lambda x, scale=norm.forward: scale(x - x.mean(-1, keepdim=True))
-    with pytest.raises(ValueError, match="not a scale with gains"):
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        ("granite", {"residual_multiplier": 0.22}),
+        ("granite", {"logits_scaling": 8.0}),
+        *((kind, {}) for kind in ("gemma3_text", "glm4", "olmo2", "exaone4", "cohere")),
+    ],
+)
+def test_what_does_not_add_up_is_refused(kind, shape, make_random_model, random_trace):
+    """Something scales or normalises behind o_proj, or the logits: a head has no share."""
+    model = make_random_model(kind, **shape)
+    with pytest.raises(ValueError, match=r"single heads have no share|not a scale with gains"):
         head_contributions(model, random_trace(), [(0, 0)])
 
 
