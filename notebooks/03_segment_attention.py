@@ -64,15 +64,10 @@ import os
 import pandas as pd
 from IPython.display import Markdown
 
-from r2a_utils import figures, paper
-from r2a_utils.attention.heads import sink_free_mass, uniform_mass
-from r2a_utils.attention.mass import segment_mass
+from r2a_utils import attention, figures, load_model, paper
 from r2a_utils.explorers import ask_explorer
-from r2a_utils.models.loading import load_model
-from r2a_utils.runs.folder import Run
-from r2a_utils.texts.completions import read_traces
-from r2a_utils.texts.problem import problems_from_table
-from r2a_utils.texts.trace import CONDITIONS, SEGMENTS
+from r2a_utils.runs import Run
+from r2a_utils.texts import CONDITIONS, SEGMENTS, problems_from_table, read_traces
 
 run = Run.open(run_dir)
 model = load_model(model_name)
@@ -95,7 +90,7 @@ pd.Series({name: len(found) for name, found in traces.items()}, name="traces")
 
 # %%
 mass = {
-    name: segment_mass(model, found, batch_size=batch_size)
+    name: attention.segment_mass(model, found, batch_size=batch_size)
     for name, found in traces.items()
 }
 for name in CONDITIONS:
@@ -107,18 +102,12 @@ dict(mass["with_reasoning"].sizes)
 #
 # One point is one {term}`trace`, averaged over all layers and heads.
 
-
 # %%
-def by_segment(masses):
-    """The answer's mass by segment, mean over layers and heads: [trace, segment]."""
-    answer = masses.sel(from_segment="answer", to_segment=list(SEGMENTS))
-    return answer.mean(["layer", "head"]).transpose("trace", "to_segment")
-
-
-answer = {name: by_segment(m) for name, m in mass.items()}
-figures.six_boxes(
-    {figures.CONDITION_LABELS[name]: a.values for name, a in answer.items()}
-)
+boxes = {
+    figures.CONDITION_LABELS[name]: attention.answer_by_segment(masses).values
+    for name, masses in mass.items()
+}
+figures.six_boxes(boxes)
 
 # %% [markdown]
 # **Figure.** Attention of the answer's tokens on each of the six segments in `{{ model.name }}`,
@@ -140,28 +129,14 @@ figures.six_boxes(
 # the {term}`attention sink` {cite:p}`xiao2024sinks`, the sink-free mass is the share of what is
 # left.
 
-
 # %%
-def with_controls(masses):
-    """Mass, sink-free mass and uniform null by segment, means over traces."""
-    free = sink_free_mass(masses.sel(from_segment="answer"))
-    columns = {
-        "mass": by_segment(masses).mean("trace").to_series(),
-        "sink-free": free.mean(["trace", "layer", "head"]).to_series(),
-        "uniform null": {
-            s: float(uniform_mass(masses, "answer", s).mean()) for s in SEGMENTS
-        },
-    }
-    table = pd.DataFrame(columns).loc[list(SEGMENTS)]
-    return table.assign(lift=table["mass"] / table["uniform null"])
-
-
 with_reasoning = mass["with_reasoning"]
-table = with_controls(with_reasoning)
-table.round(3)
+controls = attention.segment_controls(with_reasoning)
+figures.reading_table(controls)
 
 # %%
-figures.segment_shares({name: table[name].values for name in table.columns[:3]})
+measured = ["mass", "sink-free", "uniform null"]
+figures.segment_shares({name: controls[name].values for name in measured})
 
 # %% [markdown]
 # **Figure.** The answer's attention by segment in `{{ model.name }}` with reasoning, three ways:
@@ -196,28 +171,9 @@ figures.head_maps(
 # (bottom to top) and head by head, mean over {{ segment_attention.n }} traces, all maps on one
 # scale.
 
-# %% tags=["hide-input"]
-to_reasoning = from_answer.sel(to_segment="reasoning")
-by_layer = to_reasoning.mean("head").to_series()
-head_lifts = to_reasoning / table["uniform null"]["reasoning"]
-run.write_record(
-    "segment_attention",
-    {
-        "n": with_reasoning.sizes["trace"],
-        "answer": table["mass"].to_dict(),
-        "sink_free_reasoning": table["sink-free"]["reasoning"],
-        "uniform_reasoning": table["uniform null"]["reasoning"],
-        "lift_reasoning": table["lift"]["reasoning"],
-        "prefilled": float(
-            answer["without_reasoning"].sel(to_segment="reasoning").mean()
-        ),
-        "top_layer": int(by_layer.idxmax()),
-        "n_layers": model.n_layers,
-        "largest_head": float(to_reasoning.max()),
-        "n_heads": int(to_reasoning.size),
-        "heads_above_uniform": int((head_lifts > 1).sum()),
-    },
-)
+# %%
+summary = attention.summarise_segments(with_reasoning, mass["without_reasoning"])
+run.write_record("segment_attention", summary)
 
 # %% [markdown]
 # Answer tokens give {{ segment_attention.answer.reasoning | percent(1) }} of their attention to
@@ -251,10 +207,10 @@ theirs = {
     for alias in aliases
     for name in CONDITIONS
 }
-boxes = {
-    f"{who}, {figures.CONDITION_LABELS[name].lower()}": by_segment(m).values
-    for (who, name), m in theirs.items()
-}
+boxes = {}
+for (who, name), masses in theirs.items():
+    label = f"{who}, {figures.CONDITION_LABELS[name]}"
+    boxes[label] = attention.answer_by_segment(masses).values
 absent = "The folder is not given: here would stand the six boxes of both models."
 figures.six_boxes(boxes) if theirs else Markdown(absent)
 
@@ -263,15 +219,11 @@ figures.six_boxes(boxes) if theirs else Markdown(absent)
 # R1 models on 100 MATH-500 cases, with and without reasoning.
 
 # %%
-controlled = {
-    who: with_controls(m)
-    for (who, name), m in theirs.items()
-    if name == "with_reasoning"
-}
+reasoned = {who: m for (who, name), m in theirs.items() if name == "with_reasoning"}
 shares = {
-    f"{who}, {column}": control[column].values
-    for who, control in controlled.items()
-    for column in table.columns[:3]
+    f"{who}, {column}": values.values
+    for who, m in reasoned.items()
+    for column, values in attention.segment_controls(m)[measured].items()
 }
 absent = "Nor are their controls: mass, sink-free mass and uniform null by segment."
 figures.segment_shares(shares) if shares else Markdown(absent)
@@ -280,21 +232,9 @@ figures.segment_shares(shares) if shares else Markdown(absent)
 # **Figure.** The answer's attention by segment in the authors' data with reasoning: as measured,
 # with the share on BOS left out, and under uniform attention.
 
-# %% tags=["hide-input"]
-lifts = {who: control["lift"]["reasoning"] for who, control in controlled.items()}
-their_heads = {
-    who: m.sel(from_segment="answer", to_segment="reasoning").mean("trace")
-    / controlled[who]["uniform null"]["reasoning"]
-    for (who, name), m in theirs.items()
-    if name == "with_reasoning"
-}
+# %%
 run.write_record(
-    "segment_attention_of_distills",
-    {
-        "lift_reasoning": lifts,
-        "heads": {w: found.size for w, found in their_heads.items()},
-        "above": {w: int((found > 1).sum()) for w, found in their_heads.items()},
-    },
+    "segment_attention_of_distills", attention.lifts_of_models(reasoned)
 )
 
 # %% [markdown]
@@ -326,8 +266,8 @@ run.write_record(
 means = paper.published()["stage2_mean_segment_mass_answer"]
 rows = {name: means[name] for name in paper.published()["models"]}
 compared = pd.DataFrame(rows, index=means["columns"]).T[list(SEGMENTS)]
-compared.loc[f"{model.name} (this run)"] = table["mass"]
-compared.round(4)
+compared.loc[f"{model.name} (this run)"] = controls["mass"]
+figures.reading_table(compared, digits=4)
 
 # %% [markdown]
 # ## Try it yourself
@@ -337,6 +277,7 @@ compared.round(4)
 # In JupyterLab (`make lab`) the box takes any problem; the book shows the first one of this run.
 
 # %%
+to_reasoning = from_answer.sel(to_segment="reasoning")
 looking = to_reasoning.to_series().nlargest(3).index.tolist()
 asked = {"max_new_tokens": max_new_tokens, "prompt_style": prompt_style}
 absent = "The model did not write the traces of this run: it is not asked here."
@@ -364,14 +305,13 @@ ask_explorer(
 import numpy as np
 import torch
 
-from r2a_utils.attention.mass import attention_rows
-from r2a_utils.models.hooks import read_attention
+from r2a_utils.models import read_attention
 from r2a_utils.teaching.checks import attention as workshop
 
 first_trace = traces["with_reasoning"][0]
 from_part = first_trace.segments["answer"]
 to_part = first_trace.segments["reasoning"]
-first_mass = segment_mass(model, [first_trace])[0]
+first_mass = attention.segment_mass(model, [first_trace])[0]
 exact_mass = first_mass.sel(from_segment="answer", to_segment="reasoning")
 
 # %% [markdown]
@@ -410,7 +350,7 @@ workshop.check_mass_of_head(mass_of_head)
 
 # %%
 top_layer, top_head = np.unravel_index(exact_mass.values.argmax(), exact_mass.shape)
-whole = attention_rows(
+whole = attention.attention_rows(
     model, first_trace, [(top_layer, top_head)], slice(0, len(first_trace))
 ).values[0]
 {

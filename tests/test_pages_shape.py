@@ -28,7 +28,6 @@ LONG_FUNCTIONS: set[str] = {
 }
 MANY_IMPORTS: set[str] = {
     "01_collect_traces",
-    "03_segment_attention",
     "04_reasoning_focus_heads",
     "05_activation_patching",
     "06_head_interventions",

@@ -49,6 +49,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "mass": ["segment_mass", "token_set_mass"],
         "other_texts": ["PROSE", "OnOtherText", "as_generic_text", "on_other_text"],
         "published_heads": ["compare_lists", "differing_heads", "printed_heads"],
+        "segment_attention": [
+            "LiftsOfModels",
+            "SegmentAttention",
+            "answer_by_segment",
+            "lift_by_head",
+            "lifts_of_models",
+            "segment_controls",
+            "summarise_segments",
+        ],
         "trajectories": [
             "best_tracking",
             "corrects_itself",

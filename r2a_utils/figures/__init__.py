@@ -48,6 +48,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "show_token",
         ],
         "training": ["training_curve"],
+        "tables": ["reading_table"],
         "trace": ["coloured_tokens", "one_trace", "trace_anatomy"],
     },
 )

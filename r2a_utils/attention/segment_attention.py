@@ -1,0 +1,120 @@
+"""How the answer's attention divides over the six segments, beside what length and sink explain.
+
+Takes segment masses (of `mass.segment_mass` or of the authors) and means them over traces, layers
+and heads. It does not single out heads: that is heads.py's. Shown in stage 03.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+import xarray as xr
+from jaxtyping import Float
+
+from r2a_utils.attention.heads import sink_free_mass, uniform_mass
+from r2a_utils.texts.trace import SEGMENTS
+
+Masses = Float[xr.DataArray, "trace layer head from_segment to_segment"]
+
+
+@dataclass(frozen=True)
+class SegmentAttention:
+    """What a run's answers read of their n reasonings; all but counts are shares of 0 to 1.
+
+    answer: by segment, mean over traces, layers and heads. sink_free_reasoning, uniform_reasoning,
+    lift_reasoning: the reasoning's controls (`segment_controls`). prefilled: what the answers
+    without reasoning give to the prefilled thought. top_layer: the layer that reads the reasoning
+    most, of n_layers. largest_head: the largest mean of a head; heads_above_uniform: how many of
+    n_heads have a `lift_by_head` above 1.
+    """
+
+    n: int
+    answer: dict[str, float]
+    sink_free_reasoning: float
+    uniform_reasoning: float
+    lift_reasoning: float
+    prefilled: float
+    top_layer: int
+    n_layers: int
+    largest_head: float
+    n_heads: int
+    heads_above_uniform: int
+
+
+@dataclass(frozen=True)
+class LiftsOfModels:
+    """By model: the mean lift of the reasoning, and how many of its heads have one above 1."""
+
+    lift_reasoning: dict[str, float]
+    heads: dict[str, int]
+    above: dict[str, int]
+
+
+def answer_by_segment(mass: Masses) -> Float[xr.DataArray, "trace to_segment"]:
+    """The answer's mass on each segment, mean over layers and heads, a share: [trace, segment]."""
+    answer = mass.sel(from_segment="answer", to_segment=list(SEGMENTS))
+    return answer.mean(["layer", "head"]).transpose("trace", "to_segment")
+
+
+def segment_controls(mass: Masses) -> pd.DataFrame:
+    """The answer's attention by segment with its controls, means over traces, layers and heads.
+
+    A row a segment; columns mass, sink-free (`sink_free_mass`), uniform null (`uniform_mass`), lift
+    (mass over null). Raises ValueError for masses without the borders of the segments.
+    """
+    free = sink_free_mass(mass.sel(from_segment="answer"))
+    columns = {
+        "mass": answer_by_segment(mass).mean("trace").to_series(),
+        "sink-free": free.mean(["trace", "layer", "head"]).to_series(),
+        "uniform null": {s: float(uniform_mass(mass, "answer", s).mean()) for s in SEGMENTS},
+    }
+    table = pd.DataFrame(columns).loc[list(SEGMENTS)]
+    return table.assign(lift=table["mass"] / table["uniform null"])
+
+
+def lift_by_head(mass: Masses) -> Float[xr.DataArray, "layer head"]:
+    """Each head's mean m(answer→reasoning) over the mean uniform null: [layer, head], a ratio.
+
+    (`head_scores` has the mean of the traces' ratios instead.) Raises ValueError for masses without
+    the borders of the segments.
+    """
+    reading = mass.sel(from_segment="answer", to_segment="reasoning").mean("trace")
+    return reading / segment_controls(mass)["uniform null"]["reasoning"]
+
+
+def summarise_segments(mass: Masses, prefilled: Masses) -> SegmentAttention:
+    """Sum up a run's masses with reasoning and, `prefilled`, without.
+
+    Raises ValueError for masses without the borders of the segments.
+    """
+    controls = segment_controls(mass)
+    reading = mass.sel(from_segment="answer", to_segment="reasoning").mean("trace")
+    by_layer = reading.mean("head").to_series()
+    return SegmentAttention(
+        n=mass.sizes["trace"],
+        answer=controls["mass"].to_dict(),
+        sink_free_reasoning=float(controls["sink-free"]["reasoning"]),
+        uniform_reasoning=float(controls["uniform null"]["reasoning"]),
+        lift_reasoning=float(controls["lift"]["reasoning"]),
+        prefilled=float(answer_by_segment(prefilled).sel(to_segment="reasoning").mean()),
+        top_layer=int(by_layer.idxmax()),
+        n_layers=mass.sizes["layer"],
+        largest_head=float(reading.max()),
+        n_heads=int(reading.size),
+        heads_above_uniform=int((lift_by_head(mass) > 1).sum()),
+    )
+
+
+def lifts_of_models(masses: Mapping[str, Masses]) -> LiftsOfModels:
+    """The lift of the reasoning in several models, by name; empty where there is none.
+
+    Raises ValueError for masses without the borders of the segments.
+    """
+    by_head = {who: lift_by_head(mass) for who, mass in masses.items()}
+    return LiftsOfModels(
+        lift_reasoning={who: segment_controls(m)["lift"]["reasoning"] for who, m in masses.items()},
+        heads={who: lifts.size for who, lifts in by_head.items()},
+        above={who: int((lifts > 1).sum()) for who, lifts in by_head.items()},
+    )

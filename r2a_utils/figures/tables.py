@@ -1,0 +1,48 @@
+"""Tables for a reader: the names of a frame in words, its numbers short.
+
+What is computed keeps the names that code can use (`ci_low`, `end_think`); what a page shows goes
+through `reading_table`. This file knows names, and nothing of what the numbers mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from r2a_utils.figures.style import CONDITION_LABELS, SEGMENT_LABELS, head_name
+
+WORDS = {
+    **SEGMENT_LABELS,
+    **CONDITION_LABELS,
+    "ci_low": "95 % from",
+    "ci_high": "95 % to",
+    "p_familywise": "p, best of all heads",
+    "sink_free": "sink-free",
+    "length_matched": "at equal length",
+}
+
+
+def reading_table(frame: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """A frame as a page shows it: numbers rounded to `digits`, and words for names.
+
+    `WORDS` has the words; in other names an underscore becomes a space. Columns layer and head
+    become the head's name (`L3.H1`) and, where the rows have no names of their own, name them.
+    """
+    shown = frame.round(digits)
+    if {"layer", "head"} <= set(shown):
+        pairs = zip(shown["layer"], shown["head"], strict=True)
+        shown = shown.assign(head=[head_name(*pair) for pair in pairs]).drop(columns="layer")
+        if isinstance(frame.index, pd.RangeIndex):
+            shown = shown.set_index("head")
+    shown = shown.rename(columns=_in_words, index=_in_words)
+    for axis in ("index", "columns"):
+        names = [_in_words(name) for name in getattr(shown, axis).names]
+        shown = shown.rename_axis(**{axis: names})
+    return shown
+
+
+def _in_words(name: Any) -> Any:
+    if not isinstance(name, str):
+        return name
+    return WORDS.get(name, name.replace("_", " "))

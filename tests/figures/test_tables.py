@@ -1,0 +1,35 @@
+"""A page's tables speak in words, and say what the frame says."""
+
+import pandas as pd
+
+from r2a_utils.figures import reading_table
+
+FRAME = pd.DataFrame(
+    {"layer": [3, 0], "head": [1, 7], "ci_low": [0.12345, 0.2], "p_familywise": 0.5, "by_steps": 1}
+)
+
+
+def test_heads_have_their_names_and_columns_are_words():
+    shown = reading_table(FRAME)
+    assert list(shown.index) == ["L3.H1", "L0.H7"]
+    assert list(shown) == ["95 % from", "p, best of all heads", "by steps"]
+    assert shown["95 % from"].tolist() == [0.123, 0.2]
+    assert list(FRAME) == ["layer", "head", "ci_low", "p_familywise", "by_steps"]
+
+
+def test_rows_that_have_names_keep_them():
+    named = FRAME.set_axis(["end_think", "an answer"]).rename_axis("from_segment")
+    shown = reading_table(named, digits=1)
+    assert shown.index.name == "from segment"
+    assert list(shown.index) == ["</think>", "an answer"]
+    assert shown["head"].tolist() == ["L3.H1", "L0.H7"]
+    assert "&lt;/think&gt;" in shown.to_html()
+
+
+def test_levels_and_numbers_as_names_stay():
+    table = pd.DataFrame(
+        [[1.26, 2.0]], columns=pd.MultiIndex.from_product([["with_reasoning"], [0, 1]])
+    )
+    shown = reading_table(table, digits=1)
+    assert list(shown.columns) == [("with reasoning", 0), ("with reasoning", 1)]
+    assert shown.iloc[0, 0] == 1.3
