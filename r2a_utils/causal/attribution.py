@@ -259,7 +259,7 @@ def _donor(
         nodes = cache.activations[component]
     if component == "z":
         nodes = [node.unflatten(1, (model.n_heads, model.head_dim)) for node in nodes]
-    return ActivationGraph({component: [node[None] for node in nodes]}, [], cache.logits)
+    return ActivationGraph({component: [node[None] for node in nodes]}, [], [], cache.logits)
 
 
 def _gradients(
