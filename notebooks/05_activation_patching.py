@@ -507,7 +507,7 @@ curves_24("qwen-7B") if folder else Markdown("")
 # the run has.
 
 # %%
-from r2a_utils.models.hooks import architecture
+from r2a_utils.models import architecture
 from r2a_utils.teaching.checks import patching as workshop
 
 toy_model, toy_pair = workshop.example_model(), workshop.example_pair()

@@ -63,53 +63,19 @@ seed = 0
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
-from scipy.stats import spearmanr
 
-from r2a_utils import figures
-from r2a_utils.answers.early_answering import area_over_curve
-from r2a_utils.answers.graded import grade_completions
-from r2a_utils.attention.mass import attention_rows
-from r2a_utils.causal.interventions import (
-    Ablation,
-    Knockout,
-    answer_z,
-    knockout_heads,
-    knockout_profile,
-    measure,
-    regenerate,
-)
-from r2a_utils.causal.random_sets import (
-    against_random,
-    n_possible_sets,
-    random_head_sets,
-    random_spans,
-)
-from r2a_utils.causal.sentences import (
-    answer_lens,
-    forced_answers,
-    resampled_answers,
-    sentence_knockouts,
-    shortened,
-)
-from r2a_utils.collecting.generation import Sampling
+from r2a_utils import causal, figures, texts
+from r2a_utils.answers import grade_completions
+from r2a_utils.causal import Knockout
+from r2a_utils.collecting import Sampling
 from r2a_utils.explorers import trace_explorer
-from r2a_utils.models.loading import load_model
-from r2a_utils.runs.folder import Run
-from r2a_utils.stats import (
-    bootstrap_interval,
-    bootstrap_mean_intervals,
-    holm,
-    partial_spearman,
-    wilson_interval,
-)
-from r2a_utils.texts.completions import read_completions, read_traces
-from r2a_utils.texts.problem import problems_from_table
-from r2a_utils.texts.trace import sentences
+from r2a_utils.models import load_model
+from r2a_utils.runs import Run
 
 run = Run.open(run_dir)
 model = load_model(model_name)
 run.record_model(model)
-problems = problems_from_table(run.read_table("problems"))
+problems = texts.problems_from_table(run.read_table("problems"))
 rfhs = run.read_table("reasoning_focus_heads")[["layer", "head"]]
 rfhs = tuple(rfhs.itertuples(index=False, name=None))
 crossing = run.read_record("activation_patching")["crossing"]
@@ -123,19 +89,12 @@ crossing = run.read_record("activation_patching")["crossing"]
 
 # %%
 path = run.completions_path("with_reasoning")
-answers = grade_completions(read_completions(path), problems)
-right = answers.loc[answers.correct, ["problem_id", "sample"]]
-right = set(right.itertuples(index=False, name=None))
+answers = grade_completions(texts.read_completions(path), problems)
+written = texts.read_traces(path, model.tokenizer, problems)
 ranked = set(run.read_array("segment_mass_with_reasoning").trace.values)
-written = {}
-for trace in read_traces(path, model.tokenizer, problems):
-    if (trace.problem_id, trace.sample) in right:
-        written.setdefault(trace.problem_id, trace)
-written = sorted(written.values(), key=lambda trace: trace.problem_id in ranked)
-short = [shortened(trace, model.tokenizer) for trace in written[: 2 * n_traces]]
-traces, others = short[:n_traces], short[n_traces:]
-n_fresh = sum(trace.problem_id not in ranked for trace in traces)
-print(f"{len(traces)} traces, {n_fresh} of which ranked no head")
+chosen = causal.choose_traces(model, written, answers, ranked, n_traces)
+traces = chosen.traces
+print(f"{len(traces)} traces, {chosen.n_fresh} of which ranked no head")
 
 # %% [markdown]
 # ## Cutting the way, layer by layer
@@ -146,38 +105,8 @@ print(f"{len(traces)} traces, {n_fresh} of which ranked no head")
 # before the answer, several a trace, and the prompt. The vertical line is where the curves of
 # {term}`patching <patch>` crossed.
 
-
 # %%
-WAYS = (
-    "answer → reasoning",
-    "answer → random spans of that length",
-    "answer → prompt",
-)
-
-
-def cut(trace, width):
-    """Change of the answer's log-probability [way, layer], the random spans' mean."""
-    reasoning, prompt = trace.segments["reasoning"], trace.segments["prompt"]
-    spans = random_spans(trace, reasoning.stop - reasoning.start, n_spans, seed)
-    edges = [("answer", keys) for keys in (reasoning, prompt, *spans)]
-    change = knockout_profile(model, trace, edges, width)["change"].to_numpy()
-    change = change.reshape(len(edges), model.n_layers)
-    return change[0], change[2:].mean(axis=0), change[1]
-
-
-def profiles(width):
-    """Means over traces with their intervals."""
-    changes, parts = np.array([cut(trace, width) for trace in traces]), []
-    for i, way in enumerate(WAYS):
-        low, high = bootstrap_mean_intervals(changes[:, i], seed=seed)
-        frame = {"layer": range(model.n_layers), "effect": changes[:, i].mean(0)}
-        parts.append(
-            pd.DataFrame({"edges": way} | frame | {"ci_low": low, "ci_high": high})
-        )
-    return pd.concat(parts, ignore_index=True).assign(width=width)
-
-
-single = profiles(1)
+single = causal.knockout_curves(model, traces, 1, n_spans, seed)
 figures.knockout_profile(single, crossing=crossing)
 
 # %% [markdown]
@@ -191,10 +120,11 @@ figures.knockout_profile(single, crossing=crossing)
 # layers, and all layers at once:
 
 # %%
-wide = profiles(3)
+wide = causal.knockout_curves(model, traces, 3, n_spans, seed)
 run.write_table("knockout_profile", pd.concat([single, wide], ignore_index=True))
-all_layers = np.array([measure(model, t, [Knockout()]).change[0] for t in traces])
-print(f"in all layers at once: {all_layers.mean():.2f} nats")
+cut_everywhere = [causal.measure(model, t, [Knockout()]).change[0] for t in traces]
+all_layers = np.mean(cut_everywhere)
+print(f"in all layers at once: {all_layers:.2f} nats")
 figures.knockout_profile(wide, crossing=crossing)
 
 # %% [markdown]
@@ -209,7 +139,7 @@ figures.knockout_profile(wide, crossing=crossing)
 # marked. If looking were using, the marked heads would be the bright ones.
 
 # %%
-lost = -np.mean([knockout_heads(model, trace) for trace in traces], axis=0)
+lost = -np.mean([causal.knockout_heads(model, trace) for trace in traces], axis=0)
 figures.head_maps(
     {"answer → reasoning cut in one head": lost},
     {"reasoning-focus head": rfhs},
@@ -232,33 +162,16 @@ figures.head_maps(
 # more of these sets, and its rank gives an exact p.
 
 # %%
-pool = answer_z(model, others)
-sets = [rfhs, *random_head_sets(rfhs, model.n_heads, n_random_sets, seed)]
-ways = {"knockout": [[Knockout(heads=s) for s in sets]]}
-ways |= {m: [[Ablation(s, m) for s in sets]] for m in ("zero", "mean")}
-ways["resample"] = [
-    [Ablation(s, "resample", draw=d) for s in sets] for d in range(n_draws)
-]
-
-
-def set_changes(draws):
-    """Mean over traces of the change of the answer's log-probability [draw, set]."""
-    every = [change for draw in draws for change in draw]
-    measured = [
-        measure(model, t, every, pool=pool, seed=seed).change for t in traces
-    ]
-    return np.mean(measured, axis=0).reshape(len(draws), len(sets))
-
-
-by_draw = {way: set_changes(draws) for way, draws in ways.items()}
-changes = {way: change.mean(0) for way, change in by_draw.items()}
-against = {way: against_random(change) for way, change in changes.items()}
-effects_of_sets = pd.DataFrame(against).T.rename_axis("change (nats)")
-effects_of_sets["p, Holm"] = holm(effects_of_sets.p)
+pool = causal.answer_z(model, chosen.others)
+drawn = causal.random_head_sets(rfhs, model.n_heads, n_random_sets, seed)
+sets = [rfhs, *drawn]
+by_draw = causal.set_changes(model, traces, sets, pool, n_draws, seed)
+effects_of_sets = causal.set_table(by_draw)
 run.write_table("head_sets", effects_of_sets.reset_index())
 effects_of_sets.round(3)
 
 # %%
+changes = {way: change.mean(0) for way, change in by_draw.items()}
 figures.head_sets(changes, "Change of the answer's log-probability (nats)")
 
 # %% [markdown]
@@ -275,37 +188,14 @@ figures.head_sets(changes, "Change of the answer's log-probability (nats)")
 # an answer in a box when nothing is changed. Each trace is its own control: whether it turns over
 # with the Reasoning-Focus Heads, against the share of random sets that turn it over.
 
+# %%
+turned = causal.turned_over(model, traces, sets[: 1 + n_flip_sets], pool, seed)
+absent = "Too few boxed answers of its own: here would stand how often they change."
+turned.table.round(2) if turned.shares else Markdown(absent)
 
 # %%
-tried = [
-    change for draws in ways.values() for change in draws[0][: 1 + n_flip_sets]
-]
-
-
-def turned_over(trace):
-    """Whether the answer changes or is lost [way, set]; None where the model boxes none."""
-    frame = regenerate(model, trace, tried, max_new_tokens=96, pool=pool, seed=seed)
-    if frame.unaltered.isna().any():
-        return None
-    return (frame.flip | frame.lost).to_numpy().reshape(len(ways), -1)
-
-
-turned = [found for trace in traces if (found := turned_over(trace)) is not None]
-shares, flips = {}, {}
-for i, way in enumerate(ways if turned else ()):
-    of_way = np.array(turned)[:, i].astype(float)  # [trace, set]
-    differences = of_way[:, 0] - of_way[:, 1:].mean(1)
-    low, high = bootstrap_interval(differences, seed=seed)
-    shares[way] = of_way.mean(0)
-    flips[way] = against_random(shares[way], "greater")
-    flips[way] |= {"difference": differences.mean(), "ci_low": low, "ci_high": high}
-absent = (
-    "The model boxes no answer of its own: here would stand how often it changes."
-)
-pd.DataFrame(flips).T.round(2) if turned else Markdown(absent)
-
-# %%
-figures.head_sets(shares, "Answers turned over", share=True) if turned else None
+shares = turned.shares
+figures.head_sets(shares, "Answers turned over", share=True) if shares else None
 
 # %% [markdown]
 # **Figure.** Share of answers that change or are lost when `{{ model.name }}` writes them again
@@ -313,49 +203,10 @@ figures.head_sets(shares, "Answers turned over", share=True) if turned else None
 # of the same layers (points; line: their median).
 
 # %% tags=["hide-input"]
-reasoning_cut = single[single.edges == "answer → reasoning"]
-strongest = reasoning_cut.loc[reasoning_cut.effect.idxmin()]
-top = tuple(map(int, np.unravel_index(lost.argmax(), lost.shape)))
-holds_top = np.array([top in s for s in sets[1:]])
-cut_sets = np.round(changes["knockout"][1:], 6)
-with_top, without_top = cut_sets[holds_top], cut_sets[~holds_top]
-apart = len(with_top) and len(without_top) and with_top.max() < without_top.min()
-run.write_record(
-    "head_interventions",
-    {
-        "n": len(traces),
-        "n_fresh": n_fresh,
-        "strongest_layer": int(strongest.layer),
-        "strongest_change": strongest.effect,
-        "strongest_random": single.effect[
-            single.edges.str.contains("random")
-        ].min(),
-        "all_layers": all_layers.mean(),
-        "sets": against,
-        "smallest_p": holm(effects_of_sets.p).min(),
-        "smallest_possible_p": len(ways) / (1 + n_random_sets),
-        "n_random_sets": n_random_sets,
-        "n_possible_sets": n_possible_sets(rfhs, model.n_heads),
-        "n_heads": len(rfhs),
-        "shared": np.mean([len({*s} & {*rfhs}) for s in sets[1:]]),
-        "n_draws": n_draws,
-        "resample_low": by_draw["resample"][:, 0].min(),
-        "resample_high": by_draw["resample"][:, 0].max(),
-        "flip_n": len(turned),
-        "n_flip_sets": n_flip_sets,
-        "flips": flips,
-        "top_head_lost": float(lost.max()),
-        "top_head": figures.head_name(*top),
-        "top_is_rfh": top in rfhs,
-        # random sets with the top head, where all of them cost more than all others
-        "dominated": int(holds_top.sum()) if apart else 0,
-        "dominated_low": with_top.min() if apart else None,
-        "dominated_high": with_top.max() if apart else None,
-        "others_low": without_top.min() if apart else None,
-        "others_beyond": int((without_top <= against["knockout"]["rfh"]).sum()),
-        "others": len(without_top),
-    },
+found = causal.summarised_interventions(
+    model, chosen, sets, single, all_layers, lost, by_draw, turned
 )
+run.write_record("head_interventions", found)
 
 # %% [markdown]
 # Cutting the way to the reasoning in one layer hurts most in layer {{
@@ -376,38 +227,38 @@ run.write_record(
 # {{ s.high | number(3) }}), {{ s.p | p_value }}{% if not loop.last %}; {% endif %}{% endfor %}.
 # Single draws of resampling give {{ head_interventions.resample_low | number }} to {{
 # head_interventions.resample_high | number }} for the Reasoning-Focus Heads. {% if
-# head_interventions.smallest_p > 0.05 %}With Holm's correction for four ways, none of them tells
-# these heads from random ones of their layers: a null result{% else %}With Holm's correction for
-# four ways, at least one of them tells these heads from random ones of their layers{% endif %}
-# (smallest {{ head_interventions.smallest_p | p_value }}; {{ head_interventions.n_random_sets }}
-# sets could give {{ head_interventions.smallest_possible_p | number(3) }}{% if
-# head_interventions.smallest_possible_p > 0.05 %}, too few for any other outcome{% endif %}). A
-# random set shares {{ head_interventions.shared | number(1) }} of the {{
-# head_interventions.n_heads }} heads with them on average{% if head_interventions.n_possible_sets <
-# head_interventions.n_random_sets %}; there are only {{ head_interventions.n_possible_sets }}
-# different sets{% endif %}. {% if head_interventions.dominated and not
-# head_interventions.top_is_rfh %}One head makes the strongest sets: the {{
-# head_interventions.dominated }} that hold {{ head_interventions.top_head }} change the answer by
-# {{ head_interventions.dominated_low | number }} to {{ head_interventions.dominated_high | number
-# }} nats when cut, more than any other set{% if head_interventions.sets.knockout.rfh >
-# head_interventions.dominated_high %}; beside them the p of cutting the Reasoning-Focus Heads
-# cannot fall below {{ ((1 + head_interventions.dominated) / (1 + head_interventions.n_random_sets))
-# | number }}{% endif %}. Of the {{ head_interventions.others }} sets
-# without it {{ head_interventions.others_beyond }} cost as much as they do or more (strongest {{
-# head_interventions.others_low | number(3) }}); this was looked at afterwards and is no test.{%
+# head_interventions.smallest_p > head_interventions.level %}With Holm's correction for four ways,
+# none of them tells these heads from random ones of their layers: a null result{% else %}With
+# Holm's correction for four ways, at least one of them tells these heads from random ones of their
+# layers{% endif %} (smallest {{ head_interventions.smallest_p | p_value }}; {{
+# head_interventions.n_random_sets }} sets could give {{ head_interventions.smallest_possible_p |
+# number(3) }}{% if head_interventions.smallest_possible_p > head_interventions.level %}, too few
+# for any other outcome{% endif %}). A random set shares {{ head_interventions.shared | number(1) }}
+# of the {{ head_interventions.n_heads }} heads with them on average{% if
+# head_interventions.n_possible_sets < head_interventions.n_random_sets %}; there are only {{
+# head_interventions.n_possible_sets }} different sets{% endif %}. {% if
+# head_interventions.dominated and not head_interventions.top_is_rfh %}One head makes the strongest
+# sets: the {{ head_interventions.dominated }} that hold {{ head_interventions.top_head }} change
+# the answer by {{ head_interventions.dominated_low | number }} to {{
+# head_interventions.dominated_high | number }} nats when cut, more than any other set{% if
+# head_interventions.sets.knockout.rfh > head_interventions.dominated_high %}; beside them the p of
+# cutting the Reasoning-Focus Heads cannot fall below {{ ((1 + head_interventions.dominated) / (1 +
+# head_interventions.n_random_sets)) | number }}{% endif %}. Of the {{ head_interventions.others }}
+# sets without it {{ head_interventions.others_beyond }} cost as much as they do or more (strongest
+# {{ head_interventions.others_low | number(3) }}); this was looked at afterwards and is no test.{%
 # endif %}
 #
-# {% if head_interventions.flip_n %}Freely rewritten, so many of {{ head_interventions.flip_n }}
-# answers change or are lost with the Reasoning-Focus Heads, and with {{
-# head_interventions.n_flip_sets }} random sets in the median (range): {% for way, f in
+# {% if head_interventions.flip_n >= head_interventions.fewest_flip_n %}Freely rewritten, so many of
+# {{ head_interventions.flip_n }} answers change or are lost with the Reasoning-Focus Heads, and
+# with {{ head_interventions.n_flip_sets }} random sets in the median (range): {% for way, f in
 # head_interventions.flips.items() %}{{ way }} {{ f.rfh | percent }}, random {{ f.median | percent
 # }} ({{ f.low | percent }} to {{ f.high | percent }}), by trace {{ (100 * f.difference) | number(0)
 # }} points ({{ (100 * f.ci_low) | number(0) }} to {{ (100 * f.ci_high) | number(0) }}){% if not
 # loop.last %}; {% endif %}{% endfor %}. The intervals are over traces, for these sets, and say
-# nothing about other random sets. The p of the table, a rank among the sets, does; with so few
-# sets it cannot fall below {{ (1 / (1 + head_interventions.n_flip_sets)) | number }}.{% else
-# %}Left to itself the model writes no answer in a box after these traces, so that there is none to
-# change.{% endif %}
+# nothing about other random sets. The p of the table, a rank among the sets, does; with so few sets
+# it cannot fall below {{ (1 / (1 + head_interventions.n_flip_sets)) | number }}.{% else %}Left to
+# itself the model writes an answer in a box after {{ head_interventions.flip_n }} of these traces:
+# too few to say how often it changes.{% endif %}
 #
 # ## More than copying?
 #
@@ -424,30 +275,23 @@ run.write_record(
 # - **knocked out**: the answer's tokens cannot look at the sentence; black: 5 to 95 % of equally
 #   long random spans.
 #
-# The trace is the one whose count of sentences is closest to ten.
-
+# The trace is the one whose count of sentences is closest to {{
+# sentence_importance.shown_sentences }}.
 
 # %%
-def read_by_sentence(trace, heads=rfhs):
-    rows = attention_rows(model, trace, heads).mean(("head", "query")).values
-    return [float(rows[span].sum()) for span in sentences(trace)]
-
-
-example = min(traces, key=lambda t: abs(len(sentences(t)) - 10))
-resampled = resampled_answers(
-    model,
-    example,
-    sampling=Sampling(resampled_tokens, temperature=1.0, seed=seed),
-    samples=n_resampled,
+example = causal.example_of(traces)
+sampling = Sampling(resampled_tokens, temperature=1.0, seed=seed)
+resampled = causal.resampled_answers(
+    model, example, sampling=sampling, samples=n_resampled
 )
-forced, knocked = (
-    forced_answers(model, example),
-    sentence_knockouts(model, example, seed=seed),
-)
-lens = answer_lens(model, example)["log_probability"].values[:, :-1]
+forced = causal.forced_answers(model, example)
+knocked = causal.sentence_knockouts(model, example, seed=seed)
+lens = causal.answer_lens(model, example)["log_probability"].values[:, :-1]
+
+# %%
 figures.sentence_page(
-    ["".join(example.tokens[span]) for span in sentences(example)],
-    read_by_sentence(example),
+    ["".join(example.tokens[span]) for span in texts.sentences(example)],
+    causal.read_by_sentence(model, example, rfhs),
     lens,
     forced,
     resampled,
@@ -474,109 +318,18 @@ trace_explorer(model, [example, *(t for t in traces if t is not example)], rfhs)
 # One trace is an anecdote. Over all traces: how much of the reasoning a forced answer needs (0: it
 # comes at once, 1: only at the end) where the whole of it leads to the answer, and whether the
 # sentences that are read more are those whose knockout costs more. The second is asked only of
-# traces in which some sentence costs more than `noise` nats: where none does, the order of the
-# costs is rounding. What is read by the Reasoning-Focus Heads stands beside what is read by all
-# heads and beside the sentence's mere place (rank correlations, `~`); the last of these rows takes
-# the place away from both.
-
+# traces in which some sentence costs more than {{ sentence_importance.noise | number(1) }} nats:
+# where none does, the order of the costs is rounding. What is read by the Reasoning-Focus Heads
+# stands beside what is read by all heads and beside the sentence's mere place (rank correlations,
+# `~`); the last of these rows takes the place away from both.
 
 # %%
-def needed_share(trace):
-    """Of the reasoning; NaN where the answer is not written even after all of it."""
-    forced = forced_answers(model, trace)
-    if not forced["written"].iloc[-1]:
-        return np.nan
-    forced["fraction"] = forced["sentences"] / forced["sentences"].max()
-    forced = forced.rename(columns={"written": "same_as_full"})
-    return area_over_curve(forced.assign(problem_id=trace.problem_id)).item()
-
-
-needed = np.array([needed_share(trace) for trace in traces])
-needed = needed[np.isfinite(needed)]
-noise = 0.1  # nats
-all_heads = [
-    (layer, head)
-    for layer in range(model.n_layers)
-    for head in range(model.n_heads)
-]
-
-
-CORRELATED = {
-    "read": "read by these heads",
-    "all_heads": "read by all heads",
-    "place": "the sentence's place",
-    "place_taken_away": "read by these heads, place taken away",
-}
-
-
-def agreement(trace, cost):
-    """Rank correlations with what a sentence's knockout costs."""
-    read, place = read_by_sentence(trace), range(len(cost))
-    return {
-        "read": spearmanr(read, cost)[0],
-        "all_heads": spearmanr(read_by_sentence(trace, all_heads), cost)[0],
-        "place": spearmanr(place, cost)[0],
-        "place_taken_away": partial_spearman(read, cost, place),
-    }
-
-
-costs = [
-    -sentence_knockouts(model, t, spans=1, seed=seed)["change"].to_numpy()
-    for t in traces
-]
-dear = [(t, c) for t, c in zip(traces, costs, strict=True) if c.max() > noise]
-last = sum(int(cost.argmax() == len(cost) - 1) for _, cost in dear)
-# at least four sentences, the fewest of which a place can be taken away
-agreements = pd.DataFrame([agreement(t, c) for t, c in dear if len(c) > 3]).dropna()
-
-
-def summarised(values):
-    """Mean with its interval over traces; NaN for none."""
-    if not len(values):
-        return (np.nan, np.nan, np.nan, 0)
-    return (np.mean(values), *bootstrap_interval(values, seed=seed), len(values))
-
-
-summary = {"share of the reasoning that a forced answer needs": summarised(needed)}
-for name in agreements:
-    summary[f"cost ~ {CORRELATED[name]}"] = summarised(agreements[name])
-last_low, last_high = wilson_interval(last, len(dear)) if dear else (None, None)
-if dear:
-    share = (last / len(dear), last_low, last_high, len(dear))
-    summary["dear traces in which the last sentence costs most"] = share
-summary = pd.DataFrame(summary, index=["mean", "95 % from", "to", "traces"]).T
-summary.round(2)
+many = causal.over_many_traces(model, traces, rfhs, seed)
+many.table().round(2)
 
 # %% tags=["hide-input"]
-run.write_record(
-    "sentence_importance",
-    {
-        "n": len(traces),
-        "needed_n": len(needed),
-        "needed": needed.mean() if len(needed) else None,
-        "noise": noise,
-        "dear_n": len(dear),
-        "last_strongest": last / len(dear) if dear else None,
-        "last_low": last_low,
-        "last_high": last_high,
-        "agreement_n": len(agreements),
-        "agreement": {
-            name: dict(
-                zip(
-                    ("mean", "low", "high", "n"),
-                    summarised(agreements[name]),
-                    strict=True,
-                )
-            )
-            for name in agreements
-        },
-        "first_share": resampled["share"].iloc[0],
-        "last_share": resampled["share"].iloc[-1],
-        "samples": n_resampled,
-        "unfinished": resampled["unfinished"].sum() / resampled["n"].sum(),
-        "resampled_tokens": resampled_tokens,
-    },
-)
+told = causal.summarised_sentences(many, resampled, resampled_tokens)
+run.write_record("sentence_importance", told)
 
 # %% [markdown]
 # {% if sentence_importance.needed_n %}A forced answer needs {{ sentence_importance.needed | percent
@@ -599,15 +352,15 @@ run.write_record(
 # sentence_importance.last_high | percent }}): {% if sentence_importance.last_low > 0.5 %}copying
 # from the end is the larger part{% elif sentence_importance.last_high < 0.5 %}copying from the end
 # is the smaller part{% else %}whether copying from the end is the larger part stays open{% endif
-# %}.{% endif %} {% if
-# sentence_importance.agreement_n > 1 %}{% set a = sentence_importance.agreement %}What the
-# Reasoning-Focus Heads read and what is needed correlate at {{ a.read.mean | number }} (interval
-# {{ a.read.low | number }} to {{ a.read.high | number }}; {{ sentence_importance.agreement_n }}
-# traces of four sentences or more), what all heads read at {{ a.all_heads.mean | number }}, the
-# sentence's mere place at {{ a.place.mean | number }}. With the place taken away {{
-# a.place_taken_away.mean | number }} is left ({{ a.place_taken_away.low | number }} to {{
-# a.place_taken_away.high | number }}){% if a.place_taken_away.low <= 0 <= a.place_taken_away.high
-# %}, which may be nothing{% endif %}.{% endif %}
+# %}.{% endif %} {% if sentence_importance.agreement_n > 1 %}{% set a =
+# sentence_importance.agreement %}What the Reasoning-Focus Heads read and what is needed correlate
+# at {{ a.read.mean | number }} (interval {{ a.read.low | number }} to {{ a.read.high | number }};
+# {{ sentence_importance.agreement_n }} traces of {{ sentence_importance.fewest_sentences }}
+# sentences or more), what all heads read at {{ a.all_heads.mean | number }}, the sentence's mere
+# place at {{ a.place.mean | number }}. With the place taken away {{ a.place_taken_away.mean |
+# number }} is left ({{ a.place_taken_away.low | number }} to {{ a.place_taken_away.high | number
+# }}){% if a.place_taken_away.low <= 0 <= a.place_taken_away.high %}, which may be nothing{% endif
+# %}.{% endif %}
 
 # %% [markdown]
 # ## Exercises
@@ -620,10 +373,10 @@ run.write_record(
 # %%
 import torch
 
-from r2a_utils.causal.interventions import knockout
-from r2a_utils.models.hooks import architecture
+from r2a_utils.causal import knockout
+from r2a_utils.models import architecture
 from r2a_utils.teaching.checks import patching as workshop
-from r2a_utils.texts.trace import answer_span
+from r2a_utils.texts import answer_span
 
 toy_model, toy_trace = workshop.example_model(), workshop.example_trace()
 boxed_at = answer_span(toy_trace).start  # the token of the answer that counts
@@ -768,7 +521,9 @@ def mean_ablated_logits(model, token_ids, layer, head, positions, mean):
 workshop.check_mean_ablated_logits(mean_ablated_logits)
 
 # %%
-toy_pool = answer_z(toy_model, [workshop.example_trace(i) for i in range(1, 7)])
+toy_pool = causal.answer_z(
+    toy_model, [workshop.example_trace(i) for i in range(1, 7)]
+)
 
 
 def lost_without(one_layer, one_head, value):

@@ -24,11 +24,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from r2a_utils.answers.graded import same_answer
-from r2a_utils.causal.random_sets import Head
+from r2a_utils.causal.random_sets import Head, random_spans
 from r2a_utils.engine.answer_logprobs import answer_scores
 from r2a_utils.engine.forward import continue_greedily, replay, run_with_cache
 from r2a_utils.engine.patches import EdgeCut, Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.stats import bootstrap_mean_intervals
 from r2a_utils.texts.boxed import final_answer
 from r2a_utils.texts.trace import Trace, answer_span, token_texts
 
@@ -191,6 +192,45 @@ def knockout_profile(
     frame.insert(0, "edge", np.repeat(range(len(edges)), model.n_layers))
     frame.insert(1, "layer", np.tile(range(model.n_layers), len(edges)))
     return frame
+
+
+WAYS = ("answer → reasoning", "answer → random spans of that length", "answer → prompt")
+"""What `knockout_curves` cuts: the way in question, and its two controls."""
+
+
+def knockout_curves(
+    model: ReasoningModel,
+    traces: Sequence[Trace],
+    width: int = 1,
+    n_spans: int = 4,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """`knockout_profile` of `WAYS` over traces, with 95 % intervals, as the figure draws it.
+
+    The second way cuts `n_spans` random spans as long as the reasoning and takes their mean.
+    Columns edges, layer (middle of the window of `width` layers), effect (mean change of the
+    answer's log-probability, nats), ci_low, ci_high, width. Raises ValueError as `knockout_profile`
+    and `random_spans` do, and for no trace. Geva et al. 2023; stage 06.
+    """
+    changes = np.array([_cut_ways(model, trace, width, n_spans, seed) for trace in traces])
+    parts = []
+    for i, way in enumerate(WAYS):
+        low, high = bootstrap_mean_intervals(changes[:, i], seed=seed)
+        frame = {"layer": range(model.n_layers), "effect": changes[:, i].mean(0)}
+        parts.append(pd.DataFrame({"edges": way} | frame | {"ci_low": low, "ci_high": high}))
+    return pd.concat(parts, ignore_index=True).assign(width=width)
+
+
+def _cut_ways(
+    model: ReasoningModel, trace: Trace, width: int, n_spans: int, seed: int
+) -> tuple[Float[np.ndarray, " layer"], ...]:
+    """Change of the answer's log-probability by layer, for each of `WAYS`."""
+    reasoning, prompt = trace.segments["reasoning"], trace.segments["prompt"]
+    spans = random_spans(trace, reasoning.stop - reasoning.start, n_spans, seed)
+    edges = [("answer", keys) for keys in (reasoning, prompt, *spans)]
+    change = knockout_profile(model, trace, edges, width)["change"].to_numpy()
+    change = change.reshape(len(edges), model.n_layers)
+    return change[0], change[2:].mean(axis=0), change[1]
 
 
 def knockout_heads(

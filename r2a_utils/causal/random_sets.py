@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from math import comb, prod
 
 import numpy as np
+from jaxtyping import Float
 
 from r2a_utils.stats import empirical_p
 from r2a_utils.texts.trace import Trace
@@ -46,7 +47,9 @@ def n_possible_sets(heads: Sequence[Head], n_heads: int) -> int:
     return prod(comb(n_heads, count) for count in _by_layer(heads).values())
 
 
-def against_random(values: Sequence[float], alternative: str = "less") -> dict[str, float]:
+def against_random(
+    values: Sequence[float] | Float[np.ndarray, " set"], alternative: str = "less"
+) -> dict[str, float]:
     """The first value, of the set in question, beside the others, of random sets.
 
     Named numbers: `rfh`, the first; `median`, `low` and `high` (the extremes) of the others; `p`,
