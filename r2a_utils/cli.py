@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from r2a_utils import __version__
 
@@ -43,12 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from r2a_utils.publishing.book import PublishError, declared_runs
-    from r2a_utils.publishing.summary import summary
+    from r2a_utils.publishing.book_runs import PublishError, declared_runs
     from r2a_utils.runs.execution import StageFailed
     from r2a_utils.runs.parameters import ParameterError
-    from r2a_utils.runs.running import read_parameters, run_folder, run_stages
+    from r2a_utils.runs.running import check_request, read_parameters, run_folder, run_stages
 
+    asked: dict[str, dict[str, Any]] = {}
     failed: dict[str, StageFailed] = {}
     try:
         settings = dict(_name_and_value(text) for text in options.set)
@@ -63,13 +64,16 @@ def _run(options: argparse.Namespace) -> int:
                 stages = stages or declared[run_id].stages
             if options.params is not None:
                 given = read_parameters(options.params)
+            asked[run_id] = {"stages": stages, "given": given, "settings": settings}
+        for run_id, request in asked.items():  # before the first one takes its hours
+            check_request(run_folder(run_id), **request)
+
+        from r2a_utils.publishing.summary import summary
+
+        for run_id, request in asked.items():
             try:
                 results = run_stages(
-                    run_folder(run_id),
-                    stages,
-                    given=given,
-                    settings=settings,
-                    cell_timeout=options.cell_timeout,
+                    run_folder(run_id), **request, cell_timeout=options.cell_timeout
                 )
             except StageFailed as error:
                 failed[run_id] = error
@@ -83,7 +87,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _book(options: argparse.Namespace) -> int:
-    from r2a_utils.publishing.book import PublishError, publish
+    from r2a_utils.publishing.book import publish
+    from r2a_utils.publishing.book_runs import PublishError
     from r2a_utils.publishing.quoted_numbers import ProseError
 
     try:

@@ -15,7 +15,8 @@ from transformers import AutoTokenizer
 
 from r2a_utils.models.loading import ReasoningModel, load_model, random_model
 from r2a_utils.models.registry import BUNDLED
-from r2a_utils.publishing.book import BOOK, declared_runs, publish
+from r2a_utils.publishing.book import publish
+from r2a_utils.publishing.book_runs import BOOK, declared_runs
 from r2a_utils.runs.running import read_parameters, run_stages
 from r2a_utils.texts.trace import Trace, encode, render_prompt
 from r2a_utils.tiny import world

@@ -8,8 +8,8 @@ import pytest
 
 from r2a_utils import cli, doctor
 from r2a_utils.models.registry import REGISTRY
-from r2a_utils.publishing import book
-from r2a_utils.publishing.book import PublishError
+from r2a_utils.publishing import book, book_runs
+from r2a_utils.publishing.book_runs import PublishError
 from r2a_utils.publishing.quoted_numbers import ProseError
 from r2a_utils.runs import running
 from r2a_utils.runs.execution import StageFailed
@@ -24,16 +24,29 @@ def asked(monkeypatch, tmp_path) -> list:
     """What `r2a run` asked of run_stages, which answers with two stages."""
     calls = []
 
-    def record(folder, stages, **keywords):
-        calls.append((folder.name, stages, keywords))
+    def record(folder, **keywords):
+        calls.append((folder.name, keywords.pop("stages"), keywords))
         return [
             StageResult("01_first", True, 12.34, Path("01_first.ipynb")),
             StageResult("02_second", False, 5.0, Path("02_second.ipynb")),
         ]
 
     monkeypatch.setattr(running, "run_stages", record)
+    monkeypatch.setattr(running, "check_request", lambda folder, **request: None)
     monkeypatch.setattr(running, "RUNS", tmp_path)
     return calls
+
+
+def test_all_runs_are_checked_before_the_first_one_starts(monkeypatch, capsys, tmp_path):
+    declared = [
+        book_runs.BookRun("first", "Good", {"n_problems": 8}),
+        book_runs.BookRun("second", "Bad", {"n_problem": 8}),
+    ]
+    monkeypatch.setattr(book_runs, "declared_runs", lambda: declared)
+    monkeypatch.setattr(running, "RUNS", tmp_path)
+    assert cli.main(["run", "--all"]) == 2
+    assert "did you mean n_problems" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_run_passes_on_what_was_asked_and_tells_what_was_done(asked, tmp_path, capsys):
@@ -59,8 +72,8 @@ def test_run_passes_on_what_was_asked_and_tells_what_was_done(asked, tmp_path, c
 
 
 def test_a_run_of_the_book_takes_its_parameters_from_runs_yml(asked, monkeypatch):
-    declared = [book.BookRun("default", "Ours", {"n": 1}, ["01"])]
-    monkeypatch.setattr(book, "declared_runs", lambda: declared)
+    declared = [book_runs.BookRun("default", "Ours", {"n": 1}, ["01"])]
+    monkeypatch.setattr(book_runs, "declared_runs", lambda: declared)
     cli.main(["run"])
     cli.main(["run", "--stages", "02"])
     cli.main(["run", "--run-id", "mine"])
@@ -73,11 +86,11 @@ def test_a_run_of_the_book_takes_its_parameters_from_runs_yml(asked, monkeypatch
 
 def test_all_runs_of_the_book_are_those_whose_parameters_are_declared(asked, monkeypatch):
     declared = [
-        book.BookRun("default", "Ours", {}),
-        book.BookRun("elsewhere", "Made on another machine"),
-        book.BookRun("other", "Another", {"n": 2}, ["03"]),
+        book_runs.BookRun("default", "Ours", {}),
+        book_runs.BookRun("elsewhere", "Made on another machine"),
+        book_runs.BookRun("other", "Another", {"n": 2}, ["03"]),
     ]
-    monkeypatch.setattr(book, "declared_runs", lambda: declared)
+    monkeypatch.setattr(book_runs, "declared_runs", lambda: declared)
     assert cli.main(["run", "--all"]) == 0
     assert [(name, stages, keywords["given"]) for name, stages, keywords in asked] == [
         ("default", None, {}),
@@ -123,11 +136,11 @@ def test_a_stopped_command_says_that_it_goes_on(monkeypatch, capsys, command):
 
 
 def test_all_goes_on_past_a_run_that_fails_and_says_so_at_the_end(monkeypatch, capsys, tmp_path):
-    declared = [book.BookRun(run_id, "Title", {}) for run_id in ("first", "second", "third")]
-    monkeypatch.setattr(book, "declared_runs", lambda: declared)
+    declared = [book_runs.BookRun(run_id, "Title", {}) for run_id in ("first", "second", "third")]
+    monkeypatch.setattr(book_runs, "declared_runs", lambda: declared)
     monkeypatch.setattr(running, "RUNS", tmp_path)
 
-    def run(folder, stages, **keywords):
+    def run(folder, **keywords):
         if folder.name == "second":
             raise StageFailed("no memory")
         return [StageResult("01_first", True, 1.0, Path("01_first.ipynb"))]

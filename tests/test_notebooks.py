@@ -11,7 +11,7 @@ import pytest
 from local_server import serve
 
 from r2a_utils.collecting.loading import load_problems
-from r2a_utils.publishing.book import declared_runs
+from r2a_utils.publishing.book_runs import declared_runs
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.running import read_manifest, read_parameters, run_stages
 from r2a_utils.runs.stage import load_stages

@@ -8,7 +8,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "book": ["PublishError", "declared_runs", "publish"],
+        "book": ["publish"],
+        "book_runs": ["PublishError", "declared_runs"],
         "exercises": ["ExerciseError", "has_tag", "load_exercises"],
         "plain_markdown": ["plain_markdown", "without_answers"],
         "quoted_numbers": ["ProseError", "render"],

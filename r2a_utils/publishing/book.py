@@ -8,7 +8,6 @@ published one. This file runs no stage and knows nothing of what they compute.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import re
@@ -16,7 +15,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +24,13 @@ import nbformat
 import yaml
 
 from r2a_utils.models import memory
+from r2a_utils.publishing.book_runs import (
+    BOOK,
+    MAIN_PAGES,
+    BookRun,
+    PublishError,
+    declared_runs,
+)
 from r2a_utils.publishing.captions import number_captions
 from r2a_utils.publishing.comparison_page import compare
 from r2a_utils.publishing.exercises import fold_solutions, has_tag, load_exercises
@@ -35,53 +40,13 @@ from r2a_utils.publishing.rerun_page import plans_table, read_plans
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.local_paths import shown_folders, without_folders
 from r2a_utils.runs.manifest import read_manifest, stale_stages
-from r2a_utils.runs.running import RUNS, read_parameters
+from r2a_utils.runs.running import RUNS
 from r2a_utils.runs.stage import ROOT, load_stages
 
-BOOK = ROOT / "book"
 CONFIG = ROOT / "_config.yml"
 BUILD = ROOT / "_build"
 # What turns pages into HTML; a new version of any of them makes the built book old.
 _BUILDERS = ("jupyter-book", "myst-nb", "myst-parser", "sphinx", "sphinx-book-theme")
-MAIN_PAGES = "stages"
-
-
-class PublishError(RuntimeError):
-    """A book that was not published; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class BookRun:
-    """One run as `book/runs.yml` declares it."""
-
-    id: str
-    title: str
-    parameters: Mapping[str, Any] | None = None  # None: shown as it lies in its folder
-    stages: Sequence[str] | None = None  # the stages it consists of; None: all
-    folder: Path = field(default=RUNS)  # of all runs
-
-    @property
-    def run(self) -> Path:
-        """The run's own folder."""
-        return self.folder / self.id
-
-
-def declared_runs(book: Path = BOOK, runs: Path = RUNS) -> list[BookRun]:
-    """The runs that the book shows, in order; the first one's pages are the book's main pages.
-
-    Raises PublishError for an entry of `runs.yml` that has an unknown name.
-    """
-    path = book / "runs.yml"
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))["runs"]
-    known = {"id", "title", "parameters", "stages"}
-    for entry in entries:
-        for name in entry.keys() - known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else f"; there are {sorted(known)}"
-            raise PublishError(f"{path}: a run has no {name!r}{hint}")
-        if isinstance(entry.get("parameters"), str):
-            entry["parameters"] = read_parameters(book / entry["parameters"])
-    return [BookRun(folder=runs, **entry) for entry in entries]
 
 
 def publish(

@@ -9,7 +9,8 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from r2a_utils.publishing.book import BUILD, MAIN_PAGES, BookRun
+from r2a_utils.publishing.book import BUILD
+from r2a_utils.publishing.book_runs import MAIN_PAGES, BookRun
 from r2a_utils.publishing.quoted_numbers import ProseError, render
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.running import StageResult

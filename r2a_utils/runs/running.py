@@ -66,6 +66,19 @@ def run_folder(run_id: str) -> Path:
     return RUNS / run_id
 
 
+def check_request(
+    folder: Path,
+    stages: Sequence[str] | None = None,
+    *,
+    given: Mapping[str, Any] | None = None,
+    settings: Mapping[str, str] | None = None,
+    notebooks: Path = NOTEBOOKS,
+) -> None:
+    """Raises ParameterError where `run_stages` would refuse these arguments; runs nothing."""
+    available = load_stages(notebooks)
+    _settled(folder, available, select(available, stages), given, settings or {})
+
+
 def run_stages(
     folder: Path,
     stages: Sequence[str] | None = None,

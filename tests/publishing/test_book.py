@@ -6,7 +6,8 @@ import nbformat
 import pytest
 
 from r2a_utils.publishing import book as publishing
-from r2a_utils.publishing.book import PublishError, assemble, check_pages, declared_runs, publish
+from r2a_utils.publishing.book import assemble, check_pages, publish
+from r2a_utils.publishing.book_runs import PublishError, declared_runs
 from r2a_utils.publishing.quoted_numbers import ProseError, render
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.running import run_stages
@@ -200,23 +201,6 @@ def test_a_page_that_jupyter_book_did_not_make_is_missed(tmp_path):
     (tmp_path / "source/alone.md").write_text("# Alone")
     with pytest.raises(PublishError, match=r"alone.md has no page: is it in book/_toc.yml"):
         check_pages(tmp_path / "source", tmp_path / "html")
-
-
-def test_a_misspelt_entry_of_runs_yml_is_answered_with_the_nearest(tmp_path):
-    (tmp_path / "runs.yml").write_text("runs:\n- {id: default, titel: Ours}\n")
-    with pytest.raises(PublishError, match="did you mean title"):
-        declared_runs(tmp_path)
-
-
-def test_a_run_may_take_its_parameters_from_a_file(tmp_path):
-    (tmp_path / "params").mkdir()
-    (tmp_path / "params/small.yml").write_text("n: 3")
-    (tmp_path / "runs.yml").write_text(
-        "runs:\n- {id: default, title: Ours, parameters: params/small.yml, stages: ['01']}\n"
-    )
-    (run,) = declared_runs(tmp_path)
-    assert run.parameters == {"n": 3}
-    assert run.stages == ["01"]
 
 
 def test_the_projects_own_runs_are_well_declared():

@@ -7,7 +7,7 @@ import re
 import nbformat
 import pytest
 
-from r2a_utils.publishing.book import BOOK, declared_runs
+from r2a_utils.publishing.book_runs import BOOK, declared_runs
 from r2a_utils.publishing.captions import is_caption, shows_figure
 from r2a_utils.publishing.quoted_numbers import render
 from r2a_utils.runs.stage import load_stages
