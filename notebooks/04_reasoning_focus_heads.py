@@ -108,17 +108,20 @@ figures.head_ranking(ranking, uniform=float(attention.uniform_mass(mass).mean())
 # third of the traces against all others.
 
 # %%
-reliability = attention.ranking_reliability(mass, seed=seed)
-attention.ranking_across_lengths(mass, k=k).round(3)
+n, in_thirds = mass.sizes["trace"], attention.FEWEST_IN_THIRDS
+halved = n >= attention.FEWEST_IN_HALVES
+reliability = attention.ranking_reliability(mass, seed=seed) if halved else None
+thirds = attention.ranking_across_lengths(mass, k=k) if n >= in_thirds else None
+absent = attention.needs_traces(in_thirds, n)
+Markdown(absent) if thirds is None else figures.reading_table(thirds)
 
 # %% [markdown]
-# The permutation null turns the borders of the reasoning along the text before the answer and
-# keeps its length. It excludes a head that reads all of that text alike, whatever the reasoning's
-# length, and it does not exclude recency: the reasoning stands right before the answer, and a head
-# that always looks twenty tokens back passes. `p_familywise` pays for having picked the best of
-# many heads; `length_matched` compares the reasoning with the
-# prompt at equal length (log2; above 0 the reasoning is preferred), and `sink_free` leaves the
-# {term}`attention sink` out.
+# The permutation null turns the borders of the reasoning along the text before the answer and keeps
+# its length. It excludes a head that reads all of that text alike, whatever the reasoning's length,
+# and it does not exclude recency: the reasoning stands right before the answer, and a head that
+# always looks twenty tokens back passes. *p, best of all heads* pays for having picked the best of
+# many; *at equal length* compares the reasoning with the prompt token by token (log2; above 0 the
+# reasoning is preferred), and *sink-free* leaves the {term}`attention sink` out.
 
 # %%
 measured = traces[: mass.sizes["trace"]]
@@ -131,7 +134,7 @@ null = attention.border_test(
 )
 columns = ["layer", "head", "lift", "sink_free", "length_matched"]
 scores = attention.head_scores(mass)[columns]
-null[:k].merge(scores, on=["layer", "head"]).round(3)
+figures.reading_table(null[:k].merge(scores, on=["layer", "head"]))
 
 # %% [markdown]
 # The null turns the reasoning into the prompt and back, so that it still overlaps much of it: a
@@ -139,9 +142,9 @@ null[:k].merge(scores, on=["layer", "head"]).round(3)
 #
 # For recency there is another control. A head's mean attention by distance from the query, laid on
 # each trace, gives what it would read of the reasoning if it looked by distance only
-# (`by_distance`; BOS is left out of both). What it reads beyond that follows the reasoning's
+# (*by distance*; BOS is left out of both). What it reads beyond that follows the reasoning's
 # borders. The profile is taken from the same answers, so that a head which follows the borders
-# shows only a part of it as `excess`.
+# shows only a part of it as *excess*.
 
 # %%
 watched = measured[:n_long]
@@ -149,7 +152,7 @@ rows_of = [attention.attention_rows(model, trace, rfhs).values for trace in watc
 recency = attention.distance_test(
     rows_of, [trace.segments for trace in watched], seed=seed
 )
-pd.concat([ranking[["layer", "head"]], recency], axis=1).round(3)
+figures.reading_table(pd.concat([ranking[["layer", "head"]], recency], axis=1))
 
 # %% [markdown]
 # ## Where in the model?
@@ -255,7 +258,9 @@ elsewhere = {
     for name, text in texts.items()
 }
 run.write_record("other_texts", {n: asdict(e) for n, e in elsewhere.items()})
-pd.DataFrame([asdict(e) for e in elsewhere.values()], index=list(texts)).round(3)
+figures.reading_table(
+    pd.DataFrame([asdict(e) for e in elsewhere.values()], index=list(texts))
+)
 
 # %% tags=["hide-input"]
 run.write_record(
@@ -284,15 +289,17 @@ run.write_record(
 # ## What the ranking comes to
 #
 # The strongest head, {{ r.top }}, gives {{ r.top_mass | percent }} of its attention to the
-# reasoning, {{ r.top_lift | number }} times what a uniform head would. Two random halves of the
-# traces rank all heads with a correlation of {{ r.reliability | number }}. {{ r.above_null }} of
-# the top {{ r.k }} of {{ r.n_heads }} heads read the reasoning more than equally long spans
-# elsewhere, which a taste for recent text is enough for. By their distance profiles alone the top
-# {{ r.k }} would give the reasoning {{ r.by_distance | percent }} of what they do not leave on BOS;
-# they give it {{ r.distance_share | percent }} (means over {{ r.distance_n }} traces); {{
-# r.beyond_distance }} of them exceed their own profile, each by its own 95 % interval. {{
-# r.in_middle }} sit in the middle third of the layers, where {{ r.expected_in_middle | number(1) }}
-# would by chance; nearness to the middle against an even spread: {{ r.p_central | p_value }}.
+# reasoning, {{ r.top_lift | number }} times what a uniform head would. {% if r.reliability is not
+# none %}Two random halves of the traces rank all heads with a correlation of {{ r.reliability |
+# number }}.{% else %}These are too few traces to say whether another half of them would rank the
+# heads alike.{% endif %} {{ r.above_null }} of the top {{ r.k }} of {{ r.n_heads }} heads read the
+# reasoning more than equally long spans elsewhere, which a taste for recent text is enough for. By
+# their distance profiles alone the top {{ r.k }} would give the reasoning {{ r.by_distance |
+# percent }} of what they do not leave on BOS; they give it {{ r.distance_share | percent }} (means
+# over {{ r.distance_n }} traces); {{ r.beyond_distance }} of them exceed their own profile, each by
+# its own 95 % interval. {{ r.in_middle }} sit in the middle third of the layers, where {{
+# r.expected_in_middle | number(1) }} would by chance; nearness to the middle against an even
+# spread: {{ r.p_central | p_value }}.
 
 # %% [markdown]
 # ## Exercises
@@ -424,7 +431,7 @@ differing = {
 }
 run.write_record("published_lists", attention.compare_lists(differing))
 absent = "Nor the heads that are in one of the two top 10 only."
-pd.concat(differing.values()).round(3) if theirs else Markdown(absent)
+figures.reading_table(pd.concat(differing.values())) if theirs else Markdown(absent)
 
 # %% [markdown]
 # {% set p = published_lists %}{% if p.shared %}{% for who, n in p.shared.items() %}In {{ who }} {{

@@ -82,7 +82,7 @@ pairs = zip(tracking["layer"], tracking["head"], strict=True)
 tracking.insert(2, "RFH", [pair in rfhs for pair in pairs])
 run.write_table("trajectory_tracking", tracking)
 run.write_record("trajectory_tracking", attention.best_tracking(tracking))
-tracking.head(8).round(3)
+figures.reading_table(tracking.head(8))
 
 # %%
 best = tracking[["layer", "head"]].head(3).itertuples(index=False, name=None)
@@ -123,11 +123,7 @@ read_of = [
     for t in cued
 ]
 lifts = attention.cue_lift(cued, read_of, seed=seed) if cued else None
-overall = {"n": 0}
-if cued:
-    first = lifts.rename(columns={"ci_low": "low", "ci_high": "high"}).iloc[0]
-    overall = first[["n", "lift", "low", "high"]].to_dict()
-run.write_record("cue_lift", overall)
+run.write_record("cue_lift", attention.overall_cue_lift(lifts))
 figures.cue_lift(lifts) if cued else Markdown("No trace of this run has a cue.")
 
 # %% [markdown]
@@ -136,9 +132,10 @@ figures.cue_lift(lifts) if cued else Markdown("No trace of this run has a cue.")
 # Right of the line at 1 it is read more.
 
 # %% [markdown]
-# {% if cue_lift.n %}Over all words the lift is {{ cue_lift.lift | number }} ({{ cue_lift.low |
-# number }} to {{ cue_lift.high | number }}, n = {{ cue_lift.n }}). Right of the dotted line, what
-# follows a cue is read more than its surroundings, left of it, less.{% endif %}
+# {% if cue_lift.n and cue_lift.lift %}Over all words the lift is {{ cue_lift.lift | number }} ({%
+# if cue_lift.low is not none %}{{ cue_lift.low | number }} to {{ cue_lift.high | number }}, {%
+# endif %}n = {{ cue_lift.n }}). Right of the dotted line, what follows a cue is read more than its
+# surroundings, left of it, less.{% endif %}
 #
 # A lift is about a whole sentence. The one token in it that carries the corrected value can be
 # read much while the rest is passed over; that is the next question.
@@ -156,11 +153,11 @@ digits = attention.restated_digits(model, traces)
 absent = "No corrected step is stated again in this run's answers."
 if digits is not None:
     values = attention.value_shares(digits, seed=seed)
-    values = ranking[["layer", "head"]].merge(values, how="left").round(3)
+    values = ranking[["layer", "head"]].merge(values, how="left")
 run.write_record(
     "corrected_values", attention.corrected_values(digits, rfhs, seed=seed)
 )
-Markdown(absent) if digits is None else values
+Markdown(absent) if digits is None else figures.reading_table(values)
 
 # %% [markdown]
 # {% set v = corrected_values %}{% if 0 < v.traces < v.fewest %}Too few corrected steps are stated

@@ -62,12 +62,9 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from r2a_utils import attention, figures, load_model
-from r2a_utils.answers import traces_by_grade
-from r2a_utils.collecting import Sampling, collect_completions
+from r2a_utils import Run, answers, attention, collecting, figures, load_model
 from r2a_utils.explorers import trace_explorer
-from r2a_utils.runs import Run
-from r2a_utils.texts import cues, problems_from_table, read_completions
+from r2a_utils.texts import answer_span, cues, problems_from_table, read_completions
 from r2a_utils.tiny import review
 
 run = Run.open(run_dir)
@@ -86,19 +83,21 @@ rfhs = list(ranking[["layer", "head"]].itertuples(index=False, name=None))
 # again, drawing its tokens at `sampling_temperature`.
 
 # %%
-by_grade = traces_by_grade(completions, problems, model.tokenizer)
+by_grade = answers.traces_by_grade(completions, problems, model.tokenizer)
 failed_at_first = len(by_grade[False])
 reviewed = all(map(review.reviewable, by_grade[True] + by_grade[False]))
 asked_again = failed_at_first < fewest_failed and source == "model" and reviewed
 if asked_again:
-    drawn = collect_completions(
+    drawn = collecting.collect_completions(
         model,
         problems[:n_asked_again],
         path=run.completions_path("sampled_again"),
-        sampling=Sampling(max_new_tokens, sampling_temperature, seed=seed),
+        sampling=collecting.Sampling(
+            max_new_tokens, sampling_temperature, seed=seed
+        ),
         prompt_style=prompt_style,
     )
-    by_grade = traces_by_grade(drawn, problems, model.tokenizer)
+    by_grade = answers.traces_by_grade(drawn, problems, model.tokenizer)
 failed, right = by_grade[False], by_grade[True]
 errors = {id(t): review.first_error(t) for t in failed if review.reviewable(t)}
 known = [t for t in failed if errors.get(id(t)) is not None]
@@ -155,7 +154,7 @@ def by_sentence(trace):
     return attention.debugging_table(trace, read, given, errors.get(id(trace)))
 
 
-by_sentence(examples[0]).round(3) if examples else nothing
+figures.reading_table(by_sentence(examples[0])) if examples else nothing
 
 # %% [markdown]
 # A sentence can be read much and give little, where what it holds does not point at the written
@@ -171,10 +170,10 @@ by_sentence(examples[0]).round(3) if examples else nothing
 # %%
 def facts(trace):
     """What is known of a failed trace, for the top of its page."""
-    answers = {problem.id: problem.answer for problem in problems}
+    right_answers = {problem.id: problem.answer for problem in problems}
     error = errors.get(id(trace))
     wrong = {"First error": "".join(trace.tokens[error]).strip()} if error else {}
-    return {"Right answer": answers[trace.problem_id]} | wrong
+    return {"Right answer": right_answers[trace.problem_id]} | wrong
 
 
 trace_explorer(model, examples[:20], rfhs, facts) if examples else nothing
@@ -206,7 +205,7 @@ readers = {
 places = [errors[id(trace)] for trace in known]
 hits = attention.error_hits(known, places, readers) if known else None
 absent = "No failed trace has a known first error: nothing to count."
-hits.round(3) if known else Markdown(absent)
+figures.reading_table(hits) if known else Markdown(absent)
 
 # %% tags=["hide-input"]
 debugged = {"n": len(known), "asked_again": asked_again, "failed": len(failed)}
@@ -255,10 +254,8 @@ run.write_record("failed_traces", debugged | {"temperature": sampling_temperatur
 # %%
 import torch
 
-from r2a_utils.engine import run_with_cache
-from r2a_utils.models import head_outputs, logit_directions
+from r2a_utils import engine, models
 from r2a_utils.teaching.checks import attention as workshop
-from r2a_utils.texts import answer_span
 
 (layer, head) = rfhs[0]
 boxed = next(c for c in completions if "\\boxed{" in c.text)
@@ -303,15 +300,15 @@ workshop.check_contribution_of_head(contribution_of_head)
 
 # %%
 group = head // (model.n_heads // model.n_kv_heads)
-recorded = run_with_cache(model, told.token_ids)
+recorded = engine.run_with_cache(model, told.token_ids)
 residual = recorded.activations["resid"][-1][[writes - 1]]
 wanted_id = torch.tensor([told.token_ids[writes]], device=residual.device)
 query = slice(writes - 1, writes)
 shares = contribution_of_head(
     attention.attention_rows(model, told, [(layer, head)], query).values[0, 0],
     recorded.values[layer][group].float().cpu().numpy(),
-    head_outputs(model, layer)[head].float().cpu().numpy(),
-    logit_directions(model, residual, wanted_id)[0].cpu().numpy(),
+    models.head_outputs(model, layer)[head].float().cpu().numpy(),
+    models.logit_directions(model, residual, wanted_id)[0].cpu().numpy(),
 )
 exact = attention.answer_contribution(model, told, [(layer, head)])
 largest = np.argsort(-shares)[:3]

@@ -34,6 +34,9 @@ Head = tuple[int, int]
 Masses = Float[xr.DataArray, "_ _ _ _ _"]
 """Segment masses, dims (trace, layer, head, from_segment, to_segment) in any order."""
 
+FEWEST_IN_HALVES, FEWEST_IN_THIRDS = 4, 6
+"""Traces below which halves of them, or thirds, would be single ones."""
+
 # A head that gives the sink all but a millionth has nothing left to share out in float32.
 SINK_CEILING = 1 - 1e-6
 
@@ -137,8 +140,19 @@ def rank_heads(mass: Masses, k: int = 10, *, seed: int = 0, resamples: int = 1_0
     return top.assign(ci_low=low[flat], ci_high=high[flat], rank_stability=stability[flat])
 
 
+def needs_traces(needed: int, has: int) -> str:
+    """What a page says in place of what it cannot show with so few traces."""
+    return (
+        f"This needs {needed} finished traces with reasoning; the run has {has}. Give it more: "
+        f"`--set n_traces={needed}` or above, and as many problems."
+    )
+
+
 def ranking_reliability(mass: Masses, seed: int = 0) -> Reliability:
-    """How alike two random halves of the traces rank all heads (receiver heads: 0.84)."""
+    """How alike two random halves of the traces rank all heads (receiver heads: 0.84).
+
+    Raises ValueError for fewer than `FEWEST_IN_HALVES` traces or three heads.
+    """
     return split_half_reliability(_answer_mass(mass, "reasoning"), seed=seed)
 
 
@@ -147,12 +161,13 @@ def ranking_across_lengths(mass: Masses, k: int = 10) -> pd.DataFrame:
 
     Columns third, n, shortest, longest (reasoning tokens), uniform (mean null), mass (mean over
     heads), spearman (of the heads' masses with those of all other traces), shared (how many of the
-    third's top k are in the top k of all other traces).
+    third's top k are in the top k of all other traces). Raises ValueError for fewer than
+    `FEWEST_IN_THIRDS` traces.
     """
     reading = _answer_mass(mass, "reasoning")
     reading = reading.reshape(len(reading), -1)
-    if len(reading) < 6:
-        raise ValueError(f"need at least 6 traces for three thirds, got {len(reading)}")
+    if len(reading) < FEWEST_IN_THIRDS:
+        raise ValueError(needs_traces(FEWEST_IN_THIRDS, len(reading)))
     tokens = _n_tokens(mass, "reasoning")
     null = uniform_mass(mass).values
     rows = []
@@ -324,10 +339,11 @@ class RankingSummary:
     """What stage 04 says of the top k of n_heads heads.
 
     top: the strongest, as L3.H1, with its mass and lift. reliability: split-half Spearman of all
-    heads. above_null: heads of the top k that pass `border_test` at `stats.LEVEL`, family-wise.
-    beyond_distance: heads that exceed their own distance profile, each by its own 95 % interval,
-    over distance_n traces, where distance_share and by_distance are means over the k. The rest is
-    of `DepthTest`; expected_shared: heads that two blind choices of k would share.
+    heads, None for fewer than `FEWEST_IN_HALVES` traces. above_null: heads of the top k that pass
+    `border_test` at `stats.LEVEL`, family-wise. beyond_distance: heads that exceed their own
+    distance profile, each by its own 95 % interval, over distance_n traces, where distance_share
+    and by_distance are means over the k. The rest is of `DepthTest`; expected_shared: heads that
+    two blind choices of k would share.
     """
 
     k: int
@@ -335,8 +351,8 @@ class RankingSummary:
     top: str
     top_mass: float
     top_lift: float
-    reliability: float
-    reliability_low: float
+    reliability: float | None
+    reliability_low: float | None
     above_null: int
     beyond_distance: int
     distance_n: int
@@ -351,7 +367,7 @@ class RankingSummary:
 
 def summarise_ranking(
     ranking: pd.DataFrame,
-    reliability: Reliability,
+    reliability: Reliability | None,
     null: pd.DataFrame,
     recency: pd.DataFrame,
     depth: DepthTest,
@@ -367,8 +383,8 @@ def summarise_ranking(
         top=head_name(int(top["layer"]), int(top["head"])),
         top_mass=top["mass"],
         top_lift=top["lift"],
-        reliability=reliability.spearman,
-        reliability_low=reliability.low,
+        reliability=reliability and reliability.spearman,
+        reliability_low=reliability and reliability.low,
         above_null=int((null[:k]["p_familywise"] <= LEVEL).sum()),
         beyond_distance=int((recency["ci_low"] > 0).sum()),
         distance_n=distance_n,

@@ -13,10 +13,8 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Float
 
-from r2a_utils.attention.heads import sink_free_mass, uniform_mass
+from r2a_utils.attention.heads import Masses, sink_free_mass, uniform_mass
 from r2a_utils.texts.trace import SEGMENTS
-
-Masses = Float[xr.DataArray, "trace layer head from_segment to_segment"]
 
 
 @dataclass(frozen=True)

@@ -203,6 +203,28 @@ def cue_lift(
     return pd.DataFrame(rows, columns=["word", "lift", "ci_low", "ci_high", "n", "left_out"])
 
 
+@dataclass(frozen=True)
+class CueLift:
+    """`cue_lift` over all words: a ratio (low to high: 95 %) from n cues.
+
+    lift is None where no cue could be compared, low and high where fewer than two traces have one.
+    """
+
+    n: int
+    lift: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+def overall_cue_lift(table: pd.DataFrame | None) -> CueLift:
+    """Sum up `cue_lift`; None stands for a run without a cue."""
+    if table is None:
+        return CueLift(0)
+    first = table.iloc[0]
+    values = [float(first[name]) for name in ("lift", "ci_low", "ci_high")]
+    return CueLift(int(first["n"]), *(None if np.isnan(value) else value for value in values))
+
+
 def _cues(index: int, trace: Trace, read: Real[np.ndarray, "*_"]):
     """Yield (trace, word, mass on what follows, mass expected at matched places or NaN)."""
     read = np.asarray(read, dtype=float)

@@ -289,7 +289,8 @@ def cue_lift(frame: pd.DataFrame) -> BookFigure:
     figure.alt_text = (
         "Cue lift by word: "
         + ", ".join(
-            f"{row.word} {row.lift:.2f} ({row.ci_low:.2f} to {row.ci_high:.2f})"
+            f"{row.word} {row.lift:.2f}"
+            + (f" ({row.ci_low:.2f} to {row.ci_high:.2f})" if row.ci_low == row.ci_low else "")
             for row in frame.itertuples()
         )
         + "."
@@ -301,6 +302,8 @@ def _log_limits(frame: pd.DataFrame) -> tuple[float, float]:
     """Limits on a log axis that hold every interval and the line at 1, with the same room on both
     sides.
     """
-    low, high = min(1.0, frame["ci_low"].min()), max(1.0, frame["ci_high"].max())
+    # what comes from one trace has no interval, and is drawn all the same
+    drawn = frame[["lift", "ci_low", "ci_high"]]
+    low, high = min(1.0, drawn.min(axis=None)), max(1.0, drawn.max(axis=None))
     room = (high / low) ** 0.08
     return low / max(room, 1.1), high * max(room, 1.1)

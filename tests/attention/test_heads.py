@@ -118,6 +118,13 @@ def test_reliability_is_high_for_planted_heads_and_nil_for_noise(lengths):
     assert abs(ranking_reliability(noise).spearman) < 0.35
 
 
+def test_what_few_traces_cannot_show_is_said_with_the_remedy(planted):
+    few = planted[:4]
+    assert len(rank_heads(few, k=3)) == 3 and ranking_reliability(few).spearman > 0
+    with pytest.raises(ValueError, match=r"needs 6 .*has 4.*--set n_traces=6"):
+        ranking_across_lengths(few, k=3)
+
+
 def test_thirds_by_length_keep_the_planted_heads(planted):
     table = ranking_across_lengths(planted, k=2)
     assert table["n"].tolist() == [8, 8, 8] and (table["shared"] == 2).all()

@@ -32,7 +32,7 @@ def mass():
 
 
 def test_the_answer_s_shares_add_up_in_the_order_of_the_text(mass):
-    turned = mass.isel(to_segment=slice(None, None, -1))
+    turned = mass.transpose("to_segment", "head", "trace", "from_segment", "layer")
     shares = answer_by_segment(turned)
     assert shares.dims == ("trace", "to_segment") and list(shares.to_segment) == list(SEGMENTS)
     np.testing.assert_allclose(shares.sum("to_segment"), 1)

@@ -8,7 +8,13 @@ import xarray as xr
 
 from r2a_utils.attention.mass import attention_profile
 from r2a_utils.attention.other_texts import as_generic_text
-from r2a_utils.attention.trajectories import cue_lift, preference, tracking
+from r2a_utils.attention.trajectories import (
+    CueLift,
+    cue_lift,
+    overall_cue_lift,
+    preference,
+    tracking,
+)
 from r2a_utils.texts.trace import Trace, cues, sentences
 
 
@@ -121,6 +127,16 @@ def test_cue_lift_is_the_planted_factor(cue_trace):
     assert table.loc["all cues", "n"] == 10 and table.loc["wait", "n"] == 5
     np.testing.assert_allclose(table["lift"], 3.0)
     np.testing.assert_allclose(table[["ci_low", "ci_high"]], 3.0)
+
+
+def test_the_overall_lift_has_an_interval_from_two_traces_on(cue_trace):
+    read = planted_read(cue_trace, 3.0)
+    several = overall_cue_lift(cue_lift([cue_trace] * 2, [read] * 2))
+    alone = overall_cue_lift(cue_lift([cue_trace], [read]))
+    assert several.lift == alone.lift > 1 and several.n == 2 * alone.n
+    assert several.low <= several.lift <= several.high
+    assert alone.low is None and alone.high is None
+    assert overall_cue_lift(None) == CueLift(0)
 
 
 def test_reading_more_of_late_text_is_no_cue_lift(cue_trace):

@@ -370,6 +370,14 @@ def test_head_maps_mark_layer_and_head_not_swapped():
     assert axes.images[0].origin == "lower"
 
 
+def test_a_cue_of_one_trace_is_drawn_without_an_interval():
+    frame = intervals(word=["all cues", "wait"], lift=[0.25, 0.25])
+    frame[["ci_low", "ci_high"]] = np.nan
+    figure = figures.cue_lift(frame)
+    low, high = figure.axes[0].get_xlim()
+    assert low < 0.25 and high > 1 and "nan" not in figure.alt_text
+
+
 def test_depth_distribution_counts_heads_by_layer():
     heights = [bar.get_height() for bar in FIGURES["depth_distribution"]().axes[0].patches]
     assert heights == [0, 1, 0, 2, 0, 0]
