@@ -7,15 +7,16 @@ table) and what each source calls its columns. It knows nothing of prompts or mo
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
+import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
+from r2a_utils.collecting.tables import SUFFIXES, read_rows, suffix
 from r2a_utils.paper import TRACED, published, traced_problems
-from r2a_utils.runs.folder import json_lines
 from r2a_utils.texts.problem import Problem
 
 # The bundled family is endless; the model's card measures this many held-out problems of it.
@@ -25,6 +26,8 @@ HUB = {
     "wildbench": {"path": "allenai/WildBench", "name": "v2", "split": "test"},
 }
 # What a file's columns are called, by the columns that betray its source; the first match counts.
+# A dot leads into a nested cell. Exports of other tools: lm-eval (samples), lighteval (details),
+# inspect (logs and data sets), vLLM (batch inputs), verl and OpenThoughts (training data).
 WILDBENCH = {"id": "session_id", "question": "conversation_input"}
 MATH500 = {"id": "unique_id", "question": "problem", "answer": "answer"}
 LAYOUTS = (
@@ -34,7 +37,21 @@ LAYOUTS = (
     {"id": "id", "question": "question"},
     {"question": "question", "answer": "answer"},
     {"question": "question"},
+    {"id": "doc_id", "question": "doc.problem", "answer": "target"},
+    {"id": "doc_id", "question": "doc.question", "answer": "target"},
+    {"id": "doc.id", "question": "doc.query", "answer": "doc.choices"},
+    {"id": "id", "question": "input", "answer": "target"},
+    {"question": "input", "answer": "target"},
+    {"id": "custom_id", "question": "body.messages"},
+    {"question": "prompt", "answer": "reward_model.ground_truth"},
+    {"id": "id", "question": "problem", "answer": "answer"},
+    {"question": "problem", "answer": "answer"},
+    {"question": "problem", "answer": "ground_truth_solution"},
+    {"question": "conversations"},
+    {"question": "messages"},
 )
+# Who asks in a chat, in the words of the two ways to store one.
+_ASKERS = ("user", "human")
 # What published.json says of a tag that the paper leaves out: without a known answer, a judge does
 # not grade mathematics.
 LEFT_OUT = "left out"
@@ -46,19 +63,23 @@ def load_problems(
     seed: int = 0,
     columns: Mapping[str, str] | None = None,
 ) -> list[Problem]:
-    """Problems of a named source, or of a local .jsonl, .csv or .parquet file.
+    """Problems of a named source, or of a local file (`SUFFIXES` of `tables.py`).
 
     Names: "tiny" (held out from the bundled model's training), "math500" and "wildbench" (from
     the Hugging Face hub), "R1-Qwen-1.5B" and "R1-Qwen-7B" (the MATH-500 problems of which the
     authors' data, in R2A_PAPER_DATA, have that model's trace). `n` draws that many, by `seed`, in
     the source's order; without it all come (1,000 of "tiny"). `columns` says which columns of a
     file hold the id, the question and the answer, as in {"question": "text", "answer": "label"};
-    without it the layouts of MATH-500, WildBench, and plain id, question, answer are recognised. A
-    file without an id column numbers its rows. A WildBench question is the first user turn, as in
-    the paper.
+    without it the layouts in `LAYOUTS` are recognised. A dot leads into a nested cell
+    ("doc.problem"); of a chat the last user turn is asked, of a list its single element. A row
+    without an id is named by a digest of its question, so that other rows do not rename it. A
+    WildBench question is the first user turn, as in the paper. All other columns become `meta`:
+    numbers, truth values or texts; a column of anything else, or of several kinds, is text.
 
-    Raises ValueError, naming the row, for a missing or empty question, a duplicate id, an empty
-    file, a column that is not there, an unknown name, or more problems asked than there are.
+    Raises ValueError, naming the row, for a missing or empty question, a cell with no one meaning,
+    a duplicate id, an empty file, a column that is not there, an unknown name, or more problems
+    asked than there are; FileNotFoundError for a file that is not there, ConnectionError where the
+    hub cannot be reached. Stages 00 to 02 use it.
     """
     if n is not None and n < 1:
         raise ValueError(f"n={n}: ask for at least one problem")
@@ -91,35 +112,20 @@ def _read(name: str) -> tuple[list[dict], str]:
     if name in TRACED:
         return traced_problems(name), name
     path = Path(name).expanduser()
-    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": pd.read_parquet}
-    if path.suffix not in readers:
+    if suffix(path) is None:
         known = ["tiny", *HUB, *TRACED]
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
             f"no problems are called {name!r}: {hint}known are {', '.join(known)}, "
-            f"or give a file that ends in {', '.join(readers)}"
+            f"or give a file that ends in {', '.join(SUFFIXES)}"
         )
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: check the path (from {Path.cwd()})")
-    rows = readers[path.suffix](path)
-    if isinstance(rows, pd.DataFrame):
-        rows = rows.to_dict("records")
+    rows = read_rows(path)
     if not rows:
         raise ValueError(f"{path} holds no rows: nothing to ask")
     return rows, str(path)
-
-
-def _read_jsonl(path: Path) -> list[dict]:
-    return json_lines(path.read_text(encoding="utf-8"), path)
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    # Everything as text: "007" is an id, and an answer "1e3" is to be compared as it was written.
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
 
 
 def _read_hub(name: str) -> list[dict]:
@@ -135,37 +141,54 @@ def _read_hub(name: str) -> list[dict]:
 
 
 def _problems(rows: list[dict], source: str, columns: Mapping[str, str] | None) -> list[Problem]:
-    mapping = _mapping(rows[0], source, columns)
+    mapping = _mapping(rows, source, columns)
+    kept = ("subject", "level") if mapping == MATH500 else _other_columns(rows, mapping)
+    metas = _metas(rows, () if mapping == WILDBENCH else kept)
     problems: dict[str, Problem] = {}
-    for number, row in enumerate(rows, start=1):
+    for number, (row, meta) in enumerate(zip(rows, metas, strict=True), start=1):
         where = f"{source}, row {number}"
-        problem_id = _text(row.get(mapping["id"])) if "id" in mapping else f"row-{number}"
-        if not problem_id:
-            raise ValueError(f"{where}: no id in the column {mapping['id']!r}")
-        if problem_id in problems:
-            raise ValueError(f"{where}: the id {problem_id!r} stands in an earlier row already")
         if mapping == WILDBENCH:
-            problem = _wildbench_problem(problem_id, row, where)
+            problem = _wildbench_problem(row, where)
         else:
-            problem = _plain_problem(problem_id, row, mapping)
+            cells = {key: _cell(row, column, where) for key, column in mapping.items()}
+            problem = Problem(
+                cells.get("id", ""), cells["question"], cells.get("answer") or None, meta
+            )
+        if "id" in mapping and not _cell(row, mapping["id"], where):
+            raise ValueError(f"{where}: no id in the column {mapping['id']!r}")
         if problem is None:
             continue
         if not problem.question:
             raise ValueError(f"{where}: no question in the column {mapping['question']!r}")
-        problems[problem_id] = problem
+        if "id" not in mapping:
+            problem = replace(problem, id=_content_id(problem.question, problems))
+        if problem.id in problems:
+            raise ValueError(f"{where}: the id {problem.id!r} stands in an earlier row already")
+        problems[problem.id] = problem
     if not problems:
         raise ValueError(f"{source}: every row has a tag that the paper leaves out")
     return list(problems.values())
 
 
-def _mapping(row: dict, source: str, columns: Mapping[str, str] | None) -> dict[str, str]:
-    """Which column holds the id, the question and the answer."""
+def _content_id(question: str, taken: Mapping[str, Problem]) -> str:
+    """An id that is the question's own; one that is asked again is counted."""
+    name = "q-" + hashlib.sha256(question.encode()).hexdigest()[:10]
+    candidate, count = name, 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{name}-{count}"
+    return candidate
+
+
+def _mapping(rows: list[dict], source: str, columns: Mapping[str, str] | None) -> dict[str, str]:
+    """Which column holds the id, the question and the answer; any row may have it."""
+    there = list(dict.fromkeys(column for row in rows for column in row))
     if columns is None:
         for layout in LAYOUTS:
-            if set(layout.values()) <= set(row):
+            if all(_has(rows, column) for column in layout.values()):
                 return layout
         raise ValueError(
-            f"{source} has the columns {list(row)}: say which hold what, for example "
+            f"{source} has the columns {there}: say which hold what, for example "
             'columns={"id": …, "question": …, "answer": …}'
         )
     unknown = set(columns) - {"id", "question", "answer"}
@@ -175,52 +198,145 @@ def _mapping(row: dict, source: str, columns: Mapping[str, str] | None) -> dict[
             "the values are names of columns"
         )
     for column in columns.values():
-        if column not in row:
-            near = difflib.get_close_matches(column, [str(c) for c in row], n=1)
+        if not _has(rows, column):
+            near = difflib.get_close_matches(column, [str(c) for c in there], n=1)
             hint = f": did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{source} has no column {column!r}{hint} It has {list(row)}")
+            raise ValueError(f"{source} has no column {column!r}{hint} It has {there}")
     return dict(columns)
 
 
-def _plain_problem(problem_id: str, row: dict, mapping: Mapping[str, str]) -> Problem:
-    """One row of a file that is not WildBench."""
-    kept = ("subject", "level") if mapping == MATH500 else row.keys() - set(mapping.values())
-    meta = {column: _plain(row[column]) for column in row if column in kept}
-    answer = _text(row.get(mapping["answer"])) if "answer" in mapping else ""
-    return Problem(problem_id, _text(row.get(mapping["question"])), answer or None, meta)
+def _has(rows: list[dict], column: str) -> bool:
+    return any(_at(row, column) is not _ABSENT for row in rows)
 
 
-def _wildbench_problem(problem_id: str, row: dict, where: str) -> Problem | None:
+_ABSENT = object()
+
+
+def _at(row: object, column: str) -> object:
+    """What stands in a column, or where a dotted path leads."""
+    if isinstance(row, dict):
+        if column in row:
+            return row[column]
+        outer, dot, inner = column.partition(".")
+        if dot and outer in row:
+            return _at(row[outer], inner)
+    return _ABSENT
+
+
+def _cell(row: dict, column: str, where: str) -> str:
+    """The text of a cell: what is missing is empty; what has no one meaning is refused."""
+    value = _at(row, column)
+    text = _meaning(None if value is _ABSENT else value)
+    if text is None:
+        raise ValueError(
+            f"{where}: the column {column!r} holds {_described(value)}, which is not one text: "
+            "write a column that holds the text, or name a path into it with dots"
+        )
+    if text != _clean(text):
+        raise ValueError(
+            f"{where}: the column {column!r} holds half a character (a lone surrogate): mend it"
+        )
+    return text.strip()
+
+
+def _meaning(value: object) -> str | None:
+    """The one text that a cell means; None where it could mean several."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return None
+    if isinstance(value, list):
+        if value and all(isinstance(turn, dict) for turn in value):
+            asked = [turn for turn in value if _speaker(turn) in _ASKERS]
+            return _turn_text(asked[-1]) if asked else None
+        return _meaning(value[0]) if len(value) == 1 else ("" if not value else None)
+    if isinstance(value, dict):
+        return _turn_text(value) if _speaker(value) in _ASKERS else None
+    return "" if _is_missing(value) else str(value)
+
+
+def _speaker(turn: dict) -> object:
+    return turn.get("role", turn.get("from"))
+
+
+def _turn_text(turn: dict) -> str | None:
+    content = turn.get("content", turn.get("value"))
+    if isinstance(content, list):  # parts, of which all must be text
+        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        return "".join(parts) if all(isinstance(part, str) for part in parts) else None
+    return _meaning(content)
+
+
+def _described(value: object) -> str:
+    if isinstance(value, dict):
+        return f"an object with {', '.join(map(str, value))}"
+    return f"a list of {len(value)}" if isinstance(value, list) else f"{type(value).__name__}"
+
+
+def _other_columns(rows: list[dict], mapping: Mapping[str, str]) -> list[str]:
+    """Columns that are neither id nor question nor answer, nor what holds one of these."""
+    taken = set(mapping.values()) | {column.partition(".")[0] for column in mapping.values()}
+    return [c for c in dict.fromkeys(c for row in rows for c in row) if c not in taken]
+
+
+def _metas(rows: list[dict], kept: Sequence[str]) -> list[dict]:
+    """The `meta` of each row: columns of one plain kind as they are, all others as text."""
+    plain = {c: _is_plain([row[c] for row in rows if not _is_missing(row.get(c))]) for c in kept}
+    return [
+        {
+            _clean(str(c)): _kept(row[c], plain[c])
+            for c in kept
+            if c in row
+        }
+        for row in rows
+    ]  # fmt: skip
+
+
+def _is_plain(values: list) -> bool:
+    """Whether a column can be kept as it is: of one kind, and within what a table can hold."""
+    kinds = {type(value) for value in values}
+    if kinds <= {int, float}:
+        return all(abs(v) < 2**63 if isinstance(v, int) else math.isfinite(v) for v in values)
+    return kinds <= {bool} or kinds <= {str}
+
+
+def _kept(value: object, plain: bool) -> object:
+    if _is_missing(value):
+        return None
+    if plain:
+        return _clean(value) if isinstance(value, str) else value
+    if isinstance(value, list | dict):
+        return _clean(json.dumps(value, ensure_ascii=False, default=str))
+    return _clean(str(value))
+
+
+def _clean(text: str) -> str:
+    """A text that UTF-8 can hold: halves of characters become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _wildbench_problem(row: dict, where: str) -> Problem | None:
     """One row of WildBench v2; None for a tag that is left out."""
-    tag = _text(row.get("primary_tag"))
+    tag = _cell(row, "primary_tag", where)
     area_of_tag = published()["stage1_wildbench"]["area_of_tag"]
     if tag not in area_of_tag:
         raise ValueError(f"{where}: the paper has no area for the primary tag {tag!r}")
     if area_of_tag[tag] == LEFT_OUT:
         return None
-    turns = [turn for turn in _items(row["conversation_input"]) if turn.get("role") == "user"]
+    chat = row.get("conversation_input")
+    if not isinstance(chat, list) or not all(isinstance(turn, dict) for turn in chat):
+        raise ValueError(f"{where}: the column 'conversation_input' holds no list of turns")
+    turns = [turn for turn in chat if turn.get("role") == "user"]
     meta = {
         "area": area_of_tag[tag],
         "tag": tag,
-        "checklist": [str(item) for item in _items(row.get("checklist"))],
+        "checklist": [_clean(str(item)) for item in row.get("checklist") or []],
         "turns": len(turns),
     }
-    return Problem(problem_id, _text(turns[0].get("content")) if turns else "", None, meta)
-
-
-def _items(value: object) -> list:
-    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else []
-
-
-def _text(value: object) -> str:
-    """A cell as text; what is missing (None, NaN) is empty."""
-    return "" if value is None or (np.isscalar(value) and pd.isna(value)) else str(value).strip()
-
-
-def _plain(value: object) -> object:
-    """A cell as plain Python, so that it can be written as JSON; what is missing is None."""
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if np.isscalar(value) and pd.isna(value):
-        return None
-    return value.item() if isinstance(value, np.generic) else value
+    question = _cell(turns[0], "content", where) if turns else ""
+    return Problem(_cell(row, "session_id", where), question, None, meta)

@@ -235,7 +235,7 @@ def json_lines(text: str, source: str | Path) -> list[dict]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # too many digits, or too deep
             raise ValueError(f"{source}, line {number} is no JSON: {error}") from error
         if not isinstance(row, dict):
             raise ValueError(f"{source}, line {number} is no JSON object, but {line[:60]!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -62,13 +63,17 @@ def test_a_mapping_says_which_columns_hold_what(tmp_path):
     path = write(tmp_path / "rows.jsonl", rows)
     columns = {"id": "key", "question": "text", "answer": "gold"}
     first, second = load_problems(path, columns=columns)
-    assert first == Problem("7", "Say it.", "3", {"tags": ["x"]})
+    assert first == Problem("7", "Say it.", "3", {"tags": '["x"]'})
     assert second.answer is None
 
 
-def test_rows_without_an_id_are_numbered(tmp_path):
-    path = write(tmp_path / "rows.csv", [{"question": "A?"}, {"question": "B?"}])
-    assert [(p.id, p.answer) for p in load_problems(path)] == [("row-1", None), ("row-2", None)]
+def test_a_row_without_an_id_is_named_by_its_question(tmp_path):
+    """So that a row put in front does not give the others new names, and old answers."""
+    rows = [{"question": "A?"}, {"question": "B?"}, {"question": "A?"}]
+    before = load_problems(write(tmp_path / "rows.csv", rows))
+    after = load_problems(write(tmp_path / "rows.csv", [{"question": "C?"}, *rows]))
+    assert after[1:] == before
+    assert len({p.id for p in after}) == 4 and all(p.answer is None for p in after)
 
 
 def test_n_draws_by_the_seed_and_keeps_the_order(tmp_path):
@@ -214,3 +219,136 @@ def test_names_of_columns_come_from_texts():
     assert column_names(None) is None
     with pytest.raises(ValueError, match="such as question=text, not 'text'"):
         column_names(["text"])
+
+
+QUESTION, ANSWER = "What is 1+1?", "2"
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hello."},
+    {"role": "assistant", "content": "Hello!"},
+    {"role": "user", "content": QUESTION},
+]
+TURNS = [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": "It is 2."}]
+# A row as each tool exports it, and the id that it is known by.
+EXPORTS = {
+    "lm-eval": (
+        {"doc_id": 3, "doc": {"problem": QUESTION}, "target": ANSWER, "resps": [["2"]]}, "3", ANSWER
+    ),
+    "lm-eval, another task": ({"doc_id": 3, "doc": {"question": QUESTION}, "target": 2}, "3", "2"),
+    "lighteval": (
+        {"doc": {"id": "7", "query": QUESTION, "choices": [ANSWER]}, "metric": {"em": 1.0}}, "7",
+        ANSWER,
+    ),
+    "inspect": ({"id": 1, "input": CHAT, "target": [ANSWER], "epoch": 1}, "1", ANSWER),
+    "vLLM": (
+        {"custom_id": "r1", "method": "POST", "body": {"messages": CHAT, "model": "m"}}, "r1", None
+    ),
+    "verl": (
+        {"prompt": CHAT, "reward_model": {"style": "rule", "ground_truth": ANSWER}}, None, ANSWER
+    ),
+    "OpenThoughts": ({"system": "Think.", "conversations": TURNS}, None, None),
+    "OpenThoughts, metadata": (
+        {"problem": QUESTION, "ground_truth_solution": ANSWER, "domain": "math"}, None, ANSWER
+    ),
+    "a chat": ({"messages": CHAT}, None, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tool", EXPORTS)
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_what_other_tools_export_is_read_by_name(tmp_path, tool, ending):
+    row, name, answer = EXPORTS[tool]
+    [problem] = load_problems(write(tmp_path / f"rows{ending}", [row]))
+    assert (problem.question, problem.answer) == (QUESTION, answer)
+    assert problem.id == (name or problem.id)
+
+
+def test_a_turn_in_parts_is_read_where_all_are_text(tmp_path):
+    parts = [{"type": "text", "text": "What is "}, {"type": "text", "text": "1+1?"}]
+    rows = [{"messages": [{"role": "user", "content": parts}]}]
+    [problem] = load_problems(write(tmp_path / "rows.jsonl", rows))
+    assert problem.question == QUESTION
+
+
+def test_an_inspect_log_holds_its_samples(tmp_path):
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({"version": 2, "samples": [EXPORTS["inspect"][0]], "stats": {}}))
+    assert [p.question for p in load_problems(path)] == [QUESTION]
+
+
+@pytest.mark.parametrize(
+    ("cell", "described"),
+    [
+        (["A?", "B?"], "a list of 2"),
+        ({"text": "A?"}, "an object with text"),
+        ([{"role": "assistant", "content": "A."}], "a list of 1"),
+        ([{"role": "user", "content": [{"type": "image_url"}]}], "a list of 1"),
+    ],
+)
+def test_a_cell_that_could_mean_several_things_is_refused(tmp_path, cell, described):
+    path = write(tmp_path / "rows.jsonl", [ROWS[0], ROWS[1] | {"question": cell}])
+    with pytest.raises(ValueError, match=f"row 2: the column 'question' holds {described}"):
+        load_problems(path)
+
+
+def test_a_dotted_path_leads_into_a_cell(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"task": {"text": "A?", "gold": [5]}, "kind": 1}])
+    columns = {"question": "task.text", "answer": "task.gold"}
+    [problem] = load_problems(path, columns=columns)
+    assert (problem.question, problem.answer, problem.meta) == ("A?", "5", {"kind": 1})
+
+
+def test_the_layout_is_that_of_all_rows(tmp_path):
+    """The first row has no answer: the others' are read all the same."""
+    rows = [{"id": "a", "question": "A?"}, {"id": "b", "question": "B?", "answer": "4"}]
+    assert [p.answer for p in load_problems(write(tmp_path / "rows.jsonl", rows))] == [None, "4"]
+
+
+def test_columns_nobody_asked_about_never_stop_a_run(tmp_path):
+    """Each becomes a number, a truth value or a text, of one kind, that every table can hold."""
+    odd = {
+        "mixed": [1, "one"],
+        "huge": [2**70, 1],
+        "infinite": [1e999, 1.0],
+        "nested": [[[1], {"a": 2}], None],
+        "half": ["\ud83d", "whole"],
+        "number": [1, 2.5],
+        "true": [True, None],
+    }
+    rows = [
+        {"id": str(i), "question": "A?", **{c: cells[i] for c, cells in odd.items()}}
+        for i in range(2)
+    ]
+    problems = load_problems(write(tmp_path / "rows.jsonl", rows))
+    metas = pd.DataFrame([p.meta for p in problems])
+    metas.to_parquet(tmp_path / "metas.parquet")
+    problems_table(problems).to_parquet(tmp_path / "problems.parquet")
+    assert list(metas["mixed"]) == ["1", "one"] and list(metas["huge"]) == [str(2**70), "1"]
+    assert problems[0].meta["nested"] == '[[1], {"a": 2}]' and problems[1].meta["nested"] is None
+    assert problems[0].meta["half"] == "\ufffd" and problems[0].meta["true"] is True
+    assert list(metas["number"]) == [1, 2.5]
+
+
+def test_dates_decimals_and_bytes_of_parquet_become_text(tmp_path):
+    frame = pd.DataFrame({"question": ["A?", "B?"], "answer": [1, None]}, index=["x", "y"])
+    frame["answer"] = frame["answer"].astype("Int64")
+    frame["day"] = [pd.Timestamp("2026-01-02"), pd.NaT]
+    frame["price"] = [Decimal("1.50"), Decimal("2.00")]
+    frame["raw"] = [b"\xff", b"a"]
+    frame.to_parquet(tmp_path / "rows.parquet")
+    first, second = load_problems(tmp_path / "rows.parquet")
+    assert (first.answer, second.answer) == ("1", None)
+    assert set(first.meta) == {"day", "price", "raw"}
+    assert first.meta["price"] == "1.50" and second.meta["day"] is None
+    problems_table([first, second])
+
+
+def test_an_id_that_is_the_index_is_the_id(tmp_path):
+    pd.DataFrame(ROWS).set_index("id").to_parquet(tmp_path / "rows.parquet")
+    assert [p.id for p in load_problems(tmp_path / "rows.parquet")] == ["a", "b", "c"]
+
+
+def test_half_a_character_in_a_question_is_refused(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [ROWS[0], ROWS[1] | {"question": "A\ud83d?"}])
+    with pytest.raises(ValueError, match="row 2: the column 'question' holds half a character"):
+        load_problems(path)
