@@ -47,8 +47,8 @@
 #
 # - `dataset`: "tiny" is the bundled world, "math500" MATH-500, "R1-Qwen-1.5B" the 100 problems of
 #   it on which the authors kept that model's traces; or a file of your own that ends in `.jsonl`,
-#   `.csv` or `.parquet`. `columns` says what its columns are called where that is not "id",
-#   "question" and "answer": `["question=text", "answer=label"]`.
+#   `.json`, `.csv`, `.tsv` or `.parquet`. `columns` says what its columns are called where that is
+#   not "id", "question" and "answer": `["question=text", "answer=label"]`.
 # - `temperature`: 0 is greedy decoding; the paper samples at 0.6.
 # - `source`: "model" decodes on this machine. "written" does not let the model write at all but
 #   puts given texts before it ({term}`teacher forcing`), for models that cannot solve the problems

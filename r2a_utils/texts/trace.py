@@ -40,17 +40,29 @@ _FOREIGN_EOS = (
     "</s>",
 )
 
-# Words of self-reflection, as the paper and NoWait (2506.08343) list them; longest first.
+# Words of self-reflection, as the paper and NoWait (2506.08343) list them; longest first. Where a
+# blank stands, a hyphen may ("double-check").
 CUES = (
-    "let me double-check", "let me verify", "let me check", "on second thought", "alternatively",
-    "actually", "however", "wait", "hmm", "but",
+    "let me double check", "let me verify", "let me check", "on second thought", "alternatively",
+    "double check", "actually", "however", "wait", "hmm", "but",
 )  # fmt: skip
-_CUE = re.compile(r"\b(" + "|".join(re.escape(cue) for cue in CUES) + r")\b", re.IGNORECASE)
+_CUE = re.compile(
+    r"\b(" + "|".join(cue.replace(" ", "[ -]") for cue in CUES) + r")\b", re.IGNORECASE
+)
 
-# A sentence ends at a line break, or at a full stop, question mark or exclamation mark before white
-# space; a decimal point or the dots inside "3.5" and "e.g." do not end one. A line break after it
-# belongs to it; a blank does not, as it is mostly the first character of the next word's token.
-_SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)[.?!]+[)\"'\]]*(?=\s)(?:\s*\n)?|\n+")
+# A sentence ends at a line break, at a full stop, question mark or exclamation mark before white
+# space, and at a full-width one. A line break after it belongs to it; a blank does not, as it is
+# mostly the first character of the next word's token.
+_SENTENCE_END = re.compile(
+    r"(?:[.?!]+[)\"'\]]*(?=\s)|[。！？]+[)\"'」』”’）]*)(?P<line_break>\s*\n)?|\n+"
+)
+# A full stop ends none behind the number of a list's item and behind these, of which the second
+# ones stand before numbers alone; nor do the dots of "1, 2, ..., n" and "1 + 2 + ... + n".
+_NO_END_BEHIND = re.compile(
+    r"(?:^|\n)[ \t]*\(?\d{1,3}$|\b(?:e\.g|i\.e|cf|vs|Dr|Mrs?|Ms|Prof)$", re.IGNORECASE
+)
+_BEFORE_NUMBERS = re.compile(r"\b(?:figs?|eqs?|sec|ch|thm|pp?)$", re.IGNORECASE)
+_LONGEST_BEHIND = 16  # characters that the two look back
 
 
 @dataclass(frozen=True)
@@ -363,8 +375,7 @@ def sentences(trace: Trace) -> list[slice]:
     """
     start, stop = trace.segments["reasoning"].start, trace.segments["reasoning"].stop
     text = trace.reasoning_text
-    ends = {m.end() for m in _SENTENCE_END.finditer(text) if text[: m.end()].strip()}
-    borders, position, pending = [start], 0, sorted(ends)
+    borders, position, pending = [start], 0, _sentence_ends(text)
     for i in range(start, stop):
         position += len(trace.tokens[i])
         if pending and position >= pending[0]:
@@ -373,6 +384,26 @@ def sentences(trace: Trace) -> list[slice]:
     if borders[-1] != stop:
         borders.append(stop)
     return list(map(slice, borders[:-1], borders[1:]))
+
+
+def _sentence_ends(text: str) -> list[int]:
+    """Where sentences end, in characters; blank text in front belongs to the first."""
+    begun = len(text) - len(text.lstrip())
+    return [
+        m.end() for m in _SENTENCE_END.finditer(text) if m.end() > begun and not _goes_on(text, m)
+    ]
+
+
+def _goes_on(text: str, end: re.Match) -> bool:
+    """Whether the sentence goes on behind this full stop, or these dots."""
+    if not end.group().startswith(".") or end["line_break"]:
+        return False
+    behind, following = max(0, end.start() - _LONGEST_BEHIND), text[end.end() :][:8].lstrip()
+    if end.group().startswith(".."):
+        return text[behind : end.start()].rstrip().endswith(",") or following[:1] in tuple(",+*=<")
+    if _BEFORE_NUMBERS.search(text, behind, end.start()):
+        return following[:1].isdigit() or following[:1] == "("
+    return _NO_END_BEHIND.search(text, behind, end.start()) is not None
 
 
 def forced_ids(
@@ -402,7 +433,7 @@ def cues(trace: Trace) -> list[Cue]:
     for i in range(trace.segments["reasoning"].start, trace.segments["reasoning"].stop):
         end = position + len(trace.tokens[i])
         while matches and matches[0].start() < end:
-            found.append(Cue(matches.pop(0).group().lower(), i))
+            found.append(Cue(matches.pop(0).group().lower().replace("-", " "), i))
         position = end
     return found
 

@@ -157,6 +157,29 @@ def test_decimals_and_abbreviations_do_not_end_a_sentence(byte_tokenizer):
     ]
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ["So 7。", "等一下！", "对吗？", "是的。"],
+        ["1. Add 5.", "2. Take 3.", "(3. Stop here.)"],
+        ["See Fig. 3 and Eqs. (2) of Dr. Who vs. Mr. Spock.", "Not a fig.", "So 3."],
+        ["Take 1, 2, ... , n and 1 + 2 + ... + n.", "Hmm...", "It is 7."],
+        ["So it is 12.", "Then 3.", "Yes."],
+        ["It is e.g. 3.14, i.e. no end.", "Next?"],
+    ],
+)
+def test_where_a_sentence_ends(byte_tokenizer, parts):
+    breaks = "\n" if parts[0].startswith("1.") else " "
+    trace = Trace.from_text(f"q<think>{breaks.join(parts)}</think>a", byte_tokenizer)
+    assert ["".join(trace.tokens[s]).strip() for s in sentences(trace)] == parts
+
+
+def test_a_hyphen_may_stand_where_a_cue_has_a_blank(tokenizer):
+    text = "q<think>Double-check. Let me double check. Doubled checks.</think>a"
+    found = [cue.word for cue in cues(Trace.from_text(text, tokenizer))]
+    assert found == ["double check", "let me double check"]
+
+
 def test_cues_are_found_where_they_stand(any_tokenizer):
     text = "q<think>Hmm. But wait, the waiter: LET ME CHECK. Alternatively, no.</think>a"
     trace = Trace.from_text(text, any_tokenizer)
