@@ -66,10 +66,9 @@ from IPython.display import Markdown
 
 from r2a_utils import causal, figures, texts
 from r2a_utils.answers import grade_completions
-from r2a_utils.causal import Knockout
 from r2a_utils.collecting import Sampling
 from r2a_utils.explorers import trace_explorer
-from r2a_utils.models import load_model
+from r2a_utils.models import architecture, load_model
 from r2a_utils.runs import Run
 
 run = Run.open(run_dir)
@@ -122,7 +121,9 @@ figures.knockout_profile(single, crossing=crossing)
 # %%
 wide = causal.knockout_curves(model, traces, 3, n_spans, seed)
 run.write_table("knockout_profile", pd.concat([single, wide], ignore_index=True))
-cut_everywhere = [causal.measure(model, t, [Knockout()]).change[0] for t in traces]
+cut_everywhere = [
+    causal.measure(model, t, [causal.Knockout()]).change[0] for t in traces
+]
 all_layers = np.mean(cut_everywhere)
 print(f"in all layers at once: {all_layers:.2f} nats")
 figures.knockout_profile(wide, crossing=crossing)
@@ -373,13 +374,10 @@ run.write_record("sentence_importance", told)
 # %%
 import torch
 
-from r2a_utils.causal import knockout
-from r2a_utils.models import architecture
 from r2a_utils.teaching.checks import patching as workshop
-from r2a_utils.texts import answer_span
 
 toy_model, toy_trace = workshop.example_model(), workshop.example_trace()
-boxed_at = answer_span(toy_trace).start  # the token of the answer that counts
+boxed_at = texts.answer_span(toy_trace).start  # the token of the answer that counts
 toy_ids = toy_trace.token_ids[:boxed_at]
 print(toy_trace.text[-150:])
 
@@ -438,7 +436,9 @@ cut_from = {
 uncut = log_probability_with(np.tril(np.ones((len(toy_ids),) * 2, dtype=bool)))
 one_token = slice(boxed_at, boxed_at + 1)
 by_engine = {
-    name: knockout(toy_model, toy_trace, ("answer", name), scored=one_token).change
+    name: causal.knockout(
+        toy_model, toy_trace, ("answer", name), scored=one_token
+    ).change
     for name in cut_from
 }
 yours = {name: log_probability_with(cut) - uncut for name, cut in cut_from.items()}
@@ -452,7 +452,7 @@ pd.DataFrame({"yours": yours, "the page's engine": by_engine}).round(4)
 
 # %%
 one_by_one = {
-    f"layer {layer}": knockout(
+    f"layer {layer}": causal.knockout(
         toy_model, toy_trace, layers=[layer], scored=one_token
     ).change
     for layer in range(toy_model.n_layers)
