@@ -110,6 +110,7 @@ def ask_explorer(
     """Type a problem; the model answers with and without reasoning, and its attention is shown.
 
     heads: (layer, head) pairs whose reading the token view shows, the Reasoning-Focus Heads say.
+    An empty text appears as a message, not as an error.
     """
     text = widgets.Textarea(value=question, description="Problem", layout={"width": "42rem"})
 
@@ -167,7 +168,7 @@ def head_explorer(
 
     mass: segment masses of the model, for the map. heads: those whose maps can be clicked without
     a kernel, as far as `HEADS_BYTES` hold the first of them; layer and head add any other one. At
-    first, the first `EXAMPLES` traces are chosen.
+    first, the first `EXAMPLES` traces are chosen. Raises ValueError for no trace.
     """
     values = mass.sel(from_segment="answer", to_segment="reasoning").mean("trace")
     values = values.transpose("layer", "head").values
@@ -200,7 +201,8 @@ def patch_explorer(
     """Pick a clean and a corrupted trace and patch every layer where they differ; click a cell.
 
     Traces that cannot be aligned without padding, or between which the model sees no difference,
-    are refused with the reason. At first, the first pair is chosen.
+    are refused with the reason, as a message. At first, the first pair is chosen. Raises ValueError
+    for no trace.
     """
 
     def show(clean_trace: int, corrupted_trace: int) -> View:

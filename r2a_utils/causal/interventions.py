@@ -41,7 +41,10 @@ METHODS = ("zero", "mean", "resample")
 
 @dataclass(frozen=True)
 class Knockout:
-    """No attention from `queries` to `keys`, in `layers` (None: all) or in `heads`."""
+    """No attention from `queries` to `keys`, in `layers` (None: all) or in `heads`.
+
+    Raises ValueError where both layers and heads are given.
+    """
 
     queries: Place = "answer"
     keys: Place = "reasoning"
@@ -60,7 +63,8 @@ class Ablation:
     """z of `heads` replaced at `queries`: by zero, by a mean, or by resampled vectors.
 
     "mean" and "resample" take theirs from a pool of other traces' answers (see `answer_z`). `draw`
-    counts the random draws of resampling: one alone says little, so average over several.
+    counts the random draws of resampling: one alone says little, so average over several. Raises
+    ValueError for an unknown method and for no head.
     """
 
     heads: tuple[Head, ...]
@@ -95,6 +99,8 @@ def measure(
     `rank`, 0 where greedy decoding still writes every token of it; `flip`, where it did before and
     no longer does. What is resampled depends on `seed`, the trace's problem and sample, and the
     ablation's `draw`; not on its place in the list, so that head sets are compared under one draw.
+    Raises ValueError for an answer without a box, a place, layer or head that is not there, a query
+    behind what is scored, and an ablation that needs a pool and has none. Stage 06.
     """
     scored = scored or answer_span(trace)
     cache = run_with_cache(
@@ -131,7 +137,8 @@ def regenerate(
     Columns: `text`, `answer` (the last box, or None), `unaltered` (the answer without
     intervention), `flip` (another answer, by the grader's equality), `lost` (none); neither where
     the unaltered text has no box. The first token of the answer comes from `</think>`, which
-    interventions on the answer leave alone. Resampling draws as in `measure`.
+    interventions on the answer leave alone. Resampling draws as in `measure`. Raises ValueError as
+    `measure` does. Stage 06.
     """
     start = trace.segments["answer"].start
     cache = run_with_cache(model, trace.token_ids[:start])
@@ -161,7 +168,8 @@ def knockout(
 ) -> pd.Series:
     """What removing the attention edges from one place to another does to the answer.
 
-    Named numbers as in `measure`: before, after, change, rank, flip.
+    Named numbers as in `measure`: before, after, change (nats), rank, flip. Raises ValueError as
+    `measure` does, and for layers beside heads. Geva et al. 2023; stage 06.
     """
     layers = None if layers is None else tuple(layers)
     heads = None if heads is None else tuple(heads)
@@ -179,7 +187,8 @@ def knockout_profile(
     """`measure` of a knockout in each window of `width` layers; `layer` is the window's middle.
 
     At the first and last layers the window is cut off, so that every layer has one. Several edges
-    are cut one after the other, not together; `edge` counts them.
+    are cut one after the other, not together; `edge` counts them. Raises ValueError for a window
+    that does not fit, and as `measure` does. Geva et al. 2023; stage 06.
     """
     if not 1 <= width <= model.n_layers:
         raise ValueError(f"a window of {width} layers does not fit in {model.n_layers} layers")
@@ -240,7 +249,10 @@ def knockout_heads(
     *,
     scored: slice | None = None,
 ) -> Float[xr.DataArray, "layer head"]:
-    """Change of the answer's log-probability, dims (layer, head), when one head loses the edges."""
+    """Change of the answer's log-probability (nats), dims (layer, head): one head loses the edges.
+
+    Raises ValueError as `measure` does. Stage 06.
+    """
     heads = [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
     frame = measure(
         model, trace, [Knockout(*edges, heads=(head,)) for head in heads], scored=scored

@@ -50,7 +50,9 @@ class ContrastPair:
     several tokens. Sequences of equal length are aligned token by token. Sequences of unequal
     length need `aligned_spans`: (start in clean, start in corrupted, length) of each; what lies
     outside them is never patched, and nothing is padded. Positions count in the clean
-    sequence. `tokens` and `answer_texts` are texts, `segments` those of the clean trace.
+    sequence. `tokens` and `answer_texts` are texts, `segments` those of the clean trace. Raises
+    ValueError for an empty sequence or answer, for answers or sequences that are the same, and for
+    spans that overlap or do not end where both sequences do.
     """
 
     clean_ids: TokenIds
@@ -209,7 +211,8 @@ def probed(
     answer segment becomes `stem`, `answer` and `end`, where the answer is a piece of text of its
     own: behind a stem that ends in a word it begins with a space, behind a brace it does not. The
     model did not write the probe, so what a patch on it shows is partly copying: use it beside
-    pairs of the model's own traces.
+    pairs of the model's own traces. Raises ValueError where a tag stands in the answer. The paper's
+    protocol; stage 05.
     """
     line_break = "" if trace.reasoning_text.endswith(tags.before_close) else tags.before_close
     ids = list(trace.token_ids[: trace.segments["reasoning"].stop])

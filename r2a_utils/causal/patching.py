@@ -304,7 +304,10 @@ def chosen_layers(model: ReasoningModel, layers: Sequence[int] | None) -> list[i
 def head_columns(
     model: ReasoningModel, component: str, heads: Sequence[int] | None
 ) -> tuple[list[int | None], list[slice]]:
-    """The heads of a component and each one's slice; a single None for components without heads."""
+    """The heads of a component and each one's slice; a single None for components without heads.
+
+    Raises ValueError for heads of a component without any, and for heads that are not there.
+    """
     if component not in HEAD_COMPONENTS:
         if heads is not None:
             raise ValueError(f"component {component!r} has no heads: only {HEAD_COMPONENTS} have")

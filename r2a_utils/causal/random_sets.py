@@ -28,6 +28,7 @@ def random_head_sets(
     `heads` themselves may be drawn: if their choice said nothing, their set would be one more of
     these, and its rank among them gives an exact p (see `against_random`). A set may come twice;
     `n_possible_sets` says of how many it is drawn. `n_heads` is the number of heads in a layer.
+    Raises ValueError where the heads are whole layers, so that no other set is like them. Stage 06.
     """
     if n_possible_sets(heads, n_heads) == 1:
         raise ValueError("the heads are whole layers: no other set is matched by layer")

@@ -129,7 +129,8 @@ def recorded(
 class Transfer:
     """One component of a recorded pair in one direction: from the donor's into the receiver's pass.
 
-    `receiver_position` and `donor_position` map a clean position to the one in each pass.
+    `receiver_position` and `donor_position` map a clean position to the one in each pass. Raises
+    ValueError for an unknown direction.
     """
 
     recorded: RecordedPair

@@ -53,7 +53,8 @@ def answer_lens(
     Default positions: the last token of each sentence of the reasoning, and the one before the
     answer. Variables over (layer, position): `log_probability` (nats) and `rank` (0: the likeliest
     token). Layer l is what layer l reads; the last one, `n_layers`, is what the model itself
-    unembeds. Token texts are the coordinate `token`.
+    unembeds. Token texts are the coordinate `token`. Raises ValueError for a position that is not
+    before the answer, and for an answer without a box. nostalgebraist 2020; stage 06.
     """
     span = answer_span(trace)
     if positions is None:
@@ -114,8 +115,8 @@ def resampled_answers(
     Columns: `sentences`, `position`, `n`, `same` (those that box the trace's answer, by the
     grader's equality), `share`, `ci_low` and `ci_high` (Wilson, 95 %), `unfinished` (cut off before
     their end: not the same, so that they lower the share), and `importance`, what the last of those
-    sentences adds to the share (none for the first row). `sampling` needs a temperature, and the
-    trace a box.
+    sentences adds to the share (none for the first row). Raises ValueError for a `sampling` without
+    temperature and for a trace without a box. Bogdan et al. 2025; stage 06.
     """
     if sampling.temperature == 0:
         raise ValueError(
@@ -148,7 +149,8 @@ def shortened(trace: Trace, tokenizer: PreTrainedTokenizerBase, stem: str = STEM
     """The trace with its reasoning kept and its answer cut down to `stem` and the boxed result.
 
     An answer that restates the solution carries the result in its own words, and knocking out the
-    reasoning shows little: a short answer has to look back.
+    reasoning shows little: a short answer has to look back. Raises ValueError for an answer without
+    a box. Stage 06.
     """
     ids = forced_ids(trace, tokenizer, len(sentences(trace)), stem)
     ids += [*trace.token_ids[answer_span(trace)], *encode(tokenizer, "}")]

@@ -51,7 +51,8 @@ def patch_grid(
     shows both, bold.
     positions: token index of each column (default 0, 1, …); a hatched gap stands where indices are
     not consecutive.
-    layers: layer of each row (default 0, 1, …). The paper's heat map of stage 3; notebook 05.
+    layers: layer of each row (default 0, 1, …). Raises ValueError where tokens and columns are not
+    as many. The paper's heat map of stage 3; notebook 05.
     """
     grid = np.asarray(grid, dtype=float)
     n_layers, n_positions = grid.shape
@@ -275,7 +276,7 @@ def approximate_against_exact(
     equality.
 
     exact, approximate: two grids of one shape. recall: k → share of the exact top k cells among the
-    approximate top k.
+    approximate top k. Raises ValueError for grids of different sizes. Notebook 05.
     """
     exact, approximate = (
         np.asarray(exact, dtype=float).ravel(),

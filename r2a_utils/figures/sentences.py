@@ -35,8 +35,8 @@ def sentence_page(
 
     mass: attention of the answer to each sentence, mean over Reasoning-Focus Heads. lens:
     [layer, sentence], log-probability of the answer read off the residual stream at the sentence's
-    last token (nats). forced, resampled, knocked: frames of `sentence_importance.py`; the first two
-    have n + 1 rows, from no sentence on. Notebook 06.
+    last token (nats). forced, resampled, knocked: frames of `causal/sentences.py`; the first two
+    have n + 1 rows, from no sentence on. Raises ValueError where they have not. Notebook 06.
     """
     require_columns(forced, "log_probability", "written")
     require_columns(resampled, "share", "ci_low", "ci_high")
