@@ -24,12 +24,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "early_curve",
             "early_summary",
         ],
+        "equality": ["equal", "grade_math", "same_answer"],
         "graded": [
             "answer_texts",
             "find_answers",
             "grade_completions",
-            "grade_math",
-            "same_answer",
             "traces_by_grade",
         ],
         "judging": ["Judge", "judge_answers"],

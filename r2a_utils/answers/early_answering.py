@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from r2a_utils.answers.graded import grade_math
+from r2a_utils.answers.equality import grade_math
 from r2a_utils.collecting.generation import Prompt, Sampling, decode
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.stats import bootstrap_interval, share_interval

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from r2a_utils.answers.graded import grade_math
+from r2a_utils.answers.equality import grade_math
 from r2a_utils.paper import (
     CONDITIONS,
     END_OF_SENTENCE,

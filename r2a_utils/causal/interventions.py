@@ -23,7 +23,7 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from r2a_utils.answers.graded import same_answer
+from r2a_utils.answers.equality import same_answer
 from r2a_utils.causal.random_sets import Head, random_spans
 from r2a_utils.engine.answer_logprobs import answer_scores
 from r2a_utils.engine.forward import continue_greedily, replay, run_with_cache

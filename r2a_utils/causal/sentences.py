@@ -23,7 +23,7 @@ import torch
 import xarray as xr
 from transformers import PreTrainedTokenizerBase
 
-from r2a_utils.answers.graded import same_answer
+from r2a_utils.answers.equality import same_answer
 from r2a_utils.causal.interventions import Knockout, measure
 from r2a_utils.causal.random_sets import random_spans
 from r2a_utils.collecting.generation import Prompt, Sampling, decode

@@ -1,6 +1,6 @@
 """The boxed answer of a text: the one parser of `\boxed{…}` and `\fbox{…}`.
 
-It knows where an answer stands and not whether it is right, which `answers/graded.py` says.
+It knows where an answer stands and not whether it is right, which `answers/equality.py` says.
 """
 
 from __future__ import annotations
@@ -9,9 +9,13 @@ import re
 from typing import NamedTuple
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-# What stands between boxes that list one answer: "\boxed{1}, \boxed{-2}", "\boxed{1}$ and $…".
+# What stands between boxes that list one answer: "\boxed{1}, \boxed{-2}", "\boxed{1}$ or $…",
+# and what a list may say of its next item: "x = \boxed{1} or x = \boxed{2}".
 _SPACE = r"(?:\s|\$|\\[()\[\]]|\\[,;:! ]|\\q?quad)*"
-_LIST_SEPARATOR = re.compile(rf"{_SPACE}(?:[,;]|,?\s*and\b|,?\s*\\text\{{\s*and\s*\}}){_SPACE}")
+_WORD = r"(?:and|or)\b|\\(?:text|mathrm|mbox)\{\s*,?\s*(?:and|or)\s*\}"
+_LIST_SEPARATOR = re.compile(
+    rf"{_SPACE}(?:[,;]{_SPACE}(?:{_WORD})?|{_WORD}){_SPACE}(?:[A-Za-z](?:_\w)?\s*=)?{_SPACE}"
+)
 
 
 class Box(NamedTuple):
@@ -28,7 +32,8 @@ def boxes(text: str) -> list[Box]:
     r"""Every complete `\boxed{…}` or `\fbox{…}` of a text that is not empty, in order.
 
     Braces nest; an escaped brace does not count; a box that the end of the text cut open, or that
-    holds nothing but another box, is none. The content has no white space around it.
+    holds nothing but another box, is none. The content has no white space around it. Stages 1
+    to 3.
     """
     found = []
     for opening in _BOX.finditer(text):
@@ -50,7 +55,7 @@ def boxes(text: str) -> list[Box]:
 
 
 def extract_answer(text: str) -> str | None:
-    """Return the content of a text's last box (see `boxes`), or None without one."""
+    """Return the content of a text's last box (see `boxes`), or None without one. Stage 1."""
     found = boxes(text)
     return found[-1].content if found else None
 
@@ -58,8 +63,8 @@ def extract_answer(text: str) -> str | None:
 def final_answer(text: str) -> str | None:
     r"""Return the text's last box, or the last list of them: `\boxed{1}, \boxed{-2}` is `1, -2`.
 
-    None without a box. This is what `grade_math` compares; boxes that text separates are not a
-    list, and only the last of them counts.
+    The same with `and` or `or` between the boxes. None without a box. This is what `grade_math`
+    compares; boxes that other text separates are no list, and only the last counts. Stage 1.
     """
     found = boxes(text)
     if not found:
