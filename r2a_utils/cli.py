@@ -23,7 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if others and options.command is not _lab:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     options.others = others
-    from r2a_utils.runs.lock import RunFolderError
+    try:
+        return _obeyed(options)
+    except KeyboardInterrupt:  # while libraries are imported, too
+        return _complain("stopped; the same command goes on where it was", 130)
+
+
+def _obeyed(options: argparse.Namespace) -> int:
+    from r2a_utils.runs.folder import RunFolderError
 
     try:
         return options.command(options)
@@ -39,8 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if what_to_do is None:
             raise
         return _complain(f"{error.strerror}: {error.filename or 'disk'}; {what_to_do}", 1)
-    except KeyboardInterrupt:
-        return _complain("stopped; the same command goes on where it was", 130)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from r2a_utils.publishing.book_runs import PublishError
 from r2a_utils.publishing.quoted_numbers import ProseError
 from r2a_utils.runs import running
 from r2a_utils.runs.execution import StageFailed
-from r2a_utils.runs.lock import RunFolderError
+from r2a_utils.runs.folder import RunFolderError
 from r2a_utils.runs.parameters import ParameterError
 from r2a_utils.runs.running import StageResult
 from r2a_utils.teaching import lab

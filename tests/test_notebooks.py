@@ -1,7 +1,9 @@
 """The stage notebooks run through, on small parameters, by the same code as the book's."""
 
 import ast
+import inspect
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -12,14 +14,28 @@ from local_server import serve
 
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.publishing.book_runs import declared_runs
+from r2a_utils.publishing.summary import headline
 from r2a_utils.runs.folder import Run
-from r2a_utils.runs.running import read_manifest, read_parameters, run_stages
-from r2a_utils.runs.stage import load_stages
+from r2a_utils.runs.manifest import read_manifest
+from r2a_utils.runs.running import outdated, read_parameters, run_stages
+from r2a_utils.runs.stage import NOTEBOOKS, load_stages
 
 pytestmark = pytest.mark.xdist_group("book")
 
 STAGES = load_stages()
 OVERRIDES = read_parameters(Path(__file__).with_name("overrides.yml"))
+SECOND = read_parameters(Path(__file__).with_name("second_values.yml"))
+# Parameters that need more than a value, and the test below that gives them another than their own.
+ELSEWHERE = {
+    "judge_url": "test_a_judge_scores_open_questions_where_a_run_names_one",
+    "judge_model": "test_a_judge_scores_open_questions_where_a_run_names_one",
+    "open_dataset": "test_a_judge_scores_open_questions_where_a_run_names_one",
+    "n_open": "test_a_judge_scores_open_questions_where_a_run_names_one",
+    "dataset": "test_problems_of_one_s_own_file_run_through_the_first_stages",
+    "columns": "test_problems_of_one_s_own_file_run_through_the_first_stages",
+    "pairs": "test_pairs_of_plain_questions_are_run_too",
+    "paper_data": "test_every_stage_completes_with_a_second_value_of_every_parameter",
+}
 MAIN_RUN = declared_runs()[0].id
 
 
@@ -34,6 +50,37 @@ def test_every_stage_completes(small_runs, pages):
     assert list(pages) == list(STAGES)
     entries = read_manifest(small_runs / MAIN_RUN)["stages"]
     assert {entry["status"] for entry in entries.values()} == {"completed"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_parameter_has_a_second_value(stage):
+    for name, parameter in STAGES[stage].parameters.items():
+        if name in ELSEWHERE:
+            assert name in inspect.getsource(globals()[ELSEWHERE[name]])
+        elif name != "run_dir":
+            assert SECOND[name] != parameter.default, name
+            parameter.convert(SECOND[name])
+    assert SECOND.keys() <= {name for stage in STAGES.values() for name in stage.parameters}
+
+
+def test_every_stage_completes_with_a_second_value_of_every_parameter(tmp_path, request):
+    given = dict(SECOND)
+    if os.environ.get("R2A_PAPER_DATA"):
+        given["paper_data"] = str(request.getfixturevalue("paper_data"))
+    results = run_stages(tmp_path / "second", given=given, progress=False)
+    assert [result.stage for result in results if result.ran] == list(STAGES)
+    run = Run.open(tmp_path / "second")
+    for stage in STAGES:
+        assert "no attribute" not in headline(stage, "second", run.records())
+    assert run.read_record("collection")["n"] == SECOND["n_problems"]
+    assert len(run.read_table("answers")) == 2 * SECOND["samples"] * SECOND["n_problems"]
+    assert run.read_record("activation_patching")["protocol"] == SECOND["protocol"]
+
+
+def test_pairs_of_plain_questions_are_run_too(tmp_path):
+    settings = {"pairs": "questions", "n_pairs": "4"}
+    run_stages(tmp_path / "run", ["05"], settings=settings, progress=False)
+    assert Run.open(tmp_path / "run").read_record("activation_patching")["n"] in range(1, 5)
 
 
 def test_nothing_runs_again_when_nothing_has_changed(small_runs, pages):
@@ -71,6 +118,26 @@ def test_a_page_asks_shows_and_limits(stage):
     assert "**Question.**" in prose
     assert "**What you will see.**" in prose
     assert re.search(r"(?i)what this does not show", prose)
+
+
+def test_touching_the_code_of_a_page_makes_it_old_and_what_reads_it(small_runs, tmp_path):
+    notebooks = shutil.copytree(NOTEBOOKS, tmp_path / "notebooks")
+    made = small_runs / MAIN_RUN
+    assert outdated(made, notebooks=notebooks) == []
+    readers = {
+        "00": ["00"],
+        "01": ["01", "02", "03", "04", "04b", "04c", "06", "07"],
+        "04b": ["04b"],
+        "05": ["05", "06", "07"],
+        "07": ["07"],
+    }
+    for number, old in readers.items():
+        (page,) = notebooks.glob(f"{number}_*.py")
+        source = page.read_text()
+        page.write_text(source + "\n# %%\ntouched = True\n")
+        told = outdated(made, notebooks=notebooks)
+        assert [name.partition("_")[0] for name in told] == old
+        page.write_text(source)
 
 
 def test_a_judge_scores_open_questions_where_a_run_names_one(small_runs, pages, tmp_path):

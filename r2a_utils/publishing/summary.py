@@ -29,8 +29,9 @@ HEADLINES = {
     "{{ reasoning_focus_heads.top_mass | percent }} of its attention on the reasoning",
     "04b_what_the_heads_do": "{{ trajectory_tracking.best }} follows the reasoning best: mean "
     "correlation {{ trajectory_tracking.rho | number }}",
-    "04c_failed_traces": "the sentence read most holds the first error in "
-    "{{ failed_traces.rfh_rate | percent }} of {{ failed_traces.n }} failed traces",
+    "04c_failed_traces": "{% if failed_traces.n %}the sentence read most holds the first error in "
+    "{{ failed_traces.rfh_rate | percent }} of {{ failed_traces.n }} failed traces{% else %}"
+    "no failed trace to look into{% endif %}",
     "05_activation_patching": "one token restores {{ activation_patching.flipping_first | number }}"
     "; {{ activation_patching.flip_rate | percent }} of {{ activation_patching.n }} answers flip",
     "06_head_interventions": "knockout strongest in layer {{ head_interventions.strongest_layer }};"

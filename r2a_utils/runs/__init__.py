@@ -9,9 +9,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "execution": ["StageFailed"],
-        "folder": ["Run", "cut_torn_line", "json_lines", "kept_lines", "write_aside"],
+        "folder": [
+            "Run",
+            "RunFolderError",
+            "cut_torn_line",
+            "json_lines",
+            "kept_lines",
+            "write_aside",
+        ],
         "header": ["Header", "makers", "read_header"],
-        "lock": ["RunFolderError"],
         "manifest": ["read_manifest", "stale_stages"],
         "parameters": ["ParameterError", "fill", "resolve"],
         "running": [

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import nbformat
 import papermill
+import psutil
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -65,7 +67,7 @@ def execute(
         with (
             _kernel_environment(),
             stage.header.in_force(),
-            TemporaryDirectory(prefix="r2a-") as private,
+            _private_folder() as private,
         ):
             papermill.execute_notebook(
                 notebook,
@@ -98,6 +100,20 @@ def execute(
     clean(executed, folder)
     part.unlink()
     return executed
+
+
+@contextmanager
+def _private_folder() -> Iterator[str]:
+    """A folder for the kernel's sockets, named after this process; those of killed ones go.
+
+    Not in the run folder: the path of a socket may have 108 letters at most.
+    """
+    for left in Path(gettempdir()).glob("r2a-kernel-*-*"):
+        number = left.name.split("-")[2]
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(left, ignore_errors=True)  # another user's stays: it may not be removed
+    with TemporaryDirectory(prefix=f"r2a-kernel-{os.getpid()}-") as private:
+        yield private
 
 
 class _ThisPython(AsyncKernelManager):

@@ -23,7 +23,8 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # reading gives back what was written: a DataArray or a Dataset.
 _ARRAY_ATTRIBUTE = "r2a_data_array"
 _ARRAY_WITHOUT_NAME = "values"
+
+
+class RunFolderError(RuntimeError):
+    """A run folder that cannot be used as it is; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,9 @@ class Run:
 
     def read_table(self, name: str) -> pd.DataFrame:
         """The table that an earlier stage kept; FileNotFoundError names that stage."""
-        return pd.read_parquet(self._existing("table", name, ".parquet"), engine="pyarrow")
+        path = self._existing("table", name, ".parquet")
+        with self._whole(path):
+            return pd.read_parquet(path, engine="pyarrow")
 
     def write_array(self, name: str, array: xr.DataArray | xr.Dataset) -> None:
         """Keep a labelled array (or a data set of several) as netCDF."""
@@ -91,7 +98,8 @@ class Run:
     def read_array(self, name: str) -> Any:
         """The DataArray or Dataset that an earlier stage kept, loaded into memory."""
         path = self._existing("array", name, ".nc")
-        data = xr.load_dataset(path, engine="netcdf4")
+        with self._whole(path):
+            data = xr.load_dataset(path, engine="netcdf4")
         variable = data.attrs.pop(_ARRAY_ATTRIBUTE, None)
         if variable is None:
             return data
@@ -122,8 +130,7 @@ class Run:
 
     def read_record(self, name: str) -> dict[str, Any]:
         """The record that an earlier stage kept; FileNotFoundError names that stage."""
-        path = self._existing("record", name, ".json")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return self._read_json(self._existing("record", name, ".json"))
 
     def record_model(self, model: Any) -> None:
         """Keep which model the run looks at, for its manifest: name, revision, weights, device.
@@ -156,8 +163,27 @@ class Run:
 
     def records(self) -> dict[str, dict[str, Any]]:
         """All records of the run, by name."""
-        paths = self._all("records", ".json")
-        return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+        return {path.stem: self._read_json(path) for path in self._all("records", ".json")}
+
+    def _read_json(self, path: Path) -> dict[str, Any]:
+        with self._whole(path):
+            return json.loads(path.read_text(encoding="utf-8"))
+
+    @contextmanager
+    def _whole(self, path: Path) -> Iterator[None]:
+        """Reading inside, of a file that is not what it was, is a RunFolderError."""
+        try:
+            yield
+        except PermissionError:
+            raise
+        except (ValueError, OSError) as error:
+            stages = makers(f"{path.parent.name}/{path.stem}", NOTEBOOKS)
+            page = self.folder / "notebooks" / f"{stages[0] if stages else '*'}.ipynb"
+            reason = str(error).partition("\n")[0]
+            raise RunFolderError(
+                f"{path} is damaged ({reason}): delete {page}, and `r2a run --run-id "
+                f"{self.folder.name}` makes it anew"
+            ) from error
 
     def _path(self, kind: str, name: str, suffix: str) -> Path:
         if not _NAME.fullmatch(name):

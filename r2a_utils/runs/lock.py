@@ -16,12 +16,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from r2a_utils.runs.folder import RunFolderError
+
 LOCK = ".lock"
 OWNER = ".lock-owner"
-
-
-class RunFolderError(RuntimeError):
-    """A run folder that cannot be used as it is; the message says why and what to do."""
 
 
 @contextmanager

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from r2a_utils.runs.folder import write_aside
-from r2a_utils.runs.lock import RunFolderError
+from r2a_utils.runs.folder import RunFolderError, write_aside
 
 
 def manifest_path(folder: Path) -> Path:

@@ -107,7 +107,10 @@ def run_stages(
         go_on_finishing(folder)
         given, values = _settled(folder, available, selected, given, settings or {})
         place = folder
-        if _replaced(folder, available, selected, values):
+        entries = read_manifest(folder)["stages"]
+        old = _outdated(folder, available, selected, values)
+        # something good is at stake where what has completed must run again
+        if any(entries.get(name, {}).get("status") == "completed" for name in old):
             place = begin(folder, {"parameters": given, "stages": selected})
         text = yaml.safe_dump(given, allow_unicode=True, sort_keys=False)
         write_aside(_parameters(place), lambda part: part.write_text(text, encoding="utf-8"))
@@ -132,6 +135,41 @@ def run_stages(
     return results
 
 
+def outdated(
+    folder: Path,
+    stages: Sequence[str] | None = None,
+    *,
+    given: Mapping[str, Any] | None = None,
+    notebooks: Path = NOTEBOOKS,
+) -> list[str]:
+    """Which stages `run_stages` would run with these arguments; runs nothing.
+
+    Raises ParameterError where it would refuse them.
+    """
+    available = load_stages(notebooks)
+    selected = select(available, stages)
+    _, values = _settled(folder, available, selected, given, {})
+    return _outdated(folder, available, selected, values)
+
+
+def _outdated(
+    folder: Path,
+    available: Mapping[str, Stage],
+    selected: Sequence[str],
+    values: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    """The selected stages that must run, because of their own inputs or of an earlier one's."""
+    entries = dict(read_manifest(folder)["stages"])
+    old = []
+    for name in selected:
+        inputs = _inputs(available[name], values[name], available, entries)
+        entry = entries.get(name, {})
+        if not (is_current(entry, inputs) and _page(folder, name).exists()):
+            old.append(name)
+            entries[name] = {**entry, "chain": chain(inputs)}  # what it will be when it has run
+    return old
+
+
 def _settled(
     folder: Path,
     available: Mapping[str, Stage],
@@ -151,24 +189,6 @@ def _settled(
             raise ParameterError(f"{error}\n(some may come from {_parameters(folder)})") from error
         raise
     return _with_settings(given, declared, selected, settings), values
-
-
-def _replaced(
-    folder: Path,
-    available: Mapping[str, Stage],
-    selected: Sequence[str],
-    values: Mapping[str, Mapping[str, Any]],
-) -> bool:
-    """Whether a stage that has completed must run again, so that something good is at stake."""
-    entries = dict(read_manifest(folder)["stages"])
-    for name in selected:
-        inputs = _inputs(available[name], values[name], available, entries)
-        entry = entries.get(name, {})
-        current = is_current(entry, inputs) and _page(folder, name).exists()
-        if not current and entry.get("status") == "completed":
-            return True
-        entries[name] = {**entry, "chain": chain(inputs)}  # what it will be when it has run
-    return False
 
 
 def read_parameters(path: Path) -> dict[str, Any]:

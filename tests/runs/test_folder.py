@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from r2a_utils.runs import folder
-from r2a_utils.runs.folder import Run, json_lines, kept_lines, write_aside
+from r2a_utils.runs.folder import Run, RunFolderError, json_lines, kept_lines, write_aside
 from r2a_utils.runs.header import Header, makers
 
 
@@ -194,3 +194,19 @@ def test_a_line_that_is_still_being_written_is_left_out(tmp_path):
     path.write_text('{"a"\n{"b": 2}\n', encoding="utf-8")
     with pytest.raises(ValueError, match="line 1 is no JSON"):
         kept_lines(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"PAR1"])
+def test_a_damaged_file_is_named_with_what_to_do(run, content):
+    for place in ("tables/answers.parquet", "arrays/mass.nc", "records/found.json"):
+        path = run.folder / place
+        path.parent.mkdir()
+        path.write_bytes(content)
+    reads = {
+        "answers.parquet": lambda: run.read_table("answers"),
+        "mass.nc": lambda: run.read_array("mass"),
+        "found.json": run.records,
+    }
+    for name, read in reads.items():
+        with pytest.raises(RunFolderError, match=rf"{name} is damaged \(.*\): delete .*\.ipynb"):
+            read()

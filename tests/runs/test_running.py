@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pytest
 import yaml
 
 from r2a_utils.runs.execution import StageFailed, clean, failed_notebook
-from r2a_utils.runs.folder import Run
-from r2a_utils.runs.lock import RunFolderError, hold
+from r2a_utils.runs.folder import Run, RunFolderError
+from r2a_utils.runs.lock import hold
 from r2a_utils.runs.manifest import read_manifest, stale_stages
 from r2a_utils.runs.parameters import ParameterError
 from r2a_utils.runs.running import read_parameters, run_folder, run_stages
@@ -34,7 +35,7 @@ run_dir = "runs/default"  # where the run is kept
 n = 3
 
 # %%
-from r2a_utils.runs.folder import Run
+from r2a_utils.runs.folder import Run, RunFolderError
 run = Run.open(run_dir)
 run.write_record("count", {"n": n})
 with open(run.folder / "log", "a") as log:
@@ -53,7 +54,7 @@ run_dir = "runs/default"
 scale = 1.0
 
 # %%
-from r2a_utils.runs.folder import Run
+from r2a_utils.runs.folder import Run, RunFolderError
 run = Run.open(run_dir)
 count = run.read_record("count")
 with open(run_dir + "/log", "a") as log:
@@ -343,6 +344,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, notebooks):
     assert [result.ran for result in results] == [False, True]
     assert log(tmp_path) == ["first"]
     assert [path.name for path in (tmp_path / "trial").rglob("*.part*")] == []
+    assert list(Path(tempfile.gettempdir()).glob(f"r2a-kernel-{process.pid}-*")) == []
 
 
 def test_the_manifest_says_what_a_stage_was_made_from(run, tmp_path):
