@@ -61,6 +61,7 @@ def retrieval_scores(
     A head looks a token up when, in the step that writes it, its largest attention weight lies on
     that same token within the needle (Wu et al. 2404.15574, eq. 1), mean over cases. The recital is
     teacher-forced: every model recites the same words, also one too weak to find them by itself.
+    Raises ValueError for no cases.
     """
     if not cases:
         raise ValueError("no cases; make some with needle_cases")
@@ -92,6 +93,7 @@ def needle_cases(
 
     Each case strings `haystack` passages together, puts another one, the needle, at a random place
     between them and recites it after a colon at the end.
+    Raises ValueError for too few passages.
     """
     if len(passages) <= haystack:
         raise ValueError(f"need more than {haystack} passages, got {len(passages)}")

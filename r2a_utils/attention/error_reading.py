@@ -54,6 +54,7 @@ def sentence_reading(trace: Trace, read: Real[np.ndarray, "*_"]) -> pd.DataFrame
 
     read: attention or contribution by token [token]. share: of the mass on the reasoning; NaN where
     that is 0.
+    Raises ValueError for a reading of another length than the trace.
     """
     read = np.asarray(read, dtype=float)
     if read.shape != (len(trace),):
@@ -88,6 +89,7 @@ def nearest_right(trace: Trace, right: Sequence[Trace]) -> Trace:
 
     A rule instead of a choice by hand. Where no trace of the same kind is right, the nearest in
     length alone.
+    Raises ValueError where there is no right trace.
     """
     if not right:
         raise ValueError("no right trace to compare with")
@@ -106,6 +108,7 @@ def error_hits(
     errors: the first wrong sentence of each trace. readers: name → a reading [token] a trace.
     Columns reader, n, hits, rate, ci_low, ci_high (Wilson, 95%), chance (mean of 1 / number of
     sentences), p (that blind choices of sentences hit as often or more; exact).
+    Raises ValueError for no traces, or not one error for each.
     """
     if not len(traces) == len(errors) > 0:
         raise ValueError(f"need one error a trace and one trace at least: {len(traces)} traces, "

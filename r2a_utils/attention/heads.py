@@ -126,6 +126,7 @@ def rank_heads(mass: Masses, k: int = 10, *, seed: int = 0, resamples: int = 1_0
     ci_low and ci_high: 95% percentile bootstrap interval of the mean mass over traces.
     rank_stability: share of the resamples in which the head is among the top k again.
     `head_scores` has all heads and further controls. Stage 2, notebook 04.
+    Raises ValueError for a k of no head or of more than the model has.
     """
     scores = head_scores(mass)
     if not 1 <= k <= len(scores):
@@ -231,6 +232,7 @@ def border_test(mass: Masses, shuffled: Float[xr.DataArray, "_ _ _ _"]) -> pd.Da
     Columns layer, head, mass, null (mean), p, p_familywise. p compares the head with its own null;
     p_familywise with the largest excess over the null mean among all heads in each draw, which pays
     for having picked the best of many heads.
+    Raises ValueError where the two have other heads.
     """
     observed = _answer_mass(mass, "reasoning").mean(axis=0)
     null = shuffled.transpose("token_set", "trace", "layer", "head").values.mean(axis=1)

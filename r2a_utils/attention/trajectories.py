@@ -76,6 +76,7 @@ def tracking(
     its smoothness and loses its direction. A head that always looks equally far back also walks
     along, without reading anything: it shows as a slope of 1. A place that never moves counts as 0.
     Answers of fewer than `SHORTEST_ANSWER` tokens are left out.
+    Raises ValueError where no answer is long enough.
     """
     used = [p for p in profiles if p.sizes["query"] >= SHORTEST_ANSWER]
     if not used:
@@ -175,6 +176,7 @@ def cue_lift(
     pass for a taste for cues.
     Columns word ("all cues" first), lift (sum over cues / sum over matched windows), ci_low and
     ci_high (95%, bootstrap over traces), n (cues compared), left_out (no window to compare with).
+    Raises ValueError where no trace has a cue.
     """
     found = [
         row for i, (t, r) in enumerate(zip(traces, reads, strict=True)) for row in _cues(i, t, r)

@@ -46,6 +46,7 @@ def head_maps(
 
     maps: title → values [layer, head]; layer 0 at the bottom. marks: a kind of `HEAD_MARKS` →
     (layer, head) pairs.
+    Raises ValueError for an unknown kind of head.
     """
     unknown = [kind for kind in marks or {} if kind not in HEAD_MARKS]
     if unknown:

@@ -176,6 +176,7 @@ def one_trace(
 
     tokens: T of them. weights: [answer token, key], mean over the Reasoning-Focus Heads.
     Notebook 04.
+    Raises ValueError for weights of another shape.
     """
     weights = np.asarray(weights, dtype=float)
     answer = segments["answer"]
