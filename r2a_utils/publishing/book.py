@@ -22,6 +22,7 @@ from typing import Any
 
 import nbformat
 import yaml
+from filelock import FileLock, Timeout
 
 from r2a_utils.models import memory
 from r2a_utils.publishing.book_runs import (
@@ -35,13 +36,19 @@ from r2a_utils.publishing.captions import number_captions
 from r2a_utils.publishing.comparison_page import compare
 from r2a_utils.publishing.exercises import fold_solutions, has_tag, load_exercises
 from r2a_utils.publishing.foreign_text import html_of, inert
-from r2a_utils.publishing.quoted_numbers import render
+from r2a_utils.publishing.missing_stages import (
+    in_place_of,
+    missing_stages,
+    placeholder,
+    quotable,
+)
+from r2a_utils.publishing.quoted_numbers import ProseError, render
 from r2a_utils.publishing.rerun_page import plans_table, read_plans
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.local_paths import shown_folders, without_folders
-from r2a_utils.runs.manifest import read_manifest, stale_stages
+from r2a_utils.runs.manifest import read_manifest
 from r2a_utils.runs.running import RUNS
-from r2a_utils.runs.stage import ROOT, load_stages
+from r2a_utils.runs.stage import NOTEBOOKS, ROOT, Stage, load_stages, select
 
 CONFIG = ROOT / "_config.yml"
 BUILD = ROOT / "_build"
@@ -50,18 +57,35 @@ _BUILDERS = ("jupyter-book", "myst-nb", "myst-parser", "sphinx", "sphinx-book-th
 
 
 def publish(
-    book: Path = BOOK, runs: Path = RUNS, build: Path = BUILD, config: Path = CONFIG
+    book: Path = BOOK,
+    runs: Path = RUNS,
+    build: Path = BUILD,
+    config: Path = CONFIG,
+    notebooks: Path = NOTEBOOKS,
 ) -> tuple[Path, bool]:
     """Build the book if anything in it has changed; returns its first page and whether it built.
 
-    Raises PublishError, and leaves the published book as it was, when a run is not complete, when
+    Of each run is shown what can be shown. Raises PublishError, and leaves the published book as it
+    was, when nothing of the main run has been made, when another process builds the book, when
     Jupyter Book warns of anything, or when a page would need the network.
     """
-    shown = declared_runs(book, runs)
-    for declared in _made(shown):
-        _check_run(declared)
+    build.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(build / ".lock")
+    try:
+        with lock.acquire(timeout=0):
+            return _publish(declared_runs(book, runs), book, build, config, notebooks)
+    except Timeout as error:
+        raise PublishError(
+            f"another process builds the book in {build}: wait until it is done, and repeat the "
+            "command if anything has changed since it began"
+        ) from error
+
+
+def _publish(
+    shown: Sequence[BookRun], book: Path, build: Path, config: Path, notebooks: Path
+) -> tuple[Path, bool]:
     source = build / "source"
-    assemble(book, shown, source)
+    assemble(book, shown, source, notebooks)
     shutil.copy(config, source / "_config.yml")
     state = _state(source)
     published = build / "html"
@@ -85,59 +109,113 @@ def publish(
     return first_page, True
 
 
-def assemble(book: Path, shown: Sequence[BookRun], source: Path) -> None:
-    """Put together all pages of the book, ready for Jupyter Book, in the folder `source`."""
+def assemble(
+    book: Path, shown: Sequence[BookRun], source: Path, notebooks: Path = NOTEBOOKS
+) -> None:
+    """Put together all pages of the book, ready for Jupyter Book, in the folder `source`.
+
+    Raises PublishError when nothing of the main run has been made, and ProseError for a page that
+    quotes what no record holds, unless a stage is missing that may hold it.
+    """
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(book, source, ignore=shutil.ignore_patterns("assets", "params", "runs.yml"))
     shutil.copytree(book / "assets", source / "_static", ignore=shutil.ignore_patterns("mathjax"))
     shutil.copytree(book / "assets" / "mathjax", source / "extra" / "mathjax")
     toc = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))
+    available = load_stages(notebooks)
     summaries = {}
-    made = _made(shown)
-    for declared in made:
+    for declared in shown:
         main = declared is shown[0]
-        pages = MAIN_PAGES if main else declared.id
-        stages = read_manifest(declared.run)["stages"]
-        folders = _folders(stages)
-        stages = without_folders(stages, folders)
-        summaries[declared.id] = {
-            "id": declared.id,
-            "title": declared.title,
-            "pages": pages,
-            "records": without_folders(Run.open(declared.run).records(), folders),
-            "stages": stages,
-            "machines": _machines(stages),
-            "folders": folders,
-        }
-        folder = source / pages
+        summary = _summary(declared, MAIN_PAGES if main else declared.id, available)
+        if not summary["stages"] and main:
+            raise PublishError(
+                f"run {declared.id!r} has not been made: r2a run --run-id {declared.id}"
+            )
+        if not summary["stages"]:
+            continue  # the comparison page says how it is made
+        summaries[declared.id] = summary
+        folder = source / summary["pages"]
         folder.mkdir()
         figures = declared.run / "figures"
         if figures.exists():
             shutil.copytree(figures, folder / "figures")
         if not main:
-            part = {"caption": declared.title, "chapters": [{"glob": f"{pages}/*"}]}
+            part = {"caption": declared.title, "chapters": [{"glob": f"{declared.id}/*"}]}
             toc.setdefault("parts", []).append(part)
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
-    for declared in made:
-        summary = summaries[declared.id]
-        for stage in summary["stages"]:
-            page = _stage_page(declared, stage, summary, summaries)
-            if summary["pages"] != MAIN_PAGES:
-                _remove_labels(page)
-                _link_to_main(page, summary["stages"])
-            nbformat.write(page, source / summary["pages"] / f"{stage}.ipynb")
+    for declared in shown:
+        if declared.id in summaries:
+            _write_stage_pages(declared, summaries, available, source)
     first = summaries[shown[0].id]
+    with_page = {n: stage for n, stage in available.items() if n not in first["missing"]}
     others = {
         "comparison": compare(shown, summaries),
         "plans": plans_table(read_plans(book / "params")),
         "needs": memory,
-        "exercises": load_exercises(load_stages()),
+        "exercises": load_exercises(with_page),
     }
-    for path in _pages(source):
-        if path.suffix == ".md":
-            text = (source / path).read_text(encoding="utf-8")
-            text = render(text, f"book/{path}", first, summaries, others)
-            (source / path).write_text(text, encoding="utf-8")
+    for path in book.rglob("*.md"):
+        page = path.relative_to(book)
+        text = (source / page).read_text(encoding="utf-8")
+        text = _rendered(text, f"book/{page}", first, summaries, others)
+        (source / page).write_text(text, encoding="utf-8")
+
+
+def _summary(declared: BookRun, pages: str, available: Mapping[str, Stage]) -> dict[str, Any]:
+    """What the pages may say of a run: see `quoted_numbers.render`."""
+    wanted = {name: available[name] for name in select(available, declared.stages)}
+    missing = missing_stages(declared.run, wanted)
+    made = read_manifest(declared.run)["stages"]
+    folders = _folders(made)
+    stages = {name: entry for name, entry in made.items() if name not in missing}
+    stages = without_folders(stages, folders)
+    records = quotable(Run.open(declared.run).records(), missing, wanted) if stages else {}
+    return {
+        "id": declared.id,
+        "title": declared.title,
+        "pages": pages,
+        "records": without_folders(records, folders),
+        "stages": stages,
+        "missing": missing,
+        "machines": _machines(stages),
+        "folders": folders,
+    }
+
+
+def _write_stage_pages(
+    declared: BookRun,
+    summaries: Mapping[str, Any],
+    available: Mapping[str, Stage],
+    source: Path,
+) -> None:
+    """A page for each stage of a run, and one that says why for each that cannot be shown."""
+    summary = summaries[declared.id]
+    folder = source / summary["pages"]
+    for stage in summary["stages"]:
+        page = _stage_page(declared, stage, summary, summaries)
+        if summary["pages"] != MAIN_PAGES:
+            _remove_labels(page)
+            _link_to_main(page, summary["stages"])
+        nbformat.write(page, folder / f"{stage}.ipynb")
+    for stage, sentence in summary["missing"].items():
+        text = placeholder(available[stage], sentence, summary["pages"] == MAIN_PAGES)
+        (folder / f"{stage}.md").write_text(text, encoding="utf-8")
+
+
+def _rendered(
+    text: str,
+    page: str,
+    summary: Mapping[str, Any],
+    summaries: Mapping[str, Any],
+    others: Mapping[str, Any] | None = None,
+) -> str:
+    """Prose with its numbers; where a stage is missing that it may quote, what is missing."""
+    try:
+        return render(text, page, summary, summaries, others)
+    except ProseError:
+        if not summary["missing"]:
+            raise
+        return in_place_of(text, summary["missing"])
 
 
 def check_pages(source: Path, html: Path) -> None:
@@ -177,22 +255,6 @@ def _pages(source: Path) -> list[Path]:
     return [path for path in pages if path.parts[0] not in ("_static", "extra")]
 
 
-def _made(shown: Sequence[BookRun]) -> list[BookRun]:
-    """The main run and every other one that has been made; the comparison page names the rest."""
-    return [run for run in shown if run is shown[0] or read_manifest(run.run)["stages"]]
-
-
-def _check_run(declared: BookRun) -> None:
-    command = f"r2a run --run-id {declared.id}"
-    manifest = read_manifest(declared.run)
-    if not manifest["stages"]:
-        raise PublishError(f"run {declared.id!r} has not been made: {command}")
-    stale = stale_stages(manifest)
-    if stale:
-        reasons = "; ".join(f"stage {stage}: {reason}" for stage, reason in stale.items())
-        raise PublishError(f"run {declared.id!r} is not complete ({reasons}): {command}")
-
-
 def _machines(stages: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Where the stages of a run were made: one entry for all that share machine and versions."""
     machines: list[dict[str, Any]] = []
@@ -217,7 +279,7 @@ def _stage_page(
     fold_solutions(page)
     for cell in page.cells:
         if cell.cell_type == "markdown":
-            cell.source = render(cell.source, f"notebooks/{stage}.py", summary, summaries)
+            cell.source = _rendered(cell.source, f"notebooks/{stage}.py", summary, summaries)
     entry = summary["stages"][stage]
     model = entry.get("model") or {}
     made_with = " on ".join(str(model[name]) for name in ("name", "device") if name in model)

@@ -1,9 +1,13 @@
 """The book is built strictly from complete runs, or the published one stays as it is."""
 
+import json
+import re
+import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
+from filelock import FileLock
 
 from r2a_utils.publishing import book as publishing
 from r2a_utils.publishing.book import assemble, check_pages, publish
@@ -86,8 +90,9 @@ def made(tmp_path_factory) -> Path:
     (folder / "book/assets/mathjax/startup.js").write_text("")
     (folder / "book/_toc.yml").write_text(TOC)
     (folder / "book/runs.yml").write_text(
-        "runs:\n- {id: default, title: Ours, parameters: {}}\n- {id: other, title: Another}\n"
-        "- {id: part, title: A part}\n- {id: nowhere, title: Not made}\n"
+        "runs:\n- {id: default, title: Ours, parameters: {}}\n"
+        "- {id: other, title: Another, stages: ['01']}\n"
+        "- {id: part, title: A part, stages: ['02']}\n- {id: nowhere, title: Not made}\n"
     )
     (folder / "notebooks/02_later.py").write_text(LATER)
     for run_id, stages, given in (
@@ -106,7 +111,7 @@ def made(tmp_path_factory) -> Path:
 
 
 def build(made: Path) -> tuple[Path, bool]:
-    return publish(made / "book", made / "runs", made / "_build")
+    return publish(made / "book", made / "runs", made / "_build", notebooks=made / "notebooks")
 
 
 def test_the_book_shows_every_run_and_is_built_again_only_when_something_changed(made):
@@ -151,21 +156,60 @@ def test_a_book_with_a_fault_is_refused_and_the_published_one_stays(made, text, 
     assert (first_page.parent / "status.html").read_text() == before
 
 
-def test_a_run_that_is_missing_or_not_complete_is_refused(made, tmp_path):
+def assembled(made: Path, source: Path) -> None:
+    shown = declared_runs(made / "book", made / "runs")
+    assemble(made / "book", shown, source, made / "notebooks")
+
+
+def test_without_the_main_run_there_is_no_book(made, tmp_path):
     with pytest.raises(PublishError, match="'default' has not been made: r2a run --run-id default"):
-        publish(made / "book", tmp_path, tmp_path / "_build")
-    manifest = made / "runs/other/manifest.json"
-    text = manifest.read_text()
-    manifest.write_text(text.replace('"completed"', '"failed"'))
+        publish(made / "book", tmp_path, tmp_path / "_build", notebooks=made / "notebooks")
+
+
+def test_what_a_run_lacks_hides_nothing_else(made, tmp_path):
+    """A stage that failed, and one that was never run: the rest is shown and says so."""
+    runs = tmp_path / "runs"
+    shutil.copytree(made / "runs", runs)
+    manifest = runs / "default/manifest.json"
+    entries = json.loads(manifest.read_text())
+    entries["stages"]["01_counting"]["status"] = "failed"
+    manifest.write_text(json.dumps(entries))
+    first_page, built = publish(
+        made / "book", runs, tmp_path / "_build", notebooks=made / "notebooks"
+    )
+    assert built
+    html = first_page.parent
+    told = "r2a run --run-id default --stages 01"
+    for page in ("intro.html", "stages/01_counting.html"):
+        assert told in re.sub("<[^>]+>", "", (html / page).read_text())
+    assert "<h1>Counting" in (html / "stages/01_counting.html").read_text()
+    assert "comes" in (html / "stages/02_later.html").read_text()
+    assert "There are 4 of them" in (html / "other/01_counting.html").read_text()
+    assert "--run-id part" not in (html / "part/02_later.html").read_text()  # it wants no other
+
+
+def test_a_misspelt_quotation_is_refused_where_nothing_is_missing(made):
+    status = made / "book/status.md"
+    good = status.read_text()
+    status.write_text("# Status\n\n{{ count.m }}\n")
     try:
-        with pytest.raises(PublishError, match="stage 01_counting: it has not completed"):
+        with pytest.raises(ProseError, match=r"status.md.*has the records count"):
             build(made)
     finally:
-        manifest.write_text(text)
+        status.write_text(good)
+
+
+def test_the_book_is_built_by_one_process_at_a_time(made):
+    (made / "_build").mkdir(exist_ok=True)
+    with (
+        FileLock(made / "_build/.lock", is_singleton=False),
+        pytest.raises(PublishError, match="another process builds the book"),
+    ):
+        build(made)
 
 
 def test_labels_stay_only_on_the_main_pages(made, tmp_path):
-    assemble(made / "book", declared_runs(made / "book", made / "runs"), tmp_path / "source")
+    assembled(made, tmp_path / "source")
     main, other = (
         nbformat.read(tmp_path / "source" / run / "01_counting.ipynb", as_version=4)
         for run in ("stages", "other")
@@ -190,7 +234,7 @@ def test_a_run_that_has_not_been_made_has_no_pages_and_stops_no_book(made):
 
 def test_a_page_says_which_run_it_comes_from(made, tmp_path):
     Run.open(made / "runs/other")
-    assemble(made / "book", declared_runs(made / "book", made / "runs"), tmp_path / "source")
+    assembled(made, tmp_path / "source")
     page = nbformat.read(tmp_path / "source/other/01_counting.ipynb", as_version=4)
     assert "Run `other`" in page.cells[-1].source
     assert "../status.md" in page.cells[-1].source

@@ -190,7 +190,9 @@ def hostile(tmp_path_factory) -> Path:
     run_stages(folder / "runs/default", given=given, notebooks=folder / "notebooks", progress=False)
     model = {"name": given["model_name"], "device": payloads["table"], "layers": 2}
     (folder / "runs/default/records/model.json").write_text(json.dumps(model))
-    first_page, _ = publish(folder / "book", folder / "runs", folder / "_build")
+    first_page, _ = publish(
+        folder / "book", folder / "runs", folder / "_build", notebooks=folder / "notebooks"
+    )
     return first_page.parent
 
 
