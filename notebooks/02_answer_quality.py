@@ -523,7 +523,8 @@ def mcnemar_p(with_reasoning, without_reasoning):
 workshop.check_mcnemar(mcnemar_p)
 
 # %%
-mcnemar_p(paired_answers.with_reasoning, paired_answers.without_reasoning)
+right = paired_answers[["with_reasoning", "without_reasoning"]].to_numpy(bool)
+mcnemar_p(right[:, 0], right[:, 1])
 
 # %% [markdown]
 # **What you should see.** The p-value of the table of the paired comparison above, in its row
@@ -578,8 +579,7 @@ def difference_interval(with_reasoning, without_reasoning, rng):
 workshop.check_difference_interval(difference_interval)
 
 # %%
-both = (paired_answers.with_reasoning, paired_answers.without_reasoning)
-difference_interval(*both, np.random.default_rng(0))
+difference_interval(*right.T.astype(float), np.random.default_rng(0))
 
 # %% [markdown]
 # **What you should see.** Nearly the interval of the table above, {{ answer_quality.ci_low |

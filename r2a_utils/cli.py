@@ -15,6 +15,8 @@ from typing import Any
 
 from r2a_utils import __version__
 
+SOURCES = Path(__file__).resolve().parents[1] / "notebooks"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 refused before it began."""
@@ -23,6 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if others and options.command is not _lab:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     options.others = others
+    if options.command in (_run, _book, _lab, _workshop) and not SOURCES.is_dir():
+        return _complain(
+            f"{SOURCES.parent} has no notebooks/, from which stages, book and copies are made. In "
+            "a workshop's folder open the notebooks themselves (jupyter lab); for the rest take a "
+            "clone of the repository",
+            2,
+        )
     try:
         return _obeyed(options)
     except KeyboardInterrupt:  # while libraries are imported, too
@@ -200,7 +209,9 @@ def _parser() -> argparse.ArgumentParser:
         "--run-id", default="default", help="the run that the notebooks begin from"
     )
     workshop.add_argument(
-        "--overwrite", action="store_true", help="replace copies in which somebody has worked"
+        "--overwrite",
+        action="store_true",
+        help="set copies in which somebody has worked aside and write new ones",
     )
     workshop.set_defaults(command=_workshop)
 

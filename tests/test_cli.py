@@ -253,3 +253,13 @@ def test_the_command_is_installed_and_quick_to_help():
         assert f"\n    {name} " in told
     code = "import sys; from r2a_utils import cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["run", "book", "workshop", "lab"])
+def test_a_participants_folder_is_told_where_these_commands_work(
+    command, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(cli, "SOURCES", tmp_path / "notebooks")
+    assert cli.main([command]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"r2a: {tmp_path} has no notebooks/") and told.count("\n") == 1

@@ -6,12 +6,15 @@ has made of each stage, so that any of them can be the first, and the package it
 nothing is fetched but the libraries. The zip holds that folder. `teachers/` has the notebooks with
 solutions and answers.
 
-Everything is written in a folder beside and renamed when it is complete. Notebooks in which
-somebody has worked are not replaced unless told.
+Everything is written in a folder beside and renamed when it is complete. What we did not write is
+never deleted: where somebody has worked, new copies are refused or, when told, set the whole folder
+aside under another name.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import zipfile
@@ -28,6 +31,7 @@ from r2a_utils.runs.folder import Run
 from r2a_utils.runs.manifest import read_manifest, stale_stages
 from r2a_utils.runs.running import RUNS
 from r2a_utils.runs.stage import NOTEBOOKS, ROOT, Stage, load_stages
+from r2a_utils.teaching.lab import NOT_COPIED
 from r2a_utils.teaching.notebook_copies import copy_of, is_edited, write_copy
 
 FOLDER = ROOT / "workshop"
@@ -36,6 +40,9 @@ RUN_DIR = "runs/workshop"
 # What a laptop installs the package from.
 PACKAGE = ("r2a_utils", "pyproject.toml", "constraints.txt", "LICENSE")
 ZIP = "r2a-workshop.zip"
+LIST = ".written.json"  # what was written, with a digest of each file
+# What lies in a folder because somebody ran or opened what we wrote.
+MADE_BY_PROGRAMS = ("__pycache__/*", ".ipynb_checkpoints/*", "*.egg-info/*")
 
 
 class WorkshopError(RuntimeError):
@@ -60,14 +67,18 @@ def write_workshop(
 ) -> Workshop:
     """Write both kinds of copies and the zip into `folder`, from the stages and a complete run.
 
-    Raises WorkshopError where the run lacks a stage, or where a copy in the folder has been worked
-    in and `overwrite` is not set; ExerciseError for an exercise that lacks a part.
+    Raises WorkshopError where the run lacks a stage, or where the folder holds what we did not
+    write and `overwrite` is not set; ExerciseError for an exercise that lacks a part.
     """
     stages = load_stages(notebooks)
     exercises = load_exercises(stages)
     _check_run(run, stages)
-    if not overwrite:
-        _check_folder(folder)
+    if not overwrite and (strange := strange_files(folder)):
+        named = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if strange[5:] else "")
+        raise WorkshopError(
+            f"{folder} holds work that new copies would replace: {named}; move it away, or pass "
+            "--overwrite, which sets the whole folder aside under another name"
+        )
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -85,12 +96,10 @@ def write_workshop(
         setup = plain_markdown(SETUP.read_text(encoding="utf-8"))
         (hand_out / "README.md").write_text(setup, encoding="utf-8")
         _write_zip(hand_out, part / ZIP)
-        old = folder.with_name(folder.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
+        _write_list(part)
         if folder.exists():
-            os.replace(folder, old)
+            _put_aside(folder)
         os.replace(part, folder)
-        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Workshop(folder, folder / ZIP, len(stages), len(exercises))
@@ -125,27 +134,52 @@ def _check_run(run: Path, stages: Mapping[str, Stage]) -> None:
         )
 
 
-def _check_folder(folder: Path) -> None:
-    """WorkshopError if somebody has worked in it, or if it holds anything that is not ours."""
-    made = {"participants", "teachers", ZIP}
-    strange = [path for path in folder.glob("*") if path.name not in made]
-    for path in sorted(folder.glob("*/*.ipynb")):
-        if is_edited(path):
-            strange.append(path)
-    if strange:
-        named = ", ".join(str(path.relative_to(folder)) for path in strange)
-        raise WorkshopError(
-            f"{folder} holds work that new copies would replace: {named}; move it away, or pass "
-            "--overwrite"
-        )
+def strange_files(folder: Path) -> list[str]:
+    """What in a folder of copies is not as it was written: other files, and changed ones.
+
+    A notebook that was run has other outputs and is still ours; one whose cells somebody has
+    changed is theirs. In the copies' own run folder, results made anew are ours, too.
+    """
+    listed = folder / LIST
+    written = json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else {}
+    strange = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name == LIST or any(path.match(pattern) for pattern in MADE_BY_PROGRAMS):
+            continue
+        if path.suffix == ".ipynb" and name in written:
+            if is_edited(path):
+                strange.append(name)
+        elif name not in written or (RUN_DIR not in name and _digest(path) != written[name]):
+            strange.append(name)
+    return strange
+
+
+def _write_list(folder: Path) -> None:
+    """Keep what was written, so that later it is known what was not."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    written = {path.relative_to(folder).as_posix(): _digest(path) for path in files}
+    (folder / LIST).write_text(json.dumps(written, indent=1), encoding="utf-8")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _put_aside(folder: Path) -> None:
+    """Make room for new copies: what holds only what we wrote goes, any other folder is kept."""
+    if not strange_files(folder):
+        shutil.rmtree(folder)
+        return
+    number = 1
+    while (kept := folder.with_name(f"{folder.name}.mine-{number}")).exists():
+        number += 1
+    os.replace(folder, kept)
 
 
 def _copy_run(run: Path, place: Path) -> None:
     """What the stages made, without their pages."""
-    pages = shutil.ignore_patterns(
-        "notebooks", "manifest.json", "parameters.yml", "unfinished", ".*", "*.part"
-    )
-    shutil.copytree(run, place, ignore=pages)
+    shutil.copytree(run, place, ignore=shutil.ignore_patterns(*NOT_COPIED))
 
 
 def _copy_package(path: Path, place: Path) -> None:

@@ -29,6 +29,8 @@ from r2a_utils.teaching.notebook_copies import (
 
 LAB = ROOT / "lab"
 LAB_RUN = "lab"
+# Of a run: its pages and what belongs to the process that makes it.
+NOT_COPIED = ("notebooks", "manifest.json", "parameters.yml", "unfinished", ".*", "*.part")
 
 
 def open_lab(arguments: Sequence[str], lab: Path = LAB) -> int:
@@ -51,8 +53,11 @@ def refresh(lab: Path = LAB, notebooks: Path = NOTEBOOKS, runs: Path = RUNS) -> 
     runs.mkdir(exist_ok=True)
     own_run, main_run = runs / LAB_RUN, runs / "default"
     if main_run.exists() and not own_run.exists():
-        pages = shutil.ignore_patterns("notebooks", "manifest.json", "parameters.yml")
-        shutil.copytree(main_run, own_run, ignore=pages)
+        begun = runs / f"{LAB_RUN}.part"  # a kill leaves it, and the next time it begins anew
+        shutil.rmtree(begun, ignore_errors=True)
+        pages = shutil.ignore_patterns(*NOT_COPIED)
+        shutil.copytree(main_run, begun, ignore=pages)
+        os.replace(begun, own_run)
     link = lab / "runs"  # so that runs/lab means the same in a copy as in a stage
     if not link.is_symlink():
         link.symlink_to(os.path.relpath(runs, lab), target_is_directory=True)

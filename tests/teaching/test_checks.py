@@ -205,6 +205,12 @@ def no_think(tokenizer, question):
     return prompt_of(tokenizer, opening, "\n" + PREFILLED, END_THINK, "\n\n")
 
 
+@wrong(answers.check_bare_prompt, "encodes the pieces as one text")
+def one_text(tokenizer, question):
+    text = question + INSTRUCTION + " " + THINK + "\n" + PREFILLED + END_THINK + "\n\n"
+    return [tokenizer.bos_token_id, *encode(tokenizer, text)]
+
+
 MCNEMAR = answers.check_mcnemar
 
 
@@ -234,10 +240,21 @@ def unpaired(a, b):
     return stats.fisher_exact([[a.sum(), (~a).sum()], [b.sum(), (~b).sum()]]).pvalue
 
 
-@wrong(MCNEMAR, "approximation")
+@wrong(MCNEMAR, "approximation; the exact")
 def chi_squared(a, b):
     plus, minus = discordant(a, b)
     return stats.chi2.sf((plus - minus) ** 2 / (plus + minus), 1)
+
+
+@wrong(MCNEMAR, "continuity correction")
+def corrected(a, b):
+    plus, minus = discordant(a, b)
+    return stats.chi2.sf((abs(plus - minus) - 1) ** 2 / (plus + minus), 1)
+
+
+@wrong(MCNEMAR, "that is a paired t-test")
+def paired_t(a, b):
+    return stats.ttest_rel(a.astype(int), b.astype(int)).pvalue
 
 
 @wrong(MCNEMAR, "raised ValueError")
@@ -510,6 +527,12 @@ def one_too_many(masses, draws, k):
 TRACKING = attention.check_tracking_of_head
 
 
+@wrong(TRACKING, "statistic and p-value together")
+def whole_result(rows, reasoning):
+    inside = rows[:, reasoning] / rows[:, reasoning].sum(axis=1, keepdims=True)
+    return stats.spearmanr(np.arange(len(rows)), inside @ np.arange(inside.shape[1]))
+
+
 def rank(places):
     return stats.spearmanr(np.arange(len(places)), places).statistic
 
@@ -694,6 +717,39 @@ def layer_below(model, donor, receiver, layer, position):
 
 
 MASK = patching.check_knockout_mask
+
+
+@wrong(PATCH, "kept in it: end the line")
+def vector_not_saved(model, donor, receiver, layer, position):
+    block = architecture(model).layers[layer]
+    with model.lm.trace(list(donor)):
+        vector = block.input[0, position]
+    with model.lm.trace(list(receiver)):
+        block.input[0, position] = vector
+        logits = model.lm.lm_head.output[0, -1].save()
+    return logits.detach()
+
+
+@wrong(PATCH, "kept in it: end the line")
+def logits_not_saved(model, donor, receiver, layer, position):
+    block = architecture(model).layers[layer]
+    with model.lm.trace(list(donor)):
+        vector = block.input[0, position].save()
+    with model.lm.trace(list(receiver)):
+        block.input[0, position] = vector
+        logits = model.lm.lm_head.output[0, -1]
+    return logits.detach()
+
+
+@wrong(PATCH, "has computed before")
+def written_after_reading(model, donor, receiver, layer, position):
+    block = architecture(model).layers[layer]
+    with model.lm.trace(list(donor)):
+        vector = block.input[0, position].save()
+    with model.lm.trace(list(receiver)):
+        logits = model.lm.lm_head.output[0, -1].save()
+        block.input[0, position] = vector
+    return logits.detach()
 
 
 def causal(n, k=0):

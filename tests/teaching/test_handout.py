@@ -172,11 +172,24 @@ def test_a_copy_that_was_only_run_is_written_anew(fresh, complete_run):
     assert not any(c.get("outputs") for c in nbformat.read(path, as_version=4).cells)
 
 
-def test_notes_beside_the_copies_are_kept_too(fresh, complete_run):
-    (fresh / "notes.md").write_text("bring cake")
-    with pytest.raises(WorkshopError, match=r"would replace: notes\.md"):
+@pytest.mark.parametrize(
+    "place", ["notes.md", "participants/notes.md", "participants/runs/workshop/mine/notes.md"]
+)
+def test_notes_among_the_copies_are_kept_whatever_is_told(fresh, complete_run, place):
+    (fresh / place).parent.mkdir(exist_ok=True)
+    (fresh / place).write_text("bring cake")
+    with pytest.raises(WorkshopError, match=f"would replace: {place}; move"):
         write_workshop(fresh, complete_run)
-    assert (fresh / "notes.md").read_text() == "bring cake"
+    assert (fresh / place).read_text() == "bring cake"
+    write_workshop(fresh, complete_run, overwrite=True)
+    assert not (fresh / place).exists()
+    assert (fresh.with_name(f"{fresh.name}.mine-1") / place).read_text() == "bring cake"
+
+
+def test_a_changed_file_of_ours_is_theirs(fresh, complete_run):
+    (fresh / "participants/README.md").write_text("Room 3")
+    with pytest.raises(WorkshopError, match=r"participants/README\.md"):
+        write_workshop(fresh, complete_run)
 
 
 def test_nothing_half_written_stays_when_writing_fails(complete_run, tmp_path, monkeypatch):

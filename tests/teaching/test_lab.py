@@ -48,6 +48,16 @@ def test_copies_work_in_a_run_of_their_own_that_begins_as_the_main_run(place):
     assert main.read_record("count") == {"n": 3}
 
 
+def test_a_first_copy_that_was_killed_is_begun_anew(place):
+    """What a kill leaves stands under another name and is taken for no run."""
+    Run.open(place / "runs" / "default").write_record("count", {"n": 3})
+    (place / "runs" / "lab.part" / "records").mkdir(parents=True)
+    (place / "runs" / "lab.part" / "records" / "other.json").write_text("{")
+    update(place)
+    assert Run.open(place / "runs" / "lab").records() == {"count": {"n": 3}}
+    assert not (place / "runs" / "lab.part").exists()
+
+
 def test_a_copy_with_results_is_kept_while_its_source_stands(place):
     update(place)
     copy = read(place)

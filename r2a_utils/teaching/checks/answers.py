@@ -151,7 +151,10 @@ def _tokenizer():
 
 
 def check_bare_prompt(function: Callable) -> Passed:
-    """Exercise 1.1: `f(tokenizer, question)` gives the ids of a prompt with a prefilled thought."""
+    """Exercise 1.1: `f(tokenizer, question)` gives the ids of a prompt with a prefilled thought.
+
+    Raises CheckFailed, also where the pieces are encoded as one text.
+    """
     tokenizer = _tokenizer()
     bos, thought = tokenizer.bos_token_id, "\n" + PREFILLED["finished"]
     for question in ("What is 3 + 4?", "Who is taller, the lamp or the cup?"):
@@ -182,24 +185,58 @@ def check_bare_prompt(function: Callable) -> Passed:
             "<think> is missing": [bos, *ids(opening, thought, END_THINK, "\n\n")],
         }  # fmt: skip
         found = called(function, tokenizer, question)
+        if found == [bos, *body] and _encoded_at_once(function, question):
+            raise CheckFailed(
+                f"{function.__name__} encodes the pieces as one text: where a tag is several "
+                "tokens, it may merge with its neighbours; encode piece by piece."
+            )
         text = repr(tokenizer.decode(found)) if all(isinstance(i, int) for i in found) else "?"
         compare(function, found, [bos, *body], mistakes, case=f"as text: {text}")
     return Passed(f"{function.__name__} is right: one BOS, one closed thought, room for an answer.")
 
 
+class _TagsInPieces:
+    """The bundled tokenizer, which notes the texts that it is asked for."""
+
+    def __init__(self) -> None:
+        self._tokenizer, self.asked = _tokenizer(), []
+
+    def __getattr__(self, name: str):
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, text, *arguments, **options):
+        self.asked.append(text)
+        return self._tokenizer(text, *arguments, **options)
+
+    def encode(self, text, *arguments, **options):
+        self.asked.append(text)
+        return self._tokenizer.encode(text, *arguments, **options)
+
+
+def _encoded_at_once(function: Callable, question: str) -> bool:
+    """Whether a tag goes to the tokenizer together with what stands beside it."""
+    tokenizer = _TagsInPieces()
+    called(function, tokenizer, question)
+    texts = [text for text in tokenizer.asked if isinstance(text, str)]
+    return any(tag in text and text != tag for text in texts for tag in (THINK, END_THINK))
+
+
 def check_mcnemar(function: Callable) -> Passed:
     """Exercise 2.1: `f(with_reasoning, without_reasoning)` gives McNemar's exact two-sided p."""
     random = np.random.default_rng(0)
-    for n, first, second in ((60, 0.8, 0.5), (40, 0.6, 0.6), (12, 1.0, 0.9), (8, 1.0, 1.0)):
-        a, b = random.random(n) < first, random.random(n) < second
-        if n == 40:
-            b = np.concatenate([a[:20], ~a[20:]])  # as many one way as the other, or nearly
-        plus, minus = int((a & ~b).sum()), int((~a & b).sum())
+    # Of n problems: solved only with, only without, both ways. The first p is near 0.05, where the
+    # tests that are taken for this one differ; then a tie, one pair, and none.
+    for n, plus, minus, solved in ((60, 15, 5, 30), (40, 10, 10, 12), (12, 1, 0, 11), (8, 0, 0, 8)):
+        order = random.permutation(n)
+        a = np.isin(order, range(plus)) | (order >= n - solved)
+        b = np.isin(order, range(plus, plus + minus)) | (order >= n - solved)
         both = plus + minus
         p = mcnemar_exact(plus, minus)
         tail = float(stats.binom.cdf(min(plus, minus), both, 0.5)) if both else 1.0
         table = [[a.sum(), (~a).sum()], [b.sum(), (~b).sum()]]
         chi = (plus - minus) ** 2 / both if both else 0.0
+        corrected = max(abs(plus - minus) - 1, 0) ** 2 / both if both else 0.0
+        alike = np.ptp(a.astype(int) - b) == 0  # a t-test of equal differences is undefined
         mistakes = {
             "p exceeds 1: where both kinds are equally many, twice the tail must be cut at 1": (
                 2 * tail
@@ -212,6 +249,12 @@ def check_mcnemar(function: Callable) -> Passed:
                 stats.fisher_exact(table).pvalue
             ),
             "that is the χ² approximation; the exact test is binomial": stats.chi2.sf(chi, 1),
+            "that is the χ² approximation with a continuity correction; the exact test is "
+            "binomial": stats.chi2.sf(corrected, 1),
+            "that is a paired t-test, of means of numbers; the answers are right or wrong, and "
+            "the exact test is binomial": (
+                1.0 if alike else stats.ttest_rel(a.astype(int), b.astype(int)).pvalue
+            ),
         }
         case = f"{plus} only with, {minus} only without, of {n}"
         compare(function, called(function, a, b), p, mistakes, case=case)

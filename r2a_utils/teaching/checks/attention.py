@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from r2a_utils.teaching.checks.outcome import Passed, called, compare
+from r2a_utils.teaching.checks.outcome import CheckFailed, Passed, called, compare
 
 # Borders (start, stop) of a trace's segments, in several sizes: prompt, reasoning, answer.
 BORDERS = (
@@ -173,7 +173,10 @@ def _share_in_top(means: np.ndarray, k: int) -> np.ndarray:
 
 
 def check_tracking_of_head(function: Callable) -> Passed:
-    """Exercise 4.2: `f(rows, reasoning)`: does the place that is read move with the answer?"""
+    """Exercise 4.2: `f(rows, reasoning)`: does the place that is read move with the answer?
+
+    Raises CheckFailed, also for a result that holds more than the correlation.
+    """
     random = np.random.default_rng(0)
     for slope, noise in ((0.8, 2.0), (-0.5, 4.0), (0.3, 6.0)):
         n_queries, n_keys, reasoning = 12, 40, slice(9, 30)
@@ -201,8 +204,11 @@ def check_tracking_of_head(function: Callable) -> Passed:
             "average over keys in the same row, not over rows": _rank(inside.mean(axis=0)),
         }
         found = called(function, rows.copy(), reasoning)
-        if isinstance(found, tuple) and len(found) == 2:  # scipy's result: statistic and p
-            found = found[0]
+        if isinstance(found, tuple):  # scipy's result, on which the cell below would stumble
+            raise CheckFailed(
+                f"{function.__name__} returned statistic and p-value together; wanted is the "
+                "correlation alone, `.statistic` of what spearmanr gives."
+            )
         compare(function, found, _rank(mean), mistakes)
     return Passed(
         f"{function.__name__} is right on three heads that follow, turn back, and wander."

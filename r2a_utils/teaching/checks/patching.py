@@ -17,7 +17,7 @@ from r2a_utils.collecting import collect_traces, teacher_forced
 from r2a_utils.engine.forward import replay, run_with_cache
 from r2a_utils.engine.patches import Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel, load_model
-from r2a_utils.teaching.checks.outcome import Passed, called, compare
+from r2a_utils.teaching.checks.outcome import CheckFailed, Passed, called, compare
 from r2a_utils.texts.trace import Trace
 from r2a_utils.tiny.world import contrast_problems, write_text
 
@@ -130,10 +130,34 @@ def check_patched_logits(function: Callable) -> Passed:
             "donor and receiver are exchanged": _replayed(donor_ids, [turned])[0],
             **dict(zip(list(variants)[1:], wrong, strict=True)),
         }
-        found = called(function, model, donor_ids, ids, layer, position)
+        found = _traced(function, model, donor_ids, ids, layer, position)
         case = f"layer {layer}, position {position} of {len(pair)}"
         compare(function, found, right, mistakes, case=case, tolerance=TOLERANCE)
     return Passed(f"{function.__name__} is right: it equals the exact engine in three cells.")
+
+
+def _traced(function: Callable, *arguments):
+    """What a function with traces in it returns; the classic mistakes with them have a sentence."""
+    try:
+        return called(function, *arguments)
+    except CheckFailed as failed:
+        causes, own = _causes(failed), function.__code__.co_varnames
+        if any(type(error).__name__ == "OutOfOrderError" for error in causes):
+            raise CheckFailed(
+                f"{function.__name__} asks for something that the model has computed before: write "
+                "into a layer first and read what comes after it later in the same block."
+            ) from failed
+        lost = [error for error in causes if isinstance(error, NameError)]
+        if any(isinstance(e, UnboundLocalError) or e.name in own for e in lost):
+            raise CheckFailed(
+                f"{function.__name__} uses behind a block what was not kept in it: end the "
+                "line that reads it with `.save()`."
+            ) from failed
+        raise
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    return [error, *_causes(error.__cause__ or error.__context__)] if error else []
 
 
 def check_knockout_mask(function: Callable) -> Passed:
