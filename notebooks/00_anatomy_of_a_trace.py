@@ -57,32 +57,27 @@ max_new_tokens = 512
 # first one that needs at least four steps and in whose {term}`trace` the model corrects itself.
 
 # %%
-import pandas as pd
-
-from r2a_utils import figures
-from r2a_utils.collecting.generation import Sampling, collect_completions
-from r2a_utils.collecting.loading import column_names, load_problems
-from r2a_utils.models.loading import load_model
-from r2a_utils.runs.folder import Run
-from r2a_utils.texts.trace import SEGMENTS, cues, sentences
+from r2a_utils import collecting, figures, load_model, load_problems, texts
+from r2a_utils.runs import Run
 
 run = Run.open(run_dir)
 model = load_model(model_name)
 run.record_model(model)
-sampling = Sampling(max_new_tokens=max_new_tokens)
-problems = [
-    p
-    for p in load_problems(dataset, seed=seed, columns=column_names(columns))[:40]
-    if p.meta.get("steps", 4) >= 4
-]
-options = {"sampling": sampling, "prompt_style": prompt_style, "without": without}
+names = collecting.column_names(columns)
+problems = texts.problems_of_steps(
+    load_problems(dataset, seed=seed, columns=names)[:40]
+)
+options = {
+    "sampling": collecting.Sampling(max_new_tokens=max_new_tokens),
+    "prompt_style": prompt_style,
+    "without": without,
+}
 
 # %%
-completions = collect_completions(model, problems, "with_reasoning", **options)
-traces = [c.to_trace(model.tokenizer) for c in completions if c.finished]
-trace = next(
-    (t for t in traces if any(c.word == "wait" for c in cues(t))), traces[0]
+completions = collecting.collect_completions(
+    model, problems, "with_reasoning", **options
 )
+trace = texts.telling_trace(completions, model.tokenizer)
 problem = next(p for p in problems if p.id == trace.problem_id)
 print(problem.question)
 
@@ -102,7 +97,9 @@ print(trace.text)
 # to write is the answer.
 
 # %%
-[at_once] = collect_completions(model, [problem], "without_reasoning", **options)
+[at_once] = collecting.collect_completions(
+    model, [problem], "without_reasoning", **options
+)
 bare = at_once.to_trace(model.tokenizer)
 print(bare.text)
 print()
@@ -125,13 +122,7 @@ figures.trace_anatomy(
 # tokens. A colour names the same segment on every page of the book.
 
 # %%
-pd.DataFrame(
-    {
-        "tokens": [len(trace.tokens[trace.segments[s]]) for s in SEGMENTS],
-        "text": [repr(trace.segment_text(s))[:72] for s in SEGMENTS],
-    },
-    index=pd.Index(SEGMENTS, name="segment"),
-)
+texts.segment_table(trace)
 
 # %% [markdown]
 # A model reads {term}`tokens <token>`, not words. Here each token stands in the colour of its
@@ -139,7 +130,7 @@ pd.DataFrame(
 
 # %%
 figures.coloured_tokens(
-    trace.tokens, [1.0] * len(trace), trace.segments, cues(trace)
+    trace.tokens, [1.0] * len(trace), trace.segments, texts.cues(trace)
 )
 
 # %% [markdown]
@@ -153,32 +144,10 @@ figures.coloured_tokens(
 # *wait*, *hmm* or *let me check* with which a reasoner turns on what it has just written.
 
 # %%
-marked = {cue.position: cue.word for cue in cues(trace)}
-pd.DataFrame(
-    [
-        {
-            "tokens": f"{s.start}–{s.stop - 1}",
-            "sentence": "".join(trace.tokens[s]).strip(),
-            "cue": ", ".join(w for p, w in marked.items() if s.start <= p < s.stop),
-        }
-        for s in sentences(trace)
-    ]
-)
+texts.sentence_table(trace)
 
 # %% tags=["hide-input"]
-run.write_record(
-    "anatomy",
-    {
-        "problem_id": problem.id,
-        "tokens": len(trace),
-        "reasoning_tokens": trace.segments["reasoning"].stop
-        - trace.segments["reasoning"].start,
-        "answer_tokens": trace.segments["answer"].stop
-        - trace.segments["answer"].start,
-        "sentences": len(sentences(trace)),
-        "cues": len(cues(trace)),
-    },
-)
+run.write_record("anatomy", texts.anatomy_of(trace))
 
 # %% [markdown]
 # This trace has {{ anatomy.tokens }} tokens, {{ anatomy.reasoning_tokens }} of them reasoning in
@@ -235,14 +204,10 @@ def segment_borders(token_ids, think, end_think):
         return next(i for i in starts if token_ids[i : i + len(tag)] == tag)
 
     start, end = first(think), first(end_think)
-    return {
-        "bos": slice(0, 1),
-        "prompt": slice(1, start),
-        "think": slice(start, start + len(think)),
-        "reasoning": slice(start + len(think), end),
-        "end_think": slice(end, end + len(end_think)),
-        "answer": slice(end + len(end_think), len(token_ids)),
-    }
+    starts = [0, 1, start, start + len(think), end, end + len(end_think)]
+    names = ["bos", "prompt", "think", "reasoning", "end_think", "answer"]
+    stops = [*starts[1:], len(token_ids)]
+    return dict(zip(names, map(slice, starts, stops), strict=True))
 
 
 # %% tags=["check"]

@@ -19,7 +19,6 @@ SILENT = {
     "attention.attention_profile",
     "attention.attention_rows",
     "attention.token_set_mass",
-    "collecting.column_names",
     "collecting.concurrently",
     "collecting.decode",
     "engine.continue_greedily",

@@ -20,7 +20,6 @@ LONG_CELLS: set[str] = {
     "04_reasoning_focus_heads",
 }
 LONG_FUNCTIONS: set[str] = {
-    "00_anatomy_of_a_trace",
     "04_reasoning_focus_heads",
 }
 MANY_IMPORTS: set[str] = {

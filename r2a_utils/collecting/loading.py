@@ -98,7 +98,10 @@ def load_problems(
 
 
 def column_names(columns: Sequence[str] | None) -> dict[str, str] | None:
-    """The names of `load_problems(columns=…)` from texts such as "question=text"."""
+    """The names of `load_problems(columns=…)` from texts such as "question=text".
+
+    None for none. Raises ValueError for a text without an equals sign. Stages 00 to 02.
+    """
     for column in columns or ():
         if "=" not in column:
             raise ValueError(f"columns takes texts such as question=text, not {column!r}")

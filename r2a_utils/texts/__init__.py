@@ -9,6 +9,14 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "anatomy": [
+            "Anatomy",
+            "anatomy_of",
+            "problems_of_steps",
+            "segment_table",
+            "sentence_table",
+            "telling_trace",
+        ],
         "boxed": ["boxes", "extract_answer", "final_answer"],
         "completions": [
             "Completion",

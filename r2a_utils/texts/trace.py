@@ -59,9 +59,9 @@ _SENTENCE_END = re.compile(
 # A full stop ends none behind the number of a list's item and behind these, of which the second
 # ones stand before numbers alone; nor do the dots of "1, 2, ..., n" and "1 + 2 + ... + n".
 _NO_END_BEHIND = re.compile(
-    r"(?:^|\n)[ \t]*\(?\d{1,3}$|\b(?:e\.g|i\.e|cf|vs|Dr|Mrs?|Ms|Prof)$", re.IGNORECASE
+    r"(?:^|\n)[ \t]*\(?\d{1,3}$|\b(?:[Ee]\.g|[Ii]\.e|cf|vs|Dr|Mrs?|Ms|Prof)$"
 )
-_BEFORE_NUMBERS = re.compile(r"\b(?:figs?|eqs?|sec|ch|thm|pp?)$", re.IGNORECASE)
+_BEFORE_NUMBERS = re.compile(r"\b(?:[Ff]igs?|[Ee]qs?|Sec|Ch|Thm|pp)$")
 _LONGEST_BEHIND = 16  # characters that the two look back
 
 

@@ -164,7 +164,7 @@ def test_decimals_and_abbreviations_do_not_end_a_sentence(byte_tokenizer):
         ["1. Add 5.", "2. Take 3.", "(3. Stop here.)"],
         ["See Fig. 3 and Eqs. (2) of Dr. Who vs. Mr. Spock.", "Not a fig.", "So 3."],
         ["Take 1, 2, ... , n and 1 + 2 + ... + n.", "Hmm...", "It is 7."],
-        ["So it is 12.", "Then 3.", "Yes."],
+        ["So it is 12.", "Then 3.", "It is the side CF.", "So 7."],
         ["It is e.g. 3.14, i.e. no end.", "Next?"],
     ],
 )
