@@ -10,6 +10,7 @@ import pytest
 from r2a_utils import cli
 from r2a_utils.runs.parameters import ParameterError, resolve
 from r2a_utils.runs.stage import ROOT, load_stages
+from r2a_utils.texts import FAULTS, R1_TAGS, MalformedError
 
 PAGE = (ROOT / "book" / "rerun.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,11 +35,12 @@ def refusal(given: dict) -> str:
 
 @pytest.fixture(scope="module")
 def messages() -> str:
-    """All texts of the package, and two refusals that are put together from several."""
+    """All texts of the package, and refusals that are put together from several."""
     trees = [ast.parse(path.read_text("utf-8")) for path in ROOT.glob("r2a_utils/**/*.py")]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     texts = [text_of(n) for n in nodes if isinstance(n, ast.JoinedStr)]
     texts += [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    texts += [str(MalformedError(fault, R1_TAGS)) for fault in FAULTS]
     names = [n.attr for n in nodes if isinstance(n, ast.Attribute)]
     return "\n".join([*texts, *names, refusal({"n_problem": 1}), refusal({"n_problems": "many"})])
 
