@@ -114,7 +114,9 @@ problems = problems_from_table(run.read_table("problems"))
 
 # %%
 completions = [
-    c for name in CONDITIONS for c in read_completions(run.completions_path(name))
+    completion
+    for name in CONDITIONS
+    for completion in read_completions(run.completions_path(name), problems)
 ]
 graded = answers.grade_completions(completions, problems)
 sliced = answers.slicing(graded, slice_by)
@@ -290,12 +292,8 @@ pd.Series(
 # %%
 asked = problems[:n_no_cue]
 sampling = collecting.Sampling(max_new_tokens, temperature, top_p, seed)
-options = {
-    "samples": samples,
-    "prompt_style": prompt_style,
-    "batch_size": batch_size,
-}
-plain = collecting.collect_completions(
+options = {"samples": samples, "prompt_style": prompt_style}
+plain = collecting.kept_completions(
     model,
     asked,
     path=run.completions_path("with_reasoning"),
@@ -303,6 +301,7 @@ plain = collecting.collect_completions(
     backend=collecting.backend_of(source, model, collecting.writer_of("tiny")),
     **options,
 )
+options["batch_size"] = batch_size
 no_cue = collecting.collect_completions(
     model,
     asked,

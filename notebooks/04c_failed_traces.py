@@ -71,7 +71,7 @@ run = Run.open(run_dir)
 model = load_model(model_name)
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
-completions = read_completions(run.completions_path("with_reasoning"))
+completions = read_completions(run.completions_path("with_reasoning"), problems)
 ranking = run.read_table("reasoning_focus_heads")
 rfhs = list(ranking[["layer", "head"]].itertuples(index=False, name=None))
 

@@ -88,7 +88,8 @@ crossing = run.read_record("activation_patching")["crossing"]
 
 # %%
 path = run.completions_path("with_reasoning")
-answers = grade_completions(texts.read_completions(path), problems)
+completions = texts.read_completions(path, problems)
+answers = grade_completions(completions, problems)
 written = texts.read_traces(path, model.tokenizer, problems)
 ranked = set(run.read_array("segment_mass_with_reasoning").trace.values)
 chosen = causal.choose_traces(model, written, answers, ranked, n_traces)

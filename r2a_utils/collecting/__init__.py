@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "collect_completions",
             "collect_traces",
             "decode",
+            "kept_completions",
         ],
         "loading": [
             "column_names",

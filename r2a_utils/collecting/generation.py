@@ -3,8 +3,8 @@
 A back end turns prompts into token ids. The one here decodes on the model's own device, in batches
 of like length; finished rows leave the batch, and each row draws from its own random stream, so
 that in float32 neither the padding nor the neighbours of a row change what it writes; in bfloat16
-rounding may, since a batch of another size adds in another order. `server_backend` has the other,
-for OpenAI-compatible servers. `collect_completions` keeps each completion in a file as soon as it
+rounding may, since a batch of another size adds in another order. `server.py` has the other, for
+OpenAI-compatible servers. `collect_completions` keeps each completion in a file as soon as it
 ends, and goes on from there after a kill.
 
 This file knows how text is generated and kept. It knows nothing of right answers.
@@ -16,6 +16,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,9 +29,16 @@ from transformers import (
 )
 
 from r2a_utils.models.loading import ReasoningModel
-from r2a_utils.texts.completions import Completion, append_completion, resume_completions
+from r2a_utils.models.weights import weights_digest
+from r2a_utils.texts.completions import (
+    Completion,
+    append_completion,
+    held,
+    keep_only,
+    reusable,
+)
 from r2a_utils.texts.problem import Problem
-from r2a_utils.texts.trace import Trace, render_prompt
+from r2a_utils.texts.trace import Trace, bos_id, render_prompt
 
 LEAVE_EVERY = 16  # decoding steps between two departures of finished rows from a batch
 
@@ -92,57 +100,118 @@ def collect_completions(
 ) -> list[Completion]:
     """Complete each problem `samples` times; in the order of the problems, samples together.
 
-    With a `path`, each completion is kept there as one line of JSON when it ends. A later call with
-    the same settings reads what is there, drops a torn last line, and makes what is missing.
-    `backend` defaults to `decode` on `model`. Raises ValueError when the file was made with other
-    settings, or two problems share an id.
+    `backend` defaults to `decode` on `model`, `batch_size` prompts at a time. With a `path`, each
+    completion is kept there as one line of JSON when it ends, and the file holds what this call
+    asks for and nothing else. A later call takes from there what was asked in exactly this way
+    (the same prompt tokens, weights, source of texts and sampling) and makes the rest; what is not
+    wanted any more stands beside it (`texts/completions.py`). Raises ValueError when two problems
+    share an id, and RuntimeError when another process writes the file. Stages 00 to 05 ask so.
     """
-    tokenizer = model.tokenizer
-    writer = getattr(backend, "__name__", "decode")
-    settings = _fingerprint(model, writer, condition, sampling, prompt_style, without)
-    wanted = {(p.id, s): p for p in problems for s in range(samples)}
-    if len(wanted) != len(problems) * samples:
-        raise ValueError("two problems have the same id; give each its own.")
-    done: dict[tuple[str, int], Completion] = {}
-    if path is not None:
-        path = Path(path)
-        done = {k: c for k, c in resume_completions(path, settings).items() if k in wanted}
-    missing = [key for key in wanted if key not in done]
-    prompts = []
-    for problem_id, sample in missing:
-        problem = wanted[problem_id, sample]
-        ids = render_prompt(
-            tokenizer, problem.question, condition, prompt_style, without, model.tags
-        )
-        prompts.append(Prompt(tuple(ids), problem, condition, sample))
-    if backend is None:
+    asked = _prompts(model, problems, condition, samples, prompt_style, without)
+    settings = _settings(model, backend, condition, sampling)
+    with held(Path(path)) if path is not None else nullcontext():
+        done: dict[tuple[str, int], Completion] = {}
+        if path is not None:
+            path = Path(path)
+            done = reusable(path, settings, {key: prompt.ids for key, prompt in asked.items()})
+            keep_only(path, done.values())
+        missing = {key: prompt for key, prompt in asked.items() if key not in done}
+        if backend is None:
 
-        def backend(prompts: list[Prompt], sampling: Sampling):
-            return decode(model, prompts, sampling, batch_size)
+            def backend(prompts: list[Prompt], sampling: Sampling):
+                return decode(model, prompts, sampling, batch_size)
 
-    written = 0
-    bar = tqdm(total=len(wanted), initial=len(done), desc=condition, unit="trace", disable=None)
-    with bar:
-        for index, ids, finished in backend(prompts, sampling) if prompts else ():
-            problem_id, sample = missing[index]
-            completion = Completion(
-                problem_id=problem_id,
-                condition=condition,
-                sample=sample,
-                model=model.name,
-                settings=settings,
-                prompt_ids=prompts[index].ids,
-                completion_ids=tuple(ids),
-                text=tokenizer.decode(ids, skip_special_tokens=False),
-                finished=finished,
-            )
+        made = _complete(model, list(missing.values()), settings, sampling, backend, len(done))
+        for completion in made:
             if path is not None:
                 append_completion(path, completion)
-            done[missing[index]] = completion
+            done[completion.problem_id, completion.sample] = completion
+    return [done[key] for key in asked]
+
+
+def kept_completions(
+    model: ReasoningModel,
+    problems: list[Problem],
+    condition: str = "with_reasoning",
+    *,
+    path: str | Path,
+    sampling: Sampling = Sampling(),
+    samples: int = 1,
+    prompt_style: str = "chat",
+    without: str = "finished",
+    backend: Backend | None = None,
+) -> list[Completion]:
+    """What `collect_completions` has kept at `path` for these problems, in its order.
+
+    Makes nothing and changes nothing. Raises ValueError where a completion is not there, or was
+    asked in another way than this. Stage 02 takes its plain arm from stage 01 so.
+    """
+    asked = _prompts(model, problems, condition, samples, prompt_style, without)
+    settings = _settings(model, backend, condition, sampling)
+    ids = {key: prompt.ids for key, prompt in asked.items()}
+    found = reusable(Path(path), settings, ids)
+    missing = [key for key in asked if key not in found]
+    if missing:
+        raise ValueError(
+            f"{path} lacks {len(missing)} of {len(asked)} completions, as that of problem "
+            f"{missing[0][0]!r}, or holds them asked in another way: give this stage the model, "
+            "source, prompt and sampling that stage 01 had"
+        )
+    return [found[key] for key in asked]
+
+
+def _prompts(
+    model: ReasoningModel,
+    problems: list[Problem],
+    condition: str,
+    samples: int,
+    prompt_style: str,
+    without: str,
+) -> dict[tuple[str, int], Prompt]:
+    """What is asked, by (problem id, sample)."""
+    prompts = {}
+    for problem in problems:
+        ids = tuple(
+            render_prompt(
+                model.tokenizer, problem.question, condition, prompt_style, without, model.tags
+            )
+        )
+        for sample in range(samples):
+            prompts[problem.id, sample] = Prompt(ids, problem, condition, sample)
+    if len(prompts) != len(problems) * samples:
+        raise ValueError("two problems have the same id; give each its own.")
+    return prompts
+
+
+def _complete(
+    model: ReasoningModel,
+    prompts: list[Prompt],
+    settings: str,
+    sampling: Sampling,
+    backend: Backend,
+    n_done: int,
+) -> Iterator[Completion]:
+    """Let a back end complete the prompts; a bar counts them and the tokens in each second."""
+    written, total = 0, n_done + len(prompts)
+    condition = prompts[0].condition if prompts else ""
+    with tqdm(total=total, initial=n_done, desc=condition, unit="trace", disable=None) as bar:
+        for index, ids, finished in backend(prompts, sampling) if prompts else ():
+            prompt = prompts[index]
+            completion = Completion(
+                problem_id=prompt.problem.id,
+                condition=prompt.condition,
+                sample=prompt.sample,
+                model=model.name,
+                settings=settings,
+                prompt_ids=prompt.ids,
+                completion_ids=tuple(ids),
+                text=model.tokenizer.decode(ids, skip_special_tokens=False),
+                finished=finished,
+            )
+            yield completion
             written += completion.n_tokens
             bar.update()
             bar.set_postfix_str(f"{written / max(bar.format_dict['elapsed'], 1e-9):.0f} tokens/s")
-    return [done[key] for key in wanted]
 
 
 def collect_traces(
@@ -178,8 +247,10 @@ def decode(
 ) -> Iterator[tuple[int, list[int], bool]]:
     """Decode on the model's own device, longest prompts first, `batch_size` rows at a time.
 
-    Yields (index of the prompt, ids without the end token, finished) as rows end. Rows are padded
-    on the left; the padding is masked and positions count from the first real token.
+    Yields (index of the prompt, ids without the end token, finished) as rows end; any of the
+    model's end tokens ends one. Rows are padded on the left; the padding is masked and positions
+    count from the first real token. Raises ValueError for a `batch_size` below 1. Stage 01 writes
+    so.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
@@ -191,11 +262,10 @@ def decode(
 def _decode_batch(
     model: ReasoningModel, prompts: list[Prompt], rows: list[int], sampling: Sampling
 ) -> Iterator[tuple[int, list[int], bool]]:
-    tokenizer, device = model.tokenizer, model.device
-    eos = tokenizer.eos_token_id
+    device, ends = model.device, model.end_ids
     streams = {i: prompts[i].stream(sampling.seed) for i in rows}
     width = max(len(prompts[i].ids) for i in rows)
-    inputs = torch.full((len(rows), width), eos)
+    inputs = torch.full((len(rows), width), bos_id(model.tokenizer))
     mask = torch.zeros((len(rows), width), dtype=torch.long)
     for row, i in enumerate(rows):
         inputs[row, width - len(prompts[i].ids) :] = torch.tensor(prompts[i].ids)
@@ -214,7 +284,7 @@ def _decode_batch(
         ).logits[:, -1]
         chosen = _choose(logits.float(), sampling, [streams[i] for i in rows])
         for i, token in zip(rows, chosen.tolist(), strict=True):
-            if i not in ended and token == eos:
+            if i not in ended and token in ends:
                 ended.add(i)
                 yield i, written[i], True
             elif i not in ended:
@@ -251,16 +321,16 @@ def _choose(logits: torch.Tensor, sampling: Sampling, streams: list[random.Rando
     return drawn.clamp(max=logits.shape[1] - 1)
 
 
-def _fingerprint(
-    model: ReasoningModel,
-    writer: str,
-    condition: str,
-    sampling: Sampling,
-    prompt_style: str,
-    without: str,
+def _settings(
+    model: ReasoningModel, backend: Backend | None, condition: str, sampling: Sampling
 ) -> str:
-    """A short digest of all that decides what is written after a question."""
-    parts = [model.name, model.revision, writer, condition, prompt_style, asdict(sampling)]
-    if condition == "without_reasoning":
-        parts.append(without)
+    """A short digest of all that decides what is written after a prompt.
+
+    Of the model its weights count and not its name: a copy in another folder writes the same, and
+    other weights in the same folder do not.
+    """
+    source = model.hf.config.name_or_path
+    weights = weights_digest(source, model.revision) or model.weights_sha256
+    writer = getattr(backend, "__name__", "decode")
+    parts = [weights, sorted(model.end_ids), writer, condition, asdict(sampling)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

@@ -30,6 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "token_bytes",
             "writing_seconds",
         ],
+        "weights": ["weights_digest"],
         "registry": ["BUNDLED", "REGISTRY", "parameter_count", "shape_of"],
     },
 )

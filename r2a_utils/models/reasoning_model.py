@@ -73,6 +73,15 @@ class ReasoningModel:
     def dtype(self) -> torch.dtype:
         return self.hf.dtype
 
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The tokens that end what the model writes: its tokenizer's, and all that its generation
+        settings list (chat models often have one for the turn and one for the text).
+        """
+        listed = self.hf.generation_config.eos_token_id
+        listed = listed if isinstance(listed, list) else [listed]
+        return frozenset({self.tokenizer.eos_token_id, *listed} - {None})
+
     @cached_property
     def weights_sha256(self) -> str:
         """SHA-256 over names, types, shapes and bytes of all parameters, about 1 GB a second."""

@@ -21,9 +21,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "completions": [
             "Completion",
             "append_completion",
+            "held",
+            "keep_only",
             "read_completions",
             "read_traces",
-            "resume_completions",
+            "reusable",
         ],
         "problem": ["Problem", "problems_from_table", "problems_table"],
         "tags": ["FAULTS", "R1_TAGS", "MalformedError", "Tags", "answer_part", "split_completion"],

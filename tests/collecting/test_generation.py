@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
+from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 import torch
 
-from r2a_utils.collecting import load_problems, teacher_forced
-from r2a_utils.collecting.generation import (
+from r2a_utils.collecting import (
     Sampling,
     collect_completions,
     collect_traces,
+    kept_completions,
+    load_problems,
+    teacher_forced,
 )
-from r2a_utils.texts.completions import read_completions, read_traces
+from r2a_utils.models import load_model
+from r2a_utils.texts import Problem, held, read_completions, read_traces
 from r2a_utils.tiny.world import write_text
 
 
@@ -102,7 +109,7 @@ def test_what_is_kept_is_not_made_again(tiny, problems, tmp_path):
     again = collect_completions(tiny, problems[:5], path=path, sampling=sampling, backend=backend)
     assert again == first
     more = collect_completions(tiny, problems, path=path, sampling=sampling)
-    assert more[:5] == first and len(read_completions(path)) == len(problems)
+    assert more[:5] == first and len(read_completions(path, problems)) == len(problems)
 
 
 def test_a_torn_last_line_is_dropped_and_made_again(tiny, problems, tmp_path):
@@ -111,14 +118,146 @@ def test_a_torn_last_line_is_dropped_and_made_again(tiny, problems, tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[: -len(content.splitlines()[-1]) // 2])
     assert collect_completions(tiny, problems[:4], path=path, sampling=Sampling(40)) == whole
-    assert len(read_completions(path)) == 4
+    assert len(read_completions(path, problems[:4])) == 4
 
 
-def test_other_settings_are_refused(tiny, problems, tmp_path):
+class Writer:
+    """A back end that writes what it is asked for, without a model, and notes the problems."""
+
+    def __init__(self, text="Hm.\n</think>\n\n{}"):
+        self.text, self.asked = text, []
+
+    def __call__(self, prompts, sampling):
+        self.asked += [(prompt.problem.id, prompt.sample) for prompt in prompts]
+        for index, prompt in enumerate(prompts):
+            words = self.text.format(prompt.problem.question)
+            yield index, tuple(map(ord, words)), True
+
+    __name__ = "writer"
+
+
+@pytest.fixture
+def ask(tiny, tmp_path):
+    """`ask(problems)` collects into one file and returns what had to be written for it."""
     path = tmp_path / "with_reasoning.jsonl"
-    collect_completions(tiny, problems[:2], path=path, sampling=Sampling(20))
-    with pytest.raises(ValueError, match="made with other settings"):
-        collect_completions(tiny, problems[:2], path=path, sampling=Sampling(20, temperature=0.6))
+
+    def ask(problems, model=tiny, **options):
+        writer = Writer()
+        found = collect_completions(model, problems, path=path, backend=writer, **options)
+        asked = [(p.id, s) for p in problems for s in range(options.get("samples", 1))]
+        assert [(c.problem_id, c.sample) for c in found] == asked
+        # The file holds what was asked for and nothing else, whoever reads it and however.
+        kept = [json.loads(line) for line in path.read_text().splitlines()]
+        assert sorted((row["problem_id"], row["sample"]) for row in kept) == sorted(asked)
+        assert set(read_completions(path, problems)) == set(found)
+        return writer.asked
+
+    ask.path = path
+    return ask
+
+
+QUESTIONS = [Problem(str(i), question) for i, question in enumerate(("1+1?", "1+2?", "1+3?"))]
+
+
+def test_an_edited_question_is_asked_again_and_its_old_answer_kept_for_later(ask):
+    edited = [QUESTIONS[0], Problem("1", "2+2?"), QUESTIONS[2]]
+    assert len(ask(QUESTIONS)) == 3
+    assert ask(edited) == [("1", 0)]
+    assert ask(QUESTIONS) == ask(edited) == ask(edited) == []
+
+
+def test_ids_that_shift_take_no_other_problems_answer(ask):
+    ask(QUESTIONS)
+    shifted = [Problem(str(i), q) for i, q in enumerate(("0+1?", "1+1?", "1+2?", "1+3?"))]
+    assert len(ask(shifted)) == 4
+
+
+def test_fewer_problems_fewer_samples_and_back_again(ask):
+    assert len(ask(QUESTIONS, samples=2)) == 6
+    assert ask(QUESTIONS) == ask(QUESTIONS[:1]) == ask(QUESTIONS[1:], samples=2) == []
+    assert ask(QUESTIONS, samples=2) == []
+
+
+def test_other_prompts_and_other_sampling_are_written_anew_and_the_first_come_back(ask):
+    ask(QUESTIONS)
+    for other in ({"prompt_style": "raw"}, {"sampling": Sampling(20, temperature=0.6)}):
+        assert len(ask(QUESTIONS, **other)) == 3
+    assert ask(QUESTIONS) == []
+
+
+def test_lines_of_two_processes_count_once(ask):
+    ask(QUESTIONS)
+    ask.path.write_text(ask.path.read_text() * 2)
+    assert len(read_completions(ask.path, QUESTIONS)) == 3
+    assert ask(QUESTIONS) == []
+
+
+def test_a_kill_between_the_two_files_loses_nothing(ask):
+    ask(QUESTIONS)
+    before = ask.path.read_bytes()
+    ask(QUESTIONS[:1])  # the others now stand beside
+    ask.path.write_bytes(before)  # as if the kill had come before this file was written
+    assert ask(QUESTIONS[:1]) == ask(QUESTIONS) == []
+
+
+def test_the_weights_count_and_not_their_folder(ask, tiny, tmp_path):
+    def saved(folder):
+        tiny.hf.save_pretrained(tmp_path / folder)
+        tiny.tokenizer.save_pretrained(tmp_path / folder)
+        return load_model(tmp_path / folder, dtype="float32", device="cpu")
+
+    assert len(ask(QUESTIONS, model=saved("a"))) == 3
+    assert ask(QUESTIONS, model=saved("b")) == []
+    other = load_model(tmp_path / "a", dtype="float32", device="cpu")
+    other.hf.model.norm.weight.add_(1)
+    other.hf.save_pretrained(tmp_path / "a")
+    changed = load_model(tmp_path / "a", dtype="float32", device="cpu")
+    assert len(ask(QUESTIONS, model=changed)) == 3
+
+
+def test_a_file_belongs_to_one_process(ask, tiny):
+    with held(ask.path), pytest.raises(RuntimeError, match="another process is writing"):
+        ask(QUESTIONS)
+    ask(QUESTIONS)
+
+
+def test_what_is_kept_is_taken_only_as_it_was_asked(ask, tiny):
+    ask(QUESTIONS)
+    before = ask.path.read_bytes()
+    options = {"path": ask.path, "backend": Writer()}
+    found = kept_completions(tiny, QUESTIONS[:2], **options)
+    assert [c.problem_id for c in found] == ["0", "1"]
+    for other in ({"sampling": Sampling(7)}, {"samples": 2}, {"prompt_style": "raw"}):
+        with pytest.raises(ValueError, match="asked in another way"):
+            kept_completions(tiny, QUESTIONS[:2], **options, **other)
+    assert ask.path.read_bytes() == before
+
+
+def test_a_file_that_is_not_what_was_asked_is_not_read(ask, tiny):
+    with pytest.raises(FileNotFoundError, match="run stage 01"):
+        read_completions(ask.path, QUESTIONS)
+    ask(QUESTIONS[:2])
+    with pytest.raises(ValueError, match="lacks completions of 1 of 3 problems, as of '2'"):
+        read_traces(ask.path, tiny.tokenizer, QUESTIONS)
+    first = ask.path.read_text()
+    ask(QUESTIONS[:2], prompt_style="raw")
+    ask.path.write_text(first + ask.path.read_text())
+    with pytest.raises(ValueError, match="two completions of problem '0'"):
+        read_completions(ask.path, QUESTIONS[:2])
+    ask.path.write_text(first + '{"problem_id": 1}\n')
+    with pytest.raises(ValueError, match="line 3, is no completion: remove the line"):
+        read_completions(ask.path, QUESTIONS[:2])
+
+
+def test_every_end_token_that_the_generation_settings_list_ends_a_text(tiny, problems):
+    [plain] = collect_completions(tiny, problems[:1], sampling=Sampling(60))
+    end = plain.completion_ids[20]
+    chat = deepcopy(tiny.hf.generation_config)
+    chat.eos_token_id = [tiny.tokenizer.eos_token_id, end]
+    with patch.object(tiny.hf, "generation_config", chat):
+        [ended] = collect_completions(tiny, problems[:1], sampling=Sampling(60))
+    assert ended.finished and end not in ended.completion_ids
+    assert ended.completion_ids == plain.completion_ids[: plain.completion_ids.index(end)]
 
 
 COLLECT = """
@@ -149,13 +288,23 @@ def test_a_killed_collection_goes_on_without_loss_or_repetition(tiny, tmp_path):
         process.wait()
         kept.append(path.read_bytes())
     assert kept[1].startswith(kept[0][: kept[0].rfind(b"\n") + 1])
+    # What is asked afterwards is less, and one question has been edited since: nothing of the old
+    # one is taken, nothing of the others is made again.
     problems = load_problems("tiny", n=40, seed=3)
+    first = json.loads(kept[1].splitlines()[0])["problem_id"]
+    problems = [replace(p, question=p.question + "!") if p.id == first else p for p in problems]
+    problems = [p for p in problems if p.id == first] + problems[:30]
+    problems = list({p.id: p for p in problems}.values())
     sampling = Sampling(200, temperature=0.7, seed=1)
     finished = collect_completions(tiny, problems, path=path, sampling=sampling, batch_size=8)
     assert [c.problem_id for c in finished] == [p.id for p in problems]
-    assert len(read_completions(path)) == 40
+    assert path.read_bytes().count(b"\n") == len(problems)
     uninterrupted = collect_completions(tiny, problems, sampling=sampling, batch_size=8)
-    assert [c.completion_ids for c in finished] == [c.completion_ids for c in uninterrupted]
+    assert finished == uninterrupted
+    whole = [json.loads(line)["completion_ids"] for line in kept[1].splitlines()[1:-1]]
+    there = path.with_suffix(".unused.jsonl").read_text() + path.read_text()
+    again = [json.loads(line)["completion_ids"] for line in there.splitlines()]
+    assert all(ids in again for ids in whole)  # what the killed processes wrote is not lost
 
 
 def test_teacher_forced_completions_become_traces_in_the_order_of_the_problems(
