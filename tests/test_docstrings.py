@@ -15,12 +15,9 @@ ROOMS = sorted(
 
 # What has yet to say what it raises; names leave this set and none joins it.
 SILENT = {
-    "answers.judge_answers",
     "attention.attention_profile",
     "attention.attention_rows",
     "attention.token_set_mass",
-    "collecting.concurrently",
-    "collecting.decode",
     "engine.continue_greedily",
     "runs.read_parameters",
 }

@@ -234,7 +234,9 @@ def collect_traces(
     traces = []
     for completion in completions:
         try:
-            traces.append(completion.to_trace(model.tokenizer, meta[completion.problem_id]))
+            traces.append(
+                completion.to_trace(model.tokenizer, meta[completion.problem_id], model.tags)
+            )
         except ValueError:
             if on_unfinished == "raise":
                 raise
