@@ -76,48 +76,45 @@ batch_size = 64
 # %%
 import pandas as pd
 
-from r2a_utils import figures
-from r2a_utils.answers.comparison import funnel
-from r2a_utils.answers.graded import find_answers
-from r2a_utils.collecting.backends import backend_of, writer_of
-from r2a_utils.collecting.generation import Sampling, collect_completions
-from r2a_utils.collecting.loading import column_names, load_problems
-from r2a_utils.models.loading import load_model
-from r2a_utils.runs.folder import Run
-from r2a_utils.texts.completions import read_traces
-from r2a_utils.texts.problem import problems_table
-from r2a_utils.texts.trace import CONDITIONS, CUES, cues
+from r2a_utils import collecting, figures
+from r2a_utils.answers import find_answers, funnel
+from r2a_utils.models import load_model
+from r2a_utils.runs import Run
+from r2a_utils.texts import CONDITIONS, CUES, cues, problems_table, read_traces
 
 run = Run.open(run_dir)
 model = load_model(model_name)
 run.record_model(model)
-names = column_names(columns)
-problems = load_problems(dataset, n=n_problems, seed=seed, columns=names)
+names = collecting.column_names(columns)
+problems = collecting.load_problems(dataset, n=n_problems, seed=seed, columns=names)
 run.write_table("problems", problems_table(problems))
 
 # %% [markdown]
 # ## Writing
 #
 # Each completion is kept as soon as it ends. If this notebook is killed, the next run goes on
-# from there; no trace is written twice.
+# from there; no trace is written twice. A completion that is there already is taken only if it was
+# asked in exactly this way: the same prompt, weights and sampling. When most texts of a condition
+# are of no use, this cell says for which reason.
 
 # %%
-sampling = Sampling(max_new_tokens, temperature, top_p, seed)
-completions = {
-    condition: collect_completions(
-        model,
-        problems,
-        condition,
-        path=run.completions_path(condition),
-        sampling=sampling,
-        samples=samples,
-        prompt_style=prompt_style,
-        without=without,
-        batch_size=batch_size,
-        backend=backend_of(source, model, writer_of(dataset)),
-    )
-    for condition in CONDITIONS
+options = {
+    "sampling": collecting.Sampling(max_new_tokens, temperature, top_p, seed),
+    "samples": samples,
+    "prompt_style": prompt_style,
+    "without": without,
+    "batch_size": batch_size,
+    "backend": collecting.backend_of(source, model, collecting.writer_of(dataset)),
 }
+completions = {}
+for condition in CONDITIONS:
+    path = run.completions_path(condition)
+    completions[condition] = collecting.collect_completions(
+        model, problems, condition, path=path, **options
+    )
+    told = collecting.explain_losses(completions[condition], model.tags)
+    if told:
+        print(told)
 
 # %% [markdown]
 # ## What is left after each filter

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 # What a test's reply may be: a body for status 200, or (status, body), or (status, body, headers).
+# A body that is an iterator of bytes is sent piece by piece, for as long as somebody listens.
 Reply = dict | str | tuple
 
 
@@ -25,6 +26,13 @@ def serve(reply: Callable[[str, dict, dict], Reply]) -> Iterator[str]:
             status, content, headers = (*answer, {})[:3] if isinstance(answer, tuple) else (
                 200, answer, {},
             )  # fmt: skip
+            if hasattr(content, "__next__"):
+                self.send_response(status)
+                self.send_header("Connection", "close")
+                self.end_headers()
+                for piece in content:
+                    self.wfile.write(piece)
+                return
             data = (content if isinstance(content, str) else json.dumps(content)).encode()
             self.send_response(status)
             for name, value in {"Content-Length": str(len(data)), **headers}.items():

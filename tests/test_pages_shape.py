@@ -23,7 +23,6 @@ LONG_FUNCTIONS: set[str] = {
     "04_reasoning_focus_heads",
 }
 MANY_IMPORTS: set[str] = {
-    "01_collect_traces",
     "04_reasoning_focus_heads",
 }
 

@@ -20,9 +20,10 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from r2a_utils.collecting.endpoint import Endpoint, concurrently
+from r2a_utils.collecting.endpoint import Endpoint, concurrently, whole_characters
 from r2a_utils.runs.folder import cut_torn_line, kept_lines
 from r2a_utils.texts.problem import Problem
+from r2a_utils.texts.tags import R1_TAGS
 
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 
@@ -61,12 +62,13 @@ CORRECTION = (
 class Judge:
     """A judge model and the settings that its scores depend on.
 
-    `attempts` is how often it may reply to one answer before its verdict is "rubbish".
+    `attempts` is how often it may reply to one answer before its verdict is "rubbish". `max_tokens`
+    leaves room for a judge that thinks before it answers.
     """
 
     endpoint: Endpoint
     temperature: float = 0.0
-    max_tokens: int = 2_000
+    max_tokens: int = 8_000
     attempts: int = 3
 
     @property
@@ -117,7 +119,8 @@ def judge_answers(
 
     `cache` is a JSON Lines file of verdicts by content: of the judge's settings, the question,
     the checklist and the answer. Rubbish is kept as well; give other settings to ask again.
-    Raises EndpointError when the judge cannot be reached; verdicts so far are in the cache.
+    Raises EndpointError when the judge cannot be reached (verdicts so far are in the cache), and
+    ValueError for an answer to a problem that is not given. Stage 02 asks so (`judge_url`).
     """
     known = {problem.id: problem for problem in problems}
     unknown = set(answers["problem_id"]) - set(known)
@@ -156,12 +159,13 @@ def read_verdict(reply: str) -> tuple[Verdict | None, str]:
     """The verdict in a judge's reply, or None and what is wrong with the reply.
 
     The reply must be one JSON object, bare or in one code fence, with the texts strengths and
-    weaknesses and a whole number score from 1 to 10.
+    weaknesses and a whole number score from 1 to 10. A thought may stand before it.
     """
+    reply = without_thought(reply)
     fenced = _FENCE.fullmatch(reply.strip())
     try:
         parsed = json.loads(fenced[1] if fenced else reply)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         return None, f"it is not JSON ({error})"
     if not isinstance(parsed, dict):
         return None, "it is not a JSON object"
@@ -171,11 +175,26 @@ def read_verdict(reply: str) -> tuple[Verdict | None, str]:
     score = parsed.get("score")
     if type(score) is not int or not 1 <= score <= 10:
         return None, f"score is {json.dumps(score)}, not a whole number from 1 to 10"
-    return Verdict("scored", score, parsed["strengths"], parsed["weaknesses"]), ""
+    texts = (whole_characters(parsed[name]) for name in ("strengths", "weaknesses"))
+    return Verdict("scored", score, *texts), ""
+
+
+def without_thought(reply: str) -> str:
+    """What a judge says once it has thought: what stands behind its first `</think>`, if any.
+
+    A reply that begins with its object has no thought, whatever the texts in it quote.
+    """
+    if reply.lstrip().startswith(("{", "```")):
+        return reply
+    thought, tag, rest = reply.partition(R1_TAGS.close)
+    return rest if tag else thought
 
 
 def ask(judge: Judge, prompt: str) -> Verdict:
-    """Ask for one verdict, with the judge's own faults held against it until it obeys."""
+    """Ask for one verdict, with the judge's own faults held against it until it obeys.
+
+    Raises EndpointError when the judge cannot be reached.
+    """
     messages = [{"role": "user", "content": prompt}]
     replies: list[str] = []
     while len(replies) < judge.attempts:
@@ -193,7 +212,7 @@ def ask(judge: Judge, prompt: str) -> Verdict:
             return Verdict(**asdict(verdict) | {"replies": tuple(replies)})
         messages = [
             {"role": "user", "content": prompt},
-            {"role": "assistant", "content": replies[-1]},
+            {"role": "assistant", "content": without_thought(replies[-1])},
             {"role": "user", "content": CORRECTION.format(fault=fault)},
         ]
     return Verdict("rubbish", replies=tuple(replies))
@@ -202,9 +221,10 @@ def ask(judge: Judge, prompt: str) -> Verdict:
 def _content(answer: dict) -> str:
     """The text of a chat reply; a reply without one is an empty text, which is rubbish."""
     try:
-        return answer["choices"][0]["message"]["content"] or ""
+        content = answer["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError):
         return ""
+    return whole_characters(content) if isinstance(content, str) else ""
 
 
 def _cached_verdicts(

@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "column_names",
             "load_problems",
         ],
+        "losses": ["explain_losses"],
         "question_pairs": ["paper_question_problems", "question_problems", "write_comparison"],
     },
 )

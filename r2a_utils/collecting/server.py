@@ -12,12 +12,23 @@ from collections.abc import Iterator
 
 from transformers import PreTrainedTokenizerBase
 
-from r2a_utils.collecting.endpoint import Endpoint, EndpointError, concurrently
+from r2a_utils.collecting.endpoint import (
+    Endpoint,
+    EndpointError,
+    concurrently,
+    whole_characters,
+)
 from r2a_utils.collecting.generation import Backend, Prompt, Sampling
 from r2a_utils.texts.tags import R1_TAGS, Tags
 from r2a_utils.texts.trace import encode
 
 NEVER = -100  # the logit bias that bans a token in this protocol
+# Reasons to stop that break a text off; by any other word a server says that the text has ended.
+BROKEN_OFF = frozenset({"length", "max_tokens", "content_filter", "abort", "cancelled", "error"})
+# Where a server puts the thought that it has taken out of the text.
+THOUGHTS = ("reasoning_content", "reasoning")
+# So many replies that ended, none with a closed thought, are no chance.
+ENOUGH_UNCLOSED = 4
 
 
 def server_backend(
@@ -34,7 +45,9 @@ def server_backend(
 
     Raises ValueError where a server would lose the tags from its text, and, while completing,
     EndpointError when the server fails, counts another number of prompt tokens (it adds a BOS of
-    its own, or serves another model), or writes a token that it was told never to write.
+    its own, or serves another model), writes a token that it was told never to write, or ends its
+    first replies without closing a thought (it keeps the thought to itself). A thought that comes
+    in a field of its own is put back before the text. Stage 01 asks servers so.
     """
     if prompt_as not in ("ids", "text"):
         raise ValueError(f'prompt_as is {prompt_as!r}; choose "ids" or "text".')
@@ -54,15 +67,27 @@ def server_backend(
         if prompt_as == "text":
             opening = _text_opening(endpoint, tokenizer, prompts[0])
 
-        def one(prompt: Prompt) -> tuple[list[int], bool]:
+        def one(prompt: Prompt) -> tuple[list[int], bool, bool]:
             sent = list(prompt.ids)
             if prompt_as == "text":
                 sent = opening + _text_after_bos(tokenizer, prompt)
             reply = endpoint.post("completions", _body(sent, prompt, sampling))
-            return _read(reply, prompt, tokenizer, sampling)
+            _check_count(endpoint, reply, prompt)
+            text, finished = _said(endpoint, reply, prompt, tags)
+            return _checked_ids(text, tokenizer, sampling), finished, tags.close in text
 
-        for index, (ids, finished) in concurrently(one, prompts, concurrency):
+        waiting, closes = [], prompts[0].condition == "without_reasoning"
+        for index, (ids, finished, closed) in concurrently(one, prompts, concurrency):
+            closes = closes or closed
+            if finished and not closes:
+                waiting.append((index, ids, finished))
+                if len(waiting) == ENOUGH_UNCLOSED:
+                    raise EndpointError(_unclosed(endpoint, tags))
+                continue
+            yield from waiting
+            waiting = []
             yield index, ids, finished
+        yield from waiting
 
     # A file of completions is bound to the name of what wrote them: here, the server's model.
     complete.__name__ = f"server {endpoint.model}"
@@ -82,20 +107,43 @@ def _body(sent: list[int] | str, prompt: Prompt, sampling: Sampling) -> dict:
     return body
 
 
-def _read(
-    reply: dict, prompt: Prompt, tokenizer: PreTrainedTokenizerBase, sampling: Sampling
-) -> tuple[list[int], bool]:
-    """The token ids of a reply, and whether the model ended it itself."""
-    counted = _prompt_tokens(reply)
+def _check_count(endpoint: Endpoint, reply: dict, prompt: Prompt) -> None:
+    counted = _prompt_tokens(endpoint, reply)
     if counted != len(prompt.ids):
         raise EndpointError(
             f"the server made {counted} tokens of a prompt of {len(prompt.ids)}: it adds a BOS of "
             "its own, or serves a model with another tokenizer"
         )
+
+
+def _said(endpoint: Endpoint, reply: dict, prompt: Prompt, tags: Tags) -> tuple[str, bool]:
+    """What the model wrote, its thought included, and whether it ended it itself."""
     try:
-        text, reason = reply["choices"][0]["text"], reply["choices"][0]["finish_reason"]
-    except (KeyError, IndexError, TypeError) as error:
-        raise EndpointError(f"the server's reply holds no completion: {reply}") from error
+        choice = reply["choices"][0]
+        parts = [choice.get("text"), *(choice.get(name) for name in THOUGHTS)]
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise EndpointError(
+            f"the server's reply holds no completion: {endpoint.told(reply)}"
+        ) from error
+    if "text" not in choice or not all(isinstance(part, str | None) for part in parts):
+        raise EndpointError(f"the server's reply holds no text: {endpoint.told(reply)}")
+    text, thought = parts[0] or "", parts[1] or parts[2] or ""
+    if thought and prompt.condition == "with_reasoning" and tags.close not in text:
+        text = _rejoined(thought, text, tags)
+    return whole_characters(text), choice.get("finish_reason") not in BROKEN_OFF
+
+
+def _rejoined(thought: str, answer: str, tags: Tags) -> str:
+    """A thought and an answer that a server has taken apart; it drops the white space between."""
+    if not answer.strip():
+        return thought  # broken off within the thought
+    before = "" if thought.endswith(tags.before_close) else tags.before_close
+    after = "" if answer[0].isspace() else tags.after_close
+    return f"{thought}{before}{tags.close}{after}{answer}"
+
+
+def _checked_ids(text: str, tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> list[int]:
+    """Token ids of a text, without the end token; a banned one among them is an error."""
     ids = encode(tokenizer, text)
     if ids and ids[-1] == tokenizer.eos_token_id:
         ids = ids[:-1]
@@ -105,7 +153,16 @@ def _read(
             f"the server wrote {tokenizer.convert_ids_to_tokens(min(banned))!r}, which was banned: "
             "it does not heed logit_bias, so decode this arm locally or on another server"
         )
-    return ids, reason == "stop"
+    return ids
+
+
+def _unclosed(endpoint: Endpoint, tags: Tags) -> str:
+    return (
+        f"the first {ENOUGH_UNCLOSED} texts that {endpoint.model} ended hold no {tags.close}: the "
+        "server keeps the thought to itself (start vLLM and SGLang without a reasoning parser, "
+        "llama.cpp with --reasoning-format none), or the model writes other tags or none; nothing "
+        "of this was kept"
+    )
 
 
 def _text_opening(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
@@ -117,7 +174,7 @@ def _text_opening(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompt
     for opening in ("", tokenizer.decode(prompt.ids[:1])):
         sent = opening + _text_after_bos(tokenizer, prompt)
         body = _body(sent, prompt, Sampling(max_new_tokens=1))
-        counts.append(_prompt_tokens(endpoint.post("completions", body)))
+        counts.append(_prompt_tokens(endpoint, endpoint.post("completions", body)))
         if counts[-1] == len(prompt.ids):
             return opening
     raise EndpointError(
@@ -130,8 +187,10 @@ def _text_after_bos(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
     return tokenizer.decode(prompt.ids[1:], skip_special_tokens=False)
 
 
-def _prompt_tokens(reply: dict) -> int:
+def _prompt_tokens(endpoint: Endpoint, reply: dict) -> int:
     try:
         return reply["usage"]["prompt_tokens"]
     except (KeyError, TypeError) as error:
-        raise EndpointError(f"the server does not count its tokens (usage): {reply}") from error
+        raise EndpointError(
+            f"the server does not count its tokens (usage): {endpoint.told(reply)}"
+        ) from error

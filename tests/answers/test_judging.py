@@ -186,6 +186,35 @@ def test_a_verdict_is_read_bare_or_in_one_fence(score):
         assert (found.score, found.verdict, found.strengths, told) == (score, "scored", "short", "")
 
 
+@pytest.mark.parametrize(
+    "thought", ["<think>\nIt rhymes. {score: 3}?\n</think>\n\n", "It rhymes.\n</think>\n"]
+)
+def test_a_judge_may_think_before_it_answers(tmp_path, thought):
+    def say(body):
+        return thought + (verdict(9) if len(body["messages"]) > 1 else "nine")
+
+    local = LocalJudge(say)
+    with serve(local) as url:
+        frame = judge_answers(judge_at(url), ROWS.iloc[:1], PROBLEMS, tmp_path / "c.jsonl")
+    assert frame["score"].tolist() == [9.0]
+    # Its thought is kept with the verdict and not shown to it again.
+    assert frame["replies"].tolist()[0] == [thought + "nine", thought + verdict(9)]
+    assert local.bodies[1]["messages"][1]["content"].strip() == "nine"
+
+
+def test_a_verdict_that_quotes_the_tag_is_read_whole():
+    quoting = json.dumps({"strengths": "a", "weaknesses": "it ends in </think>", "score": 2})
+    assert read_verdict(quoting)[0].weaknesses == "it ends in </think>"
+
+
+def test_halves_of_characters_are_kept_as_whole_ones(tmp_path):
+    halves = '{"strengths": "\\ud800", "weaknesses": "b", "score": 2}'
+    with serve(lambda *request: said(halves)) as url:
+        frame = judge_answers(judge_at(url), ROWS.iloc[:1], PROBLEMS, tmp_path / "c.jsonl")
+    frame.to_parquet(tmp_path / "scores.parquet")
+    assert frame["strengths"].tolist() == ["\ufffd"]
+
+
 def test_a_run_that_broke_off_goes_on_where_it_was(tmp_path):
     cache = tmp_path / "cache.jsonl"
     local = LocalJudge()

@@ -8,7 +8,12 @@ import time
 import pytest
 from local_server import serve
 
-from r2a_utils.collecting.endpoint import Endpoint, EndpointError, concurrently
+from r2a_utils.collecting.endpoint import (
+    Endpoint,
+    EndpointError,
+    concurrently,
+    whole_characters,
+)
 
 
 def endpoint(url: str, **settings) -> Endpoint:
@@ -84,6 +89,65 @@ def test_the_server_may_ask_for_a_longer_wait():
         start = time.monotonic()
         post(endpoint(url))
     assert time.monotonic() - start >= 0.5
+
+
+@pytest.mark.parametrize("asked", ["-5", "nan", "inf", "soon", "Wed, 21 Oct 2026 07:28:00 GMT"])
+def test_a_wait_that_means_nothing_is_not_heeded(asked):
+    seen: list = []
+    with serve(failing([(429, "later", {"Retry-After": asked})], seen)) as url:
+        assert post(endpoint(url)) == {"ok": True}
+    assert len(seen) == 2
+
+
+def test_a_body_that_trickles_has_no_more_time_than_any_other():
+    def trickle(path, body, headers):
+        def pieces():
+            while True:
+                time.sleep(0.02)
+                yield b" "
+
+        return 200, pieces()
+
+    start = time.monotonic()
+    with serve(trickle) as url, pytest.raises(EndpointError, match="did not end in time"):
+        post(endpoint(url, timeout_s=0.3, retries=0))
+    assert time.monotonic() - start < 5
+
+
+def test_a_body_without_an_end_stops_at_a_limit():
+    def endless(path, body, headers):
+        return 200, iter(lambda: b" " * 1_000_000, None)
+
+    with serve(endless) as url, pytest.raises(EndpointError, match="sent more than 50 MB"):
+        post(endpoint(url, timeout_s=60))
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["http://user:pa55@host/v1", "http://pa55@host/v1", "https://host/v1?api_key=pa55",
+     "https://host/v1#pa55"],
+)  # fmt: skip
+def test_a_url_with_a_secret_is_refused_without_repeating_it(secret):
+    with pytest.raises(ValueError, match="environment variable R2A_API_KEY") as refusal:
+        Endpoint(secret, "m")
+    assert "pa55" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("key", ["s3cret", "s3cret\n", " s3cret with blanks", "s3cret\u2026"])
+@pytest.mark.parametrize("status", [401, 503])
+def test_no_error_repeats_the_key(monkeypatch, key, status):
+    monkeypatch.setenv("R2A_API_KEY", key)
+
+    def echo(path, body, headers):
+        return status, "x" * 280 + f"\nyou\nsent {headers} " + f"{key}"
+
+    with serve(echo) as url, pytest.raises(EndpointError) as refusal:
+        post(endpoint(url, retries=0))
+    assert "s3cret" not in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_halves_of_characters_can_be_kept():
+    assert whole_characters("a\ud800b\U0001f600\udc00") == "a\ufffdb\U0001f600\ufffd"
 
 
 def test_a_server_that_is_silent_or_gone_is_an_error():

@@ -186,6 +186,63 @@ def test_a_cut_completion_is_not_finished_and_an_end_token_is_dropped(tokenizer,
     assert found[0] == (tokenizer.encode("\nHm", add_special_tokens=False), True)
 
 
+@pytest.mark.parametrize(
+    ("reason", "finished"),
+    [("stop", True), ("eos", True), ("end_turn", True), (None, True), ("length", False),
+     ("max_tokens", False), ("content_filter", False), ("abort", False)],
+)  # fmt: skip
+def test_every_reason_that_does_not_break_a_text_off_is_an_end(
+    tokenizer, prompts, reason, finished
+):
+    with serve(Echo(tokenizer, reason=reason)) as url:
+        found = complete(endpoint(url), tokenizer, prompts[:1])
+    assert found[0][1] is finished
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+@pytest.mark.parametrize(
+    ("thought", "text", "written"),
+    [("Hm.\n", "\n\n4", "Hm.\n</think>\n\n4"), ("Hm.", "4", "Hm.\n</think>\n\n4"),
+     ("Hm", None, "Hm"), (None, "Hm.\n</think>\n\n4", "Hm.\n</think>\n\n4"), (None, None, "")],
+)  # fmt: skip
+def test_a_thought_in_a_field_of_its_own_is_put_back(
+    tokenizer, prompts, field, thought, text, written
+):
+    class Parsing(Echo):
+        def __call__(self, *request):
+            reply = super().__call__(*request)
+            reply["choices"][0] |= {"text": text, field: thought}
+            return reply
+
+    with serve(Parsing(tokenizer)) as url:
+        found = complete(endpoint(url), tokenizer, prompts[:1])
+    assert tokenizer.decode(found[0][0]) == written
+
+
+def test_a_server_that_keeps_its_thoughts_is_found_out_and_nothing_of_it_kept(
+    tiny, tokenizer, tmp_path
+):
+    problems, path = load_problems("tiny", n=8, seed=2), tmp_path / "with_reasoning.jsonl"
+    answers_only = Echo(tokenizer, "\n\n4")
+    with (
+        serve(answers_only) as url,
+        pytest.raises(EndpointError, match=r"hold no </think>: the server keeps the thought"),
+    ):
+        backend = server_backend(endpoint(url), tokenizer, concurrency=1)
+        collect_completions(tiny, problems, path=path, backend=backend)
+    assert len(answers_only.bodies) < 8 and not path.exists()
+    with serve(answers_only) as url:  # without reasoning there is no thought to close
+        backend = server_backend(endpoint(url), tokenizer)
+        found = collect_completions(tiny, problems, "without_reasoning", backend=backend)
+    assert all(c.finished for c in found)
+
+
+def test_half_a_character_is_kept_as_a_whole_one(tokenizer, prompts):
+    with serve(Echo(tokenizer, "\ud800</think>\n\n4")) as url:
+        found = complete(endpoint(url), tokenizer, prompts[:1])
+    assert "\ufffd" in tokenizer.decode(found[0][0])
+
+
 def test_banned_tokens_are_banned_and_a_server_that_ignores_it_is_refused(tokenizer, prompts):
     banned = tuple(tokenizer.encode("Z", add_special_tokens=False))
     echo = Echo(tokenizer)
@@ -200,9 +257,21 @@ def test_banned_tokens_are_banned_and_a_server_that_ignores_it_is_refused(tokeni
 
 
 @pytest.mark.parametrize(
-    "reply", [{"choices": []}, {"usage": {"prompt_tokens": 0}}, {"error": "?"}]
+    "reply",
+    [
+        {"choices": []},
+        {"usage": {"prompt_tokens": 0}},
+        {"error": "?"},
+        {"choices": [None]},
+        {"choices": [{"text": 3}]},
+        {"choices": [{}]},
+        {"choices": None},
+    ],
 )
 def test_a_reply_that_is_no_completion_is_refused(tokenizer, prompts, reply):
+    if "choices" in reply:
+        reply |= {"usage": {"prompt_tokens": len(prompts[0].ids)}}
+        prompts = prompts[:1]
     with serve(lambda *request: reply) as url, pytest.raises(EndpointError):
         complete(endpoint(url), tokenizer, prompts)
 
