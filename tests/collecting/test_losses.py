@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from r2a_utils.collecting import explain_losses
+from r2a_utils.runs.execution import StageFailed
+from r2a_utils.runs.running import run_stages
 from r2a_utils.texts import Completion
 
 GOOD = ("Hm.\n</think>\n\n\\boxed{4}", True)
@@ -50,3 +52,9 @@ def test_without_reasoning_a_thought_that_is_closed_again_is_told_and_refuses_no
 
 def test_texts_that_are_all_of_use_need_no_word():
     assert explain_losses(completions(GOOD, GOOD)) == ""
+
+
+def test_stage_01_ends_in_this_sentence(tmp_path):
+    settings = {"n_problems": "3", "max_new_tokens": "5"}
+    with pytest.raises(StageFailed, match="not one well-formed trace: 3 of 3 .* max_new_tokens"):
+        run_stages(tmp_path / "run", ["01"], settings=settings, progress=False)
