@@ -56,5 +56,5 @@ def test_texts_that_are_all_of_use_need_no_word():
 
 def test_stage_01_ends_in_this_sentence(tmp_path):
     settings = {"n_problems": "3", "max_new_tokens": "5"}
-    with pytest.raises(StageFailed, match="not one well-formed trace: 3 of 3 .* max_new_tokens"):
+    with pytest.raises(StageFailed, match=r"not one well-formed trace: 3 of 3 .* max_new_tokens"):
         run_stages(tmp_path / "run", ["01"], settings=settings, progress=False)
