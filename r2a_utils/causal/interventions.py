@@ -145,7 +145,14 @@ def regenerate(
     n = start + max_new_tokens
     patched = [_patched_run(model, trace, change, n, pool, seed) for change in interventions]
     written = continue_greedily(model, cache, [None, *patched], max_new_tokens)
-    texts = ["".join(token_texts(ids, model.tokenizer)) for ids in written]
+    return compared_answers(["".join(token_texts(ids, model.tokenizer)) for ids in written])
+
+
+def compared_answers(texts: Sequence[str]) -> pd.DataFrame:
+    """The boxed answers of texts beside that of the first one; a row for each of the others.
+
+    The first is written without intervention. Columns as in `regenerate`.
+    """
     answers = [final_answer(text) for text in texts]
     frame = pd.DataFrame({"text": texts[1:], "answer": answers[1:], "unaltered": answers[0]})
     there = answers[0] is not None

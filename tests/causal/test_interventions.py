@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from r2a_utils.causal import interventions
 from r2a_utils.causal.interventions import (
     Ablation,
     Knockout,
     answer_z,
+    compared_answers,
     knockout,
     knockout_heads,
     knockout_profile,
@@ -313,12 +313,9 @@ def test_what_is_regenerated_is_read_to_the_end_token(make_random_model, tokeniz
     assert cut_off["answer"].isna().all() and not cut_off["lost"].any()
 
 
-def test_answers_turn_over_by_the_grader_s_equality(monkeypatch, llama, trace):
+def test_answers_turn_over_by_the_grader_s_equality():
     def flips(*texts):
-        written = [encode(llama.tokenizer, text) for text in texts]
-        monkeypatch.setattr(interventions, "continue_greedily", lambda *_: written)
-        changes = [Knockout()] * (len(texts) - 1)
-        frame = regenerate(llama, trace, changes, max_new_tokens=9)
+        frame = compared_answers(texts)
         return frame["flip"].tolist(), frame["lost"].tolist()
 
     boxed = ("\\boxed{0.5}", "\\boxed{\\frac12}", "\\boxed{1/2}", "\\boxed{5}", "five")
