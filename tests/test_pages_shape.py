@@ -15,10 +15,6 @@ from r2a_utils.runs.stage import load_stages
 
 STAGES = load_stages()
 MOST_IN_CELL, MOST_IN_FUNCTION, MOST_IMPORTS = 25, 12, 8
-# Pages that have yet to comply; names leave these sets and none joins them.
-LONG_CELLS: set[str] = set()
-LONG_FUNCTIONS: set[str] = {}
-MANY_IMPORTS: set[str] = {}
 
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 SILENT |= {tokenize.ENDMARKER, tokenize.ENCODING}
@@ -55,19 +51,19 @@ def imports(source: str) -> int:
     return sum((node.module or "").startswith("r2a_utils") for node in nodes)
 
 
-@pytest.mark.parametrize("name", sorted(STAGES.keys() - LONG_CELLS))
+@pytest.mark.parametrize("name", STAGES)
 def test_cells_are_short(name):
     counts = [(len(lines_of_code(c)), c.partition("\n")[0]) for c in code_cells(STAGES[name])]
     assert [count for count in counts if count[0] > MOST_IN_CELL] == []
 
 
-@pytest.mark.parametrize("name", sorted(STAGES.keys() - LONG_FUNCTIONS))
+@pytest.mark.parametrize("name", STAGES)
 def test_functions_are_short(name):
     counts = [item for c in code_cells(STAGES[name]) for item in functions(c).items()]
     assert [count for count in counts if count[1] > MOST_IN_FUNCTION] == []
 
 
-@pytest.mark.parametrize("name", sorted(STAGES.keys() - MANY_IMPORTS))
+@pytest.mark.parametrize("name", STAGES)
 def test_a_page_imports_from_a_few_rooms(name):
     assert sum(map(imports, code_cells(STAGES[name]))) <= MOST_IMPORTS
 
