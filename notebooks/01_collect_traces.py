@@ -87,7 +87,6 @@ model = load_model(model_name)
 run.record_model(model)
 names = collecting.column_names(columns)
 problems = collecting.load_problems(dataset, n=n_problems, seed=seed, columns=names)
-run.write_table("problems", problems_table(problems))
 
 # %% [markdown]
 # ## Writing
@@ -95,7 +94,8 @@ run.write_table("problems", problems_table(problems))
 # Each completion is kept as soon as it ends. If this notebook is killed, the next run goes on
 # from there; no trace is written twice. A completion that is there already is taken only if it was
 # asked in exactly this way: the same prompt, weights and sampling. When most texts of a condition
-# are of no use, this cell says for which reason.
+# are of no use, this cell says for which reason. The table of problems is kept last: later stages
+# read the texts of the problems in it.
 
 # %%
 options = {
@@ -115,6 +115,7 @@ for condition in CONDITIONS:
     told = collecting.explain_losses(completions[condition], model.tags)
     if told:
         print(told)
+run.write_table("problems", problems_table(problems))
 
 # %% [markdown]
 # ## What is left after each filter
