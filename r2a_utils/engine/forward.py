@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from transformers import AttentionInterface
 from transformers.cache_utils import DynamicCache
 
+from r2a_utils.engine.oracle import replay_fault, window
 from r2a_utils.engine.packing import (
     Pack,
     Rows,
@@ -33,7 +34,6 @@ from r2a_utils.engine.packing import (
     start_of,
     take,
     token_budget,
-    write,
 )
 from r2a_utils.engine.patches import (
     COMPONENTS,
@@ -41,8 +41,16 @@ from r2a_utils.engine.patches import (
     ActivationGraph,
     PatchedRun,
     check_run,
+    write,
 )
-from r2a_utils.models.hooks import Architecture, architecture, visible_keys
+from r2a_utils.engine.plain import (
+    at_least_float,
+    cache_plainly,
+    continue_plainly,
+    extend_plainly,
+    replay_plainly,
+)
+from r2a_utils.models.hooks import UnlikeAttentionError, architecture, visible_keys
 from r2a_utils.models.reasoning_model import ReasoningModel
 
 
@@ -58,9 +66,10 @@ def run_with_cache(
 
     `read` are the positions whose logits are kept. What a cache `after` has in common with the
     sequence, up to the first token that differs or is read, is taken from it and not run again; it
-    must hold the same components. Raises ValueError for a model with a sliding window shorter than
-    the sequence, whose keys are not all kept.
+    must hold the same components. A model that cannot be replayed is run plainly, from nothing.
     """
+    if not _replayable(model, len(token_ids)):
+        return cache_plainly(model, token_ids, components, read)
     n = len(token_ids)
     read = tuple(range(n)[i] for i in read)
     names = [name for name in COMPONENTS if name == "resid" or name in components]
@@ -73,14 +82,9 @@ def run_with_cache(
     with torch.no_grad(), model.lm.trace(ids, **options):
         for layer in range(model.n_layers):
             for name in names:
-                kept[name].append(_read(places, layer, name)[0].clone())
+                kept[name].append(places.component(layer, name)[0].clone())
         kept["resid"].append(places.final_norm.input[0].clone())
         logits = nnsight.save(model.lm.output.logits)
-    if any(layer.keys.shape[2] < n for layer in kept_keys.layers):
-        raise ValueError(
-            f"{model.name} attends to a sliding window shorter than the {n} tokens; only full "
-            "causal attention is replayed: take a shorter sequence"
-        )
     if shared:
         kept = {
             name: [
@@ -92,7 +96,7 @@ def run_with_cache(
     return ActivationCache(
         token_ids=tuple(int(i) for i in token_ids),
         read=read,
-        logits=_at_least_float(logits[0]),
+        logits=at_least_float(logits[0]),
         activations=kept,
         keys=[layer.keys[0] for layer in kept_keys.layers],
         values=[layer.values[0] for layer in kept_keys.layers],
@@ -103,11 +107,13 @@ def extend(
     model: ReasoningModel, cache: ActivationCache, position: int, token_ids: Sequence[int]
 ) -> Float[Tensor, "new_token vocabulary"]:
     """Logits [new token, vocabulary] of other tokens after the cache's first `position`."""
+    if not _replayable(model, position + len(token_ids)):
+        return extend_plainly(model, cache, position, token_ids)
     kept_keys = _kv_cache(model, cache, position)
     ids = torch.tensor([list(token_ids)], device=model.device)
     with torch.no_grad(), model.lm.trace(ids, past_key_values=kept_keys, use_cache=True):
         logits = nnsight.save(model.lm.output.logits)
-    return _at_least_float(logits[0])
+    return at_least_float(logits[0])
 
 
 def run_with_graph(model: ReasoningModel, token_ids: Sequence[int]) -> ActivationGraph:
@@ -122,7 +128,7 @@ def run_with_graph(model: ReasoningModel, token_ids: Sequence[int]) -> Activatio
         # Parameters take no gradient, so the embeddings are where the graph begins.
         places.embedding.output.requires_grad_(graph)
         for layer in range(model.n_layers):
-            nodes["resid"].append(_read(places, layer, "resid"))
+            nodes["resid"].append(places.component(layer, "resid"))
             (_, query, key, value, mask, *_), named = places.attend(layer).inputs
             for name, node in zip("qkv", (query, key, value), strict=True):
                 nodes[name].append(node)
@@ -130,7 +136,7 @@ def run_with_graph(model: ReasoningModel, token_ids: Sequence[int]) -> Activatio
             visible.append(visible_keys(mask, len(token_ids), query.device))
             nodes["z"].append(places.attend(layer).output[0])
             for name in ("attn_out", "mlp_out"):
-                nodes[name].append(_read(places, layer, name))
+                nodes[name].append(places.component(layer, name))
         logits = nnsight.save(model.lm.output.logits)
     return ActivationGraph(nodes, scales, visible, logits[0])
 
@@ -148,8 +154,34 @@ def replay(
     `reduce` takes logits [run, read, vocabulary], float32 or finer, and returns a tensor whose
     first dimension is the run; the results come back in the order of `runs`. `max_tokens`
     bounds the tokens recomputed together (default: by free memory). Out of memory halves it and
-    goes on; MemoryError says when even one run does not fit.
+    goes on; MemoryError says when even one run does not fit. Raises ValueError for a run that does
+    not fit the cache. A model that cannot be replayed (see `oracle.py`), or whose window is shorter
+    than the sequence, runs plainly, a whole forward for each.
     """
+    if not _replayable(model, len(cache.token_ids)):
+        return replay_plainly(model, cache, runs, reduce)
+    return _replay(model, cache, runs, reduce, max_tokens)
+
+
+def _replayable(model: ReasoningModel, tokens: int) -> bool:
+    """Whether the fast engine is exact for a model, on so many tokens."""
+    width = window(model)
+    return (width is None or tokens <= width) and not replay_fault(model, _probe)
+
+
+def _probe(
+    model: ReasoningModel, cache: ActivationCache, runs: Sequence[PatchedRun]
+) -> Float[Tensor, "run read vocabulary"]:
+    return _replay(model, cache, runs, lambda logits: logits, None)
+
+
+def _replay(
+    model: ReasoningModel,
+    cache: ActivationCache,
+    runs: Sequence[PatchedRun],
+    reduce: Callable[[Float[Tensor, "run read vocabulary"]], Shaped[Tensor, "run ..."]],
+    max_tokens: int | None,
+) -> Shaped[Tensor, "run ..."]:
     n = len(cache.token_ids)
     for run in runs:
         check_run(run, cache)
@@ -196,7 +228,7 @@ def continue_greedily(
     The patches of "z" and the cuts of a run lie beyond the cache's end, at the positions where
     they are to act; None continues as the model is. The cache must have read its last position,
     from which the first new token comes: no run can change that one. The cached keys are
-    shared by all rows and never copied.
+    shared by all rows and never copied. Raises ValueError for another cache or other runs.
     """
     last = len(cache.token_ids) - 1
     if cache.read[-1] != last:
@@ -206,6 +238,8 @@ def continue_greedily(
             raise ValueError(f"a run acts at {run.position}, inside the {last + 1} tokens")
         if run is not None and any(patch.component != "z" for patch in run.patches):
             raise ValueError("only patches of z can be continued")
+    if not _replayable(model, last + max_new_tokens):
+        return continue_plainly(model, cache, runs, max_new_tokens)
     places, end = architecture(model), model.tokenizer.eos_token_id
     written: list[list[int]] = [[int(cache.logits[-1].argmax())] for _ in runs]
     rows = Rows(cache, runs)
@@ -261,14 +295,14 @@ def _replay_pack(
             for name in COMPONENTS[1:]:
                 chosen = [(row, patch) for row, patch in patches if patch.component == name]
                 if chosen:
-                    target = _read(places, index, name)[0]
+                    target = places.component(index, name)[0]
                     for row, patch in chosen:
                         write(target, row, patch)
         rows = pack.rows(cache.read)
         places.final_norm.input = places.final_norm.input[:, rows]
         logits = nnsight.save(model.lm.output.logits)
     shape = (len(runs), len(cache.read))
-    return reduce(_at_least_float(logits[0]).unflatten(0, shape))
+    return reduce(at_least_float(logits[0]).unflatten(0, shape))
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
@@ -286,26 +320,6 @@ def _kv_cache(model: ReasoningModel, cache: ActivationCache | None, position: in
     return kept_keys
 
 
-def _at_least_float(logits: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
-    """Logits in float32, or as they are in float64."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def _read(
-    places: Architecture, layer: int, component: str
-) -> Float[Tensor, "batch position width"]:
-    """The named tensor [batch, position, width] of a layer, inside a trace."""
-    if component == "resid":
-        return places.layers[layer].input
-    if component == "attn_out":
-        return places.attention[layer].output[0]
-    if component == "mlp_out":
-        return places.layers[layer].mlp.output
-    if component == "z":
-        return places.out_projections[layer].input
-    return getattr(places.attention[layer], f"{component}_proj").output
-
-
 @contextmanager
 def _attention(module: torch.nn.Module, name: str) -> Iterator[None]:
     """Let the model's attention modules call the function registered under `name`."""
@@ -317,13 +331,37 @@ def _attention(module: torch.nn.Module, name: str) -> Iterator[None]:
         module.set_attn_implementation(before)
 
 
-def _packed_attention(module, query, key, value, attention_mask, scaling, r2a_pack, **options):
+# What a model may tell its attention beside the scale, without changing what attention is.
+_HARMLESS = {"is_causal", "sliding_window", "position_ids", "position_embeddings", "use_cache"}
+
+
+def _packed_attention(
+    module, query, key, value, attention_mask, scaling=None, r2a_pack=None, **options
+):
+    _check_options(r2a_pack, scaling, options)
     attended = r2a_pack.attend(module.layer_idx, query[0], key[0], value[0], scaling)
     return attended[None], None
 
 
-def _continued_attention(module, query, key, value, attention_mask, scaling, r2a_rows, **options):
+def _continued_attention(
+    module, query, key, value, attention_mask, scaling=None, r2a_rows=None, **options
+):
+    _check_options(r2a_rows, scaling, options)
     return r2a_rows.attend(module.layer_idx, query, key, value, scaling), None
+
+
+def _check_options(carried: Pack | Rows | None, scaling: float | None, options: dict) -> None:
+    """Raise UnlikeAttentionError where attention is told what the engine does not do."""
+    if carried is None or scaling is None:
+        raise UnlikeAttentionError("its layers do not hand on what attention is to be told")
+    asked = [
+        name
+        for name, value in options.items()
+        if name not in _HARMLESS
+        and (isinstance(value, torch.Tensor) or value not in (None, False, 0))
+    ]
+    if asked:
+        raise UnlikeAttentionError(f"its attention asks for {', '.join(asked)}")
 
 
 AttentionInterface.register("r2a_replay", _packed_attention)

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from r2a_utils.engine.patches import ActivationCache, Patch, PatchedRun
+from r2a_utils.engine.patches import ActivationCache, Patch, PatchedRun, write
 from r2a_utils.models.reasoning_model import ReasoningModel
 
 # Tokens recomputed together on a CPU: larger matrices run no faster and need more memory.
@@ -227,15 +227,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     # The CPU's allocator raises a plain RuntimeError with these words.
     known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
     return known or "not enough memory" in str(error)
-
-
-def write(target: Float[Tensor, "token width"], row: int, patch: Patch) -> None:
-    """Write a patch into [token, width], from `row` on."""
-    columns = slice(None)
-    if patch.head is not None:
-        width = patch.value.shape[-1]
-        columns = slice(patch.head * width, (patch.head + 1) * width)
-    target[row : row + len(patch.value), columns] = patch.value.to(target)
 
 
 def _after(

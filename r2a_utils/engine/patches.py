@@ -120,3 +120,12 @@ def check_run(run: PatchedRun, cache: ActivationCache) -> None:
             raise ValueError("a cut takes every key from a query: leave at least one visible")
         if cut.queries.stop > n or cut.queries.start < 0:
             raise ValueError(f"a cut of queries {cut.queries} runs outside the {n} tokens")
+
+
+def write(target: Float[Tensor, "token width"], row: int, patch: Patch) -> None:
+    """Write a patch into [token, width], from `row` on."""
+    columns = slice(None)
+    if patch.head is not None:
+        width = patch.value.shape[-1]
+        columns = slice(patch.head * width, (patch.head + 1) * width)
+    target[row : row + len(patch.value), columns] = patch.value.to(target)

@@ -62,6 +62,25 @@ class Architecture:
         """
         return getattr(self.attention[layer].source, self.attention_call)
 
+    def component(self, layer: int, name: str) -> torch.Tensor:
+        """What a layer reads ("resid"), writes or passes on: [batch, position, width].
+
+        To be read inside a trace, in the order of the forward pass: "resid", the projections "q",
+        "k", "v", their result "z" before o_proj, "attn_out", "mlp_out".
+        """
+        if name == "resid":
+            return self.layers[layer].input
+        if name == "z":
+            return self.out_projections[layer].input
+        if name in ("attn_out", "mlp_out"):
+            whole = self.attention[layer] if name == "attn_out" else self.layers[layer].mlp
+            return whole.output[0] if isinstance(whole.output, tuple) else whole.output
+        return getattr(self.attention[layer], f"{name}_proj").output
+
+
+class UnlikeAttentionError(ValueError):
+    """An attention that asks for more than a softmax over scaled products."""
+
 
 def architecture(model: ReasoningModel) -> Architecture:
     """The places of a model, found once and kept as long as the model lives.

@@ -16,6 +16,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -70,7 +71,7 @@ def load_model(
                 revision=revision,
                 dtype=dtype,
                 device_map=_device_map(name, config, dtype, place, spread=str(device) == "auto"),
-                attn_implementation="sdpa",  # exact and fused on every device
+                attn_implementation=_kernel(config),
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are refused below, by name
                 **extra,
@@ -105,7 +106,9 @@ def random_model(
     devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.device(device), quiet():
         torch.manual_seed(seed)
-        hf = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+        hf = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, attn_implementation=_kernel(config)
+        )
     return _wrap(f"random {architecture}", None, hf, tokenizer)
 
 
@@ -119,6 +122,12 @@ def _wrap(
     hf.eval().requires_grad_(False)
     lm = nnsight.TransformersModel(hf, tokenizer=tokenizer)
     return ReasoningModel(name, revision, lm, tokenizer, packed)
+
+
+def _kernel(config: PreTrainedConfig) -> str:
+    """The attention that is exact and fused on every device, where the family has it."""
+    family = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    return "eager" if family is not None and not family._supports_sdpa else "sdpa"
 
 
 def _place(device: str | torch.device) -> torch.device:

@@ -534,10 +534,9 @@ def test_what_does_not_fit_the_model_is_refused(llama):
     refused("written by 'r2a-tiny'", other)
 
 
-def test_a_sliding_window_is_refused(make_random_model):
+def test_cells_beyond_a_sliding_window_equal_full_forwards(make_random_model):
     model = make_random_model("qwen2-window")
-    with pytest.raises(ValueError, match="sliding window shorter than the 18 tokens"):
-        patch_grid(model, make_pair(model))
+    check_cells(model, make_pair(model), [0, 2], [4, 12, LENGTH - 1])
 
 
 def test_a_recorded_gap_is_that_of_plain_forwards(llama):

@@ -1,0 +1,166 @@
+"""The plain engine: one full forward a run, in the model's own functions. Slow, for every family.
+
+A run's patches are written where they are read, and its cuts into the mask of the model's own
+attention call; nothing else of the model is replaced, so that windows, caps on the scores, sinks
+and layers with more than attention are what they are. It is what the fast engine (`forward.py`) is
+held against (`oracle.py`), and what does its work where it cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import nnsight
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from r2a_utils.engine.patches import (
+    COMPONENTS,
+    ActivationCache,
+    EdgeCut,
+    PatchedRun,
+    check_run,
+    write,
+)
+from r2a_utils.models.hooks import architecture
+from r2a_utils.models.reasoning_model import ReasoningModel
+
+
+def cache_plainly(
+    model: ReasoningModel,
+    token_ids: Sequence[int],
+    components: Sequence[str] = (),
+    read: Sequence[int] = (-1,),
+) -> ActivationCache:
+    """What `run_with_cache` gives, keys and values as the model's own attention call takes them."""
+    places, read = architecture(model), tuple(range(len(token_ids))[i] for i in read)
+    names = [name for name in COMPONENTS if name == "resid" or name in components]
+    kept: dict[str, list[Tensor]] = {name: [] for name in names}
+    keys, values = [], []
+    ids = torch.tensor([list(token_ids)], device=model.device)
+    options = {"use_cache": False, "logits_to_keep": torch.tensor(read)}
+    with torch.no_grad(), model.lm.trace(ids, **options):
+        for layer in range(model.n_layers):
+            for name in names:
+                if name == "z":  # what follows in the order of the forward pass
+                    (_, _, key, value, *_), _ = places.attend(layer).inputs
+                    keys.append(key[0].clone())
+                    values.append(value[0].clone())
+                kept[name].append(places.component(layer, name)[0].clone())
+            if "z" not in names:
+                (_, _, key, value, *_), _ = places.attend(layer).inputs
+                keys.append(key[0].clone())
+                values.append(value[0].clone())
+        kept["resid"].append(places.final_norm.input[0].clone())
+        logits = nnsight.save(model.lm.output.logits)
+    ids = tuple(int(i) for i in token_ids)
+    return ActivationCache(ids, read, at_least_float(logits[0]), kept, keys, values)
+
+
+def replay_plainly(
+    model: ReasoningModel,
+    cache: ActivationCache,
+    runs: Sequence[PatchedRun],
+    reduce: Callable[[Float[Tensor, "run read vocabulary"]], Shaped[Tensor, "run ..."]],
+) -> Shaped[Tensor, "run ..."]:
+    """What `replay` gives, by a full forward for every run.
+
+    Raises ValueError for a run that does not fit the cache.
+    """
+    for run in runs:
+        check_run(run, cache)
+    bar = tqdm(runs, desc="replay, plain", unit="run", disable=None, leave=False)
+    return torch.cat([reduce(_run(model, cache.token_ids, run, cache.read)[None]) for run in bar])
+
+
+def continue_plainly(
+    model: ReasoningModel,
+    cache: ActivationCache,
+    runs: Sequence[PatchedRun | None],
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """What `continue_greedily` gives, by a full forward for every run and token."""
+    end, written = model.tokenizer.eos_token_id, []
+    for run in tqdm(runs, desc="writing, plain", unit="run", disable=None, leave=False):
+        row = [int(cache.logits[-1].argmax())]
+        while row[-1] != end and len(row) < max_new_tokens:
+            ids = (*cache.token_ids, *row)
+            row.append(int(_run(model, ids, _up_to(run, len(ids)), (-1,))[0].argmax()))
+        written.append([token for token in row if token != end])
+    return written
+
+
+def extend_plainly(
+    model: ReasoningModel, cache: ActivationCache, position: int, token_ids: Sequence[int]
+) -> Float[Tensor, "new_token vocabulary"]:
+    """What `extend` gives, by a forward from the first token on."""
+    ids = (*cache.token_ids[:position], *token_ids)
+    return _run(model, ids, None, range(position, len(ids)))
+
+
+def at_least_float(logits: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
+    """Logits in float32, or as they are in float64."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _run(
+    model: ReasoningModel, token_ids: Sequence[int], run: PatchedRun | None, read: Sequence[int]
+) -> Float[Tensor, "read vocabulary"]:
+    """Logits at the positions `read` of one patched run."""
+    places, n = architecture(model), len(token_ids)
+    changes = [*run.patches, *run.cuts] if run else []
+    ids = torch.tensor([list(token_ids)], device=model.device)
+    options = {"use_cache": False, "logits_to_keep": torch.tensor([i % n for i in read])}
+    with torch.no_grad(), model.lm.trace(ids, **options):
+        for layer in sorted({change.layer for change in changes}):
+            patches = [patch for patch in run.patches if patch.layer == layer]
+            cuts = [cut for cut in run.cuts if cut.layer == layer]
+            for name in COMPONENTS:
+                if name == "z" and cuts:
+                    call = places.attend(layer)
+                    (module, query, key, value, mask, *others), named = call.inputs
+                    mask = _cut(mask, cuts, query)
+                    call.inputs = ((module, query, key, value, mask, *others), named)
+                for patch in patches:
+                    if patch.component == name:
+                        write(places.component(layer, name)[0], patch.position, patch)
+        logits = nnsight.save(model.lm.output.logits)
+    return at_least_float(logits[0])
+
+
+def _cut(
+    mask: Shaped[Tensor, "1 _ query key"] | None,
+    cuts: Sequence[EdgeCut],
+    query: Float[Tensor, "1 head query _"],
+) -> Shaped[Tensor, "1 head query key"]:
+    """The model's own mask, or a plainly causal one where it takes none, without the cut edges."""
+    heads, n = query.shape[1:3]
+    if mask is None:
+        mask = torch.ones(1, 1, n, n, dtype=torch.bool, device=query.device).tril()
+    mask = mask.expand(1, heads, n, n).clone()
+    unseen = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
+    for cut in cuts:
+        rows, columns = (slice(span.start, span.stop) for span in (cut.queries, cut.keys))
+        for head in range(heads) if cut.heads is None else cut.heads:
+            mask[0, head, rows, columns] = unseen
+    return mask
+
+
+def _up_to(run: PatchedRun | None, n: int) -> PatchedRun | None:
+    """The part of a run that acts on the first `n` positions; None where there is none."""
+    if run is None:
+        return None
+    patches = [
+        replace(patch, value=patch.value[: n - patch.position])
+        for patch in run.patches
+        if patch.position < n
+    ]
+    cuts = [
+        replace(cut, queries=range(cut.queries.start, min(cut.queries.stop, n)))
+        for cut in run.cuts
+        if cut.queries.start < n
+    ]
+    return PatchedRun(tuple(patches), tuple(cuts)) if patches or cuts else None

@@ -1,0 +1,116 @@
+"""No family is silently wrong: every engine against transformers alone, where they look like it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from r2a_utils.causal.attribution import attribution_grid
+from r2a_utils.causal.pairs import ContrastPair
+from r2a_utils.causal.patching import patch_grid
+from r2a_utils.engine.forward import continue_greedily, extend, replay, run_with_cache
+from r2a_utils.engine.patches import EdgeCut, Patch, PatchedRun
+from r2a_utils.engine.plain import replay_plainly
+from r2a_utils.models.hooks import architecture
+
+# What the fast engine does not do: caps, sinks, windows, a second mixer, options not handed on.
+UNLIKE = ("gemma2", "gpt_oss", "falcon_h1", "nemotron", "qwen2-window")
+IDS = tuple(range(20, 42))
+CUT, READ = EdgeCut(1, range(14, 22), range(3, 11), (0, 3)), (18, 21)
+
+
+@pytest.fixture(scope="module", params=("llama", "qwen3", *UNLIKE))
+def model(request, make_random_model):
+    return make_random_model(request.param)
+
+
+def patched_by_hooks(model, layer, position, value):
+    """Logits of plain transformers with one residual stream replaced."""
+
+    def hook(module, args):
+        stream = args[0].clone()
+        stream[0, position] = value
+        return (stream, *args[1:])
+
+    handle = architecture(model).layers[layer]._module.register_forward_pre_hook(hook)
+    try:
+        with torch.no_grad():
+            return model.hf(torch.tensor([IDS]), use_cache=False).logits[0, list(READ)]
+    finally:
+        handle.remove()
+
+
+def test_patches_equal_plain_forwards_in_every_family(model):
+    cache = run_with_cache(model, IDS, read=READ)
+    resid = cache.activations["resid"]
+    cells = [(0, 4, resid[0][9]), (model.n_layers - 1, 16, resid[-2][3]), (1, 12, resid[1][2])]
+    runs = [PatchedRun((Patch("resid", layer, p, value[None]),)) for layer, p, value in cells]
+    logits = replay(model, cache, runs, lambda logits: logits)
+    for got, cell in zip(logits, cells, strict=True):
+        expected = patched_by_hooks(model, *cell)
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
+
+
+def test_cuts_and_ablations_are_the_same_in_both_engines(make_random_model):
+    model = make_random_model("qwen3")
+    cache = run_with_cache(model, IDS, ("z",), read=READ)
+    zero = torch.zeros(3, model.head_dim)
+    runs = [
+        PatchedRun(cuts=(CUT,)),
+        PatchedRun((Patch("z", 1, 15, zero, head=2),)),
+        PatchedRun((Patch("v", 0, 15, zero, head=1),), (CUT,)),
+    ]
+    fast = replay(model, cache, runs, lambda logits: logits)
+    plain = replay_plainly(model, cache, runs, lambda logits: logits)
+    torch.testing.assert_close(fast, plain, rtol=0, atol=1e-4)
+
+
+def test_what_a_cut_takes_away_is_not_felt(model):
+    """Where attention alone carries news; a second mixer, as in Falcon-H1, is not cut."""
+    cache = run_with_cache(model, IDS, read=READ)
+    deaf = tuple(EdgeCut(layer, range(8, 22), range(0, 8)) for layer in range(model.n_layers))
+    news = Patch("resid", 0, 5, cache.activations["resid"][0][11, None])
+    runs = [PatchedRun(cuts=deaf), PatchedRun((news,), deaf)]
+    without, patched = replay(model, cache, runs, lambda logits: logits)
+    felt = float((patched - without).abs().max())
+    assert felt > 1e-2 if "falcon" in model.name else felt < 1e-5
+
+
+def test_other_tokens_after_a_prefix(model):
+    cache = run_with_cache(model, IDS)
+    given = extend(model, cache, 15, (7, 8, 9))
+    with torch.no_grad():
+        expected = model.hf(torch.tensor([(*IDS[:15], 7, 8, 9)]), use_cache=False).logits[0, 15:]
+    torch.testing.assert_close(given, expected, rtol=0, atol=1e-4)
+
+
+def test_an_answer_is_written_beyond_the_window_as_the_model_writes_it(
+    make_random_model, random_trace
+):
+    """The window ends in the answer: what is written behind it sees less, as in the model."""
+    trace = random_trace(prompt=5, reasoning=20, answer=8)
+    start = trace.segments["answer"].start
+    shape = {"sliding_window": start + 3, "max_window_layers": 0}
+    model = make_random_model("qwen2-window", **shape)
+    ids = list(trace.token_ids[:start])
+    for _ in range(9):
+        with torch.no_grad():
+            logits = model.hf(torch.tensor([ids]), use_cache=False).logits
+        ids.append(int(logits[0, -1].argmax()))
+    cache = run_with_cache(model, trace.token_ids[:start])
+    assert continue_greedily(model, cache, [None], 9) == [ids[start:]]
+
+
+def test_the_qk_fix_sees_what_the_model_sees(make_random_model):
+    model = make_random_model("qwen2-window", num_hidden_layers=1, max_window_layers=0)
+    block = model.hf.model.layers[0]
+    block.mlp.down_proj.weight.data.zero_()
+    block.self_attn.o_proj.weight.data.mul_(1e-3)
+    corrupted = list(IDS)
+    corrupted[8], corrupted[15] = 60, 61
+    pair = ContrastPair(IDS, corrupted, 5, 6)
+    for component in "qk":
+        options = {"component": component, "min_gap": 0.0, "positions": range(5, 22)}
+        exact = patch_grid(model, pair, **options)
+        fixed = attribution_grid(model, pair, method="qk_fix", **options)
+        assert float(abs(fixed - exact).max()) < 0.02 * float(abs(exact).max())
