@@ -92,8 +92,8 @@ def record_pair(
 ) -> RecordedPair:
     """Run both sequences of a pair once and keep what patching `components` needs.
 
-    Raises ValueError for a pair of another model, for tokens outside the vocabulary, for an unknown
-    component, and for a sequence longer than a sliding window of the model. Stage 05 explains.
+    Raises ValueError for a pair of another model, for tokens outside the vocabulary, and for an
+    unknown component. Stage 05 explains.
     """
     check_pair(model, pair)
     for component in components:

@@ -7,8 +7,9 @@ recomputes only the positions from its own first position on, and only the layer
 first layer on. All runs share one nnsight trace, packed as `packing.py` describes. Runs may also
 be continued beyond the cache's end, by greedy decoding.
 
-With `models/hooks.py` this is the only file that opens nnsight traces or knows how a decoder layer
-is wired in transformers; the room `causal` knows what to ask of it.
+Not every model may be replayed so: `oracle.py` asks each one once, and `plain.py` does the work for
+those that may not. These two, `models/hooks.py` and this file are the only ones that open nnsight
+traces or know how a decoder layer is wired; the room `causal` knows what to ask of them.
 """
 
 from __future__ import annotations

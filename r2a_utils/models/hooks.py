@@ -1,10 +1,9 @@
 """Inside a running model: where it can be read and written, and reading while it runs.
 
-With `engine/forward.py`, which writes, this is the only file that opens nnsight traces or knows how
-a decoder layer is wired in transformers. `architecture` finds a model's places by what passes
-through them, never by the model's name, and holds every shape against the configuration: libraries
-rename their inner operations between releases, and a layer's output has changed from a tuple to a
-tensor.
+Only this file and the room `engine`, which writes, open nnsight traces or know how a decoder layer
+is wired in transformers. `architecture` finds a model's places by what passes through them, never
+by the model's name, and holds every shape against the configuration: libraries rename their inner
+operations between releases, and a layer's output has changed from a tuple to a tensor.
 Reading happens inside the running forward pass and keeps only what the caller's function returns,
 so that no more than one layer's activations live at once.
 
@@ -273,7 +272,10 @@ def _find_places(model: ReasoningModel) -> Architecture:
     ]
     if len(stacks) != 1:
         raise _unsupported(model, f"{len(stacks)} stacks of {model.n_layers} layers")
-    mixed = model.n_heads * model.head_dim
+    try:
+        mixed = model.n_heads * model.head_dim
+    except RuntimeError as error:  # a configuration that has them layer by layer
+        raise _unsupported(model, "heads of another size in each layer") from error
     attention, out_projections = [], []
     for layer in stacks[0]:
         # By name, because a query projection can have the same shape as the out projection.

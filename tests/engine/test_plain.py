@@ -107,7 +107,7 @@ def test_the_qk_fix_sees_what_the_model_sees(make_random_model):
     block.mlp.down_proj.weight.data.zero_()
     block.self_attn.o_proj.weight.data.mul_(1e-3)
     corrupted = list(IDS)
-    corrupted[8], corrupted[15] = 60, 61
+    corrupted[8], corrupted[15], corrupted[-1] = 60, 61, 62
     pair = ContrastPair(IDS, corrupted, 5, 6)
     for component in "qk":
         options = {"component": component, "min_gap": 0.0, "positions": range(5, 22)}
