@@ -349,7 +349,8 @@ def mass_of_head(weights, source, target):
 workshop.check_mass_of_head(mass_of_head)
 
 # %%
-top_layer, top_head = np.unravel_index(exact_mass.values.argmax(), exact_mass.shape)
+place = np.unravel_index(exact_mass.values.argmax(), exact_mass.shape)
+top_layer, top_head = map(int, place)
 whole = attention.attention_rows(
     model, first_trace, [(top_layer, top_head)], slice(0, len(first_trace))
 ).values[0]

@@ -120,7 +120,7 @@ def test_the_zip_holds_all_that_a_laptop_needs(workshop):
     others = {"pyproject.toml", "constraints.txt", "LICENSE", "runs/workshop/records/anatomy.json"}
     assert {f"r2a-workshop/{name}" for name in others} <= names
     assert "pip install -c constraints.txt" in readme
-    unwanted = ("__pycache__", "teachers", "manifest", "workshop/notebooks")
+    unwanted = ("__pycache__", "teachers", "manifest.json", "workshop/notebooks")
     assert not [name for name in names if any(part in name for part in unwanted)]
     handed_out = {
         path.relative_to(workshop / "participants").as_posix()
