@@ -184,9 +184,7 @@ run.write_record(
 
 # %%
 from r2a_utils.teaching.checks import answers as workshop
-from r2a_utils.texts import INSTRUCTION, encode, render_prompt
-
-THINK, END_THINK = model.tags.open, model.tags.close
+from r2a_utils.texts import INSTRUCTION, R1_TAGS, encode, render_prompt
 
 # %% [markdown]
 # ### Exercise 1.1: A prompt with its thought filled in
@@ -224,7 +222,8 @@ PREFILLED = "Okay, I think I have finished thinking.\n"
 def bare_prompt(tokenizer, question):
     """Token ids of the paper's prompt without reasoning, for one question."""
     opening = question + INSTRUCTION + " "
-    pieces = [opening, THINK, "\n" + PREFILLED, END_THINK, "\n\n"]
+    thought = "\n" + PREFILLED
+    pieces = [opening, R1_TAGS.open, thought, R1_TAGS.close, "\n\n"]
     ids = [tokenizer.bos_token_id]
     for piece in pieces:
         ids += encode(tokenizer, piece)

@@ -154,8 +154,8 @@ def assemble(
         "needs": memory,
         "exercises": load_exercises(with_page),
     }
-    for path in book.rglob("*.md"):
-        page = path.relative_to(book)
+    pages = [path.relative_to(book) for path in book.rglob("*.md")]
+    for page in (page for page in pages if page.parts[0] != "assets"):
         text = (source / page).read_text(encoding="utf-8")
         text = _rendered(text, f"book/{page}", first, summaries, others)
         (source / page).write_text(text, encoding="utf-8")
