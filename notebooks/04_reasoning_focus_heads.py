@@ -219,8 +219,7 @@ figures.head_maps({"answer → reasoning": to_reasoning.values}, marks)
 # on these, and the other way round.
 
 # %% [markdown]
-# The same for any head: click it, or go to it by the arrow keys, and its maps on two traces stand
-# below.
+# To look at one head, click it, or go to it by the arrow keys: its maps on two traces stand below.
 
 # %%
 shown = sorted(traces, key=lambda t: not attention.corrects_itself(t))[:n_maps]

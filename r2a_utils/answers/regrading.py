@@ -1,6 +1,6 @@
 """The authors' traces graded anew: where our grader and theirs differ, and who is right.
 
-The traces come from `paper/paper.py`. What came of the 400 that have been worked through is in
+The traces come from `paper/artefacts.py`. What came of the 400 that have been worked through is in
 regrading.json, so that the book can show it without them.
 """
 

@@ -224,12 +224,13 @@ def continue_greedily(
     runs: Sequence[PatchedRun | None],
     max_new_tokens: int,
 ) -> list[list[int]]:
-    """What the model writes after the cache under each run, without the end token.
+    """What the model writes after the cache under each run, up to the first end token.
 
     The patches of "z" and the cuts of a run lie beyond the cache's end, at the positions where
     they are to act; None continues as the model is. The cache must have read its last position,
     from which the first new token comes: no run can change that one. The cached keys are
-    shared by all rows and never copied. Raises ValueError for another cache or other runs.
+    shared by all rows and never copied. Any of the model's `end_ids` ends a row. Raises ValueError
+    for another cache or other runs.
     """
     last = len(cache.token_ids) - 1
     if cache.read[-1] != last:
@@ -241,12 +242,12 @@ def continue_greedily(
             raise ValueError("only patches of z can be continued")
     if not _replayable(model, last + max_new_tokens):
         return continue_plainly(model, cache, runs, max_new_tokens)
-    places, end = architecture(model), model.tokenizer.eos_token_id
+    places, ends = architecture(model), model.end_ids
     written: list[list[int]] = [[int(cache.logits[-1].argmax())] for _ in runs]
     rows = Rows(cache, runs)
     with _attention(model.hf, "r2a_continue"), torch.no_grad():
         for position in range(last + 1, last + max_new_tokens):
-            if all(row[-1] == end for row in written):
+            if all(row[-1] in ends for row in written):
                 break
             # Rows that have ended go on beside the others; what they write is not kept.
             ids = torch.tensor([[row[-1]] for row in written], device=model.device)
@@ -260,8 +261,8 @@ def continue_greedily(
                             write(z[row], 0, patch)
                 logits = nnsight.save(model.lm.output.logits)
             for row, token in zip(written, logits[:, -1].argmax(-1).tolist(), strict=True):
-                row.append(end if row[-1] == end else token)
-    return [row[: row.index(end)] if end in row else row for row in written]
+                row.append(row[-1] if row[-1] in ends else token)
+    return [list(takewhile(lambda token: token not in ends, row)) for row in written]
 
 
 def _replay_pack(

@@ -83,13 +83,13 @@ def continue_plainly(
     max_new_tokens: int,
 ) -> list[list[int]]:
     """What `continue_greedily` gives, by a full forward for every run and token."""
-    end, written = model.tokenizer.eos_token_id, []
+    ends, written = model.end_ids, []
     for run in tqdm(runs, desc="writing, plain", unit="run", disable=None, leave=False):
         row = [int(cache.logits[-1].argmax())]
-        while row[-1] != end and len(row) < max_new_tokens:
+        while row[-1] not in ends and len(row) < max_new_tokens:
             ids = (*cache.token_ids, *row)
             row.append(int(_run(model, ids, _up_to(run, len(ids)), (-1,))[0].argmax()))
-        written.append([token for token in row if token != end])
+        written.append([token for token in row if token not in ends])
     return written
 
 

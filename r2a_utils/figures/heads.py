@@ -185,7 +185,7 @@ def depth_distribution(
 ) -> BookFigure:
     """In which layers the top heads sit, beside an even spread over all layers; notebook 04.
 
-    heads: (layer, head) pairs. p_value: of the test against an even spread (`heads.depth_test`).
+    heads: (layer, head) pairs. p_value: of `head_tests.depth_test`, against an even spread.
     """
     counts = np.bincount([layer for layer, _ in heads], minlength=n_layers)
     figure = BookFigure(2.6)

@@ -235,7 +235,7 @@ FINDINGS = (
 def middle_third(heads: Sequence[Sequence[int]], n_layers: int) -> Cell:
     """How many of a list of (layer, head) sit in the middle third, and how many would by chance.
 
-    A layer is placed by its middle, as in `heads.depth_test`.
+    A layer is placed by its middle, as in `head_tests.depth_test`.
     """
     middle = {i for i in range(n_layers) if 1 / 3 < (i + 0.5) / n_layers < 2 / 3}
     inside = sum(layer in middle for layer, _ in heads)

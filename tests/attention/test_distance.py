@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from r2a_utils.attention.heads import distance_test
+from r2a_utils.attention.head_tests import distance_test
 
 
 def traces(n: int = 40):

@@ -9,15 +9,12 @@ from toy_masses import attention_masses
 
 from r2a_utils import paper
 from r2a_utils.attention import heads
+from r2a_utils.attention.head_tests import border_test, depth_test, head_overlap, shuffled_borders
 from r2a_utils.attention.heads import (
-    border_test,
-    depth_test,
-    head_overlap,
     head_scores,
     rank_heads,
     ranking_across_lengths,
     ranking_reliability,
-    shuffled_borders,
     sink_free_mass,
     uniform_mass,
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from unittest.mock import patch
+
 import pytest
 import torch
 
@@ -99,6 +102,18 @@ def test_an_answer_is_written_beyond_the_window_as_the_model_writes_it(
         ids.append(int(logits[0, -1].argmax()))
     cache = run_with_cache(model, trace.token_ids[:start])
     assert continue_greedily(model, cache, [None], 9) == [ids[start:]]
+
+
+@pytest.mark.parametrize("window", [{}, {"sliding_window": 8, "max_window_layers": 0}])
+def test_any_end_token_of_the_generation_settings_ends_what_is_written(make_random_model, window):
+    """By the replay, and beyond a window by the plain engine."""
+    model = make_random_model("qwen2-window", **window)
+    cache = run_with_cache(model, IDS)
+    [free] = continue_greedily(model, cache, [None], 9)
+    settings = deepcopy(model.hf.generation_config)
+    settings.eos_token_id = [model.tokenizer.eos_token_id, free[4]]
+    with patch.object(model.hf, "generation_config", settings):
+        assert continue_greedily(model, cache, [None], 9) == [free[: free.index(free[4])]]
 
 
 def test_the_qk_fix_sees_what_the_model_sees(make_random_model):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from r2a_utils.attention.heads import depth_test
+from r2a_utils.attention.head_tests import depth_test
 from r2a_utils.figures.comparison import dots_by_model
 from r2a_utils.models.registry import shape_of
 from r2a_utils.paper import published
