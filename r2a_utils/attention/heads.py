@@ -35,21 +35,36 @@ SINK_CEILING = 1 - 1e-6
 
 def uniform_mass(
     mass: xr.DataArray, source: str = "answer", target: str = "reasoning"
-) -> Float[xr.DataArray, " trace"]:
+) -> Float[xr.DataArray, "*dims"]:
     """The mass that a head attending uniformly to all it can see would show; dims (trace).
 
     `u(S→T) = 1/|S| Σ_{i∈S} |T ∩ [0, i]| / (i + 1)`, exact from the borders of the segments, which
     the array carries as the coordinates `segment_start` and `segment_stop` [trace, to_segment].
+    Where it carries the coordinate `window` [layer], a head of a windowed layer sees its last
+    tokens alone, and the dims are (trace, layer).
     """
-    sources, targets = _borders(mass, source), _borders(mass, target)
-    null = [_uniform(*borders) for borders in np.concatenate([sources, targets], axis=1).tolist()]
-    return xr.DataArray(null, dims="trace", coords={"trace": mass.coords["trace"]}, name="uniform")
+    borders = np.concatenate([_borders(mass, source), _borders(mass, target)], axis=1).tolist()
+    coords = {"trace": mass.coords["trace"]}
+    if "window" not in mass.coords:
+        null = [_uniform(*ends) for ends in borders]
+        return xr.DataArray(null, dims="trace", coords=coords, name="uniform")
+    windows = [width or None for width in mass.coords["window"].values.tolist()]
+    null = [[_uniform(*ends, width) for width in windows] for ends in borders]
+    coords["layer"] = mass.coords["layer"]
+    return xr.DataArray(null, dims=("trace", "layer"), coords=coords, name="uniform")
 
 
-def _uniform(source_start: int, source_stop: int, target_start: int, target_stop: int) -> float:
+def _uniform(
+    source_start: int,
+    source_stop: int,
+    target_start: int,
+    target_stop: int,
+    window: int | None = None,
+) -> float:
     queries = np.arange(source_start, source_stop)
-    seen = np.clip(queries + 1, target_start, target_stop) - target_start
-    return float(np.mean(seen / (queries + 1)))
+    first = np.zeros_like(queries) if window is None else np.maximum(queries + 1 - window, 0)
+    ends = [np.clip(place, target_start, target_stop) for place in (first, queries + 1)]
+    return float(np.mean((ends[1] - ends[0]) / (queries + 1 - first)))
 
 
 def sink_free_mass(
@@ -87,7 +102,7 @@ def head_scores(mass: Masses) -> pd.DataFrame:
         preference = np.log2((reading * per_token).mean(axis=0) / prompt.mean(axis=0))
     columns = {
         "mass": reading.mean(axis=0),
-        "lift": (reading / uniform_mass(mass).values[:, None, None]).mean(axis=0),
+        "lift": (reading / _by_head(uniform_mass(mass))).mean(axis=0),
         "sink_free": answer_mass(free, "reasoning").mean(axis=0),
         "length_matched": preference,
         "length_rho": _spearman_with(reading, reasoning_tokens),
@@ -97,6 +112,12 @@ def head_scores(mass: Masses) -> pd.DataFrame:
         **{name: values.ravel() for name, values in columns.items()}
     )
     return table.sort_values("mass", ascending=False, kind="stable", ignore_index=True)
+
+
+def _by_head(null: xr.DataArray) -> Float[np.ndarray, "trace layer 1"]:
+    """A null of each trace, or of each trace and layer, as it is laid beside the heads' masses."""
+    values = null.values
+    return values.reshape(len(values), -1, 1)
 
 
 def _spearman_with(

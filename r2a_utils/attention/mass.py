@@ -32,7 +32,7 @@ from r2a_utils.attention.weights import (
     tolerance,
     trace_label,
 )
-from r2a_utils.models.hooks import most_marks, read_marks
+from r2a_utils.models.hooks import layer_windows, most_marks, read_marks
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.runs.folder import write_aside
 from r2a_utils.texts.trace import SEGMENTS, Trace
@@ -58,7 +58,8 @@ def segment_mass(
     `m(S→T) = 1/|S| Σ_{i∈S} Σ_{j∈T} A_ij` (the paper's segment attention): the masses of a head from
     one segment sum to 1, and are 0 on later segments. Returns float32 with the dims (trace, layer,
     head, from_segment, to_segment); `trace` holds problem ids, or numbers where ids repeat;
-    `segment_start` and `segment_stop` are each segment's token borders.
+    `segment_start` and `segment_stop` are each segment's token borders; where some layers look
+    back at a window only, `window` [layer] has its tokens, 0 for a layer that sees all.
 
     `batch_size` traces of similar length run together. With a `folder`, each trace's masses are
     kept there as soon as they are known, and a call that was killed continues where it was.
@@ -78,6 +79,7 @@ def segment_mass(
             **_coordinates(model, traces),
             "from_segment": list(SEGMENTS),
             "to_segment": list(SEGMENTS),
+            **_windows(model),
             "segment_start": (("trace", "to_segment"), borders[..., 0]),
             "segment_stop": (("trace", "to_segment"), borders[..., 1]),
         },
@@ -243,6 +245,12 @@ def _keep(file: Path, mass: Float[np.ndarray, "layer head query_set key_set"]) -
 
     file.parent.mkdir(parents=True, exist_ok=True)
     write_aside(file, fill)
+
+
+def _windows(model: ReasoningModel) -> dict:
+    """The coordinate that the uniform null needs where layers do not see everything."""
+    windows = [width or 0 for width in layer_windows(model)]
+    return {"window": ("layer", windows)} if any(windows) else {}
 
 
 def _coordinates(model: ReasoningModel, traces: Sequence[Trace]) -> dict:

@@ -14,11 +14,10 @@ from weakref import WeakKeyDictionary
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
 
 from r2a_utils.engine.patches import ActivationCache, EdgeCut, Patch, PatchedRun
 from r2a_utils.engine.plain import cache_plainly, replay_plainly
-from r2a_utils.models.hooks import UnlikeAttentionError
+from r2a_utils.models.hooks import UnlikeAttentionError, layer_windows
 from r2a_utils.models.reasoning_model import ReasoningModel
 
 Replay = Callable[[ReasoningModel, ActivationCache, Sequence[PatchedRun]], Tensor]
@@ -40,9 +39,7 @@ def replay_fault(model: ReasoningModel, replay: Replay) -> str:
 
 def window(model: ReasoningModel) -> int | None:
     """How many tokens the narrowest layer looks back at, itself included; None: at all."""
-    layers = DynamicCache(config=model.hf.config).layers
-    widths = [getattr(layer, "sliding_window", None) for layer in layers]
-    return min((width for width in widths if width), default=None)
+    return min((width for width in layer_windows(model) if width), default=None)
 
 
 def _fault(model: ReasoningModel, replay: Replay) -> str:

@@ -23,6 +23,7 @@ from nnsight.intervention.envoy import Envoy
 from nnsight.intervention.interleaver import OutOfOrderError
 from nnsight.intervention.source import SourceEnvoy
 from torch.nn.functional import pad
+from transformers.cache_utils import DynamicCache
 
 from r2a_utils.models.reasoning_model import ReasoningModel
 
@@ -89,6 +90,12 @@ def architecture(model: ReasoningModel) -> Architecture:
     if model.hf not in _ARCHITECTURES:
         _ARCHITECTURES[model.hf] = _find_places(model)
     return _ARCHITECTURES[model.hf]
+
+
+def layer_windows(model: ReasoningModel) -> list[int | None]:
+    """How many tokens each layer looks back at, itself included; None: at all: [layer]."""
+    layers = DynamicCache(config=model.hf.config).layers
+    return [getattr(layer, "sliding_window", None) or None for layer in layers]
 
 
 def most_marks(model: ReasoningModel) -> int:

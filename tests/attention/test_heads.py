@@ -18,6 +18,7 @@ from r2a_utils.attention.heads import (
     sink_free_mass,
     uniform_mass,
 )
+from r2a_utils.attention.mass import segment_mass
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,20 @@ def test_uniform_mass_is_that_of_a_uniform_head(planted):
     np.testing.assert_allclose(uniform_mass(planted), measured, rtol=1e-12)
     inside = planted.sel(from_segment="reasoning", to_segment="reasoning")[:, 0, 0]
     np.testing.assert_allclose(uniform_mass(planted, "reasoning", "reasoning"), inside, rtol=1e-12)
+
+
+def test_a_head_that_sees_a_window_only_is_uniform_within_it(make_random_model, random_trace):
+    model = make_random_model("qwen2-window")  # layer 0 sees all, the others nine tokens
+    for layer in model.hf.model.layers:  # without queries every head is uniform
+        layer.self_attn.q_proj.weight.zero_()
+        layer.self_attn.q_proj.bias.zero_()
+    mass = segment_mass(model, [random_trace(seed=i, reasoning=12 + i) for i in range(3)])
+    assert mass.coords["window"].values.tolist() == [0, 9, 9]
+    null = uniform_mass(mass)
+    measured = mass.sel(from_segment="answer", to_segment="reasoning").isel(head=0)
+    np.testing.assert_allclose(null.transpose("trace", "layer"), measured, atol=1e-6)
+    assert (null[:, 0] != null[:, 1]).all()
+    np.testing.assert_allclose(head_scores(mass)["lift"], 1.0, atol=1e-5)
 
 
 def test_a_uniform_head_has_lift_one_and_no_preference(planted):
