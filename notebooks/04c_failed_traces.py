@@ -147,11 +147,17 @@ shaded(beside, "A right answer") if beside else nothing
 
 
 # %%
+ways = {"attention": attention.answer_read}
+if examples and attention.has_contributions(model, examples[0]):
+    ways["contribution"] = attention.answer_contribution
+
+
 def by_sentence(trace):
     """Reading and direct contribution of the RFHs, sentence by sentence."""
-    read = attention.answer_read(model, trace, rfhs)
-    given = attention.answer_contribution(model, trace, rfhs)
-    return attention.debugging_table(trace, read, given, errors.get(id(trace)))
+    found = {way: read(model, trace, rfhs) for way, read in ways.items()}
+    error = errors.get(id(trace))
+    given = found.get("contribution")
+    return attention.debugging_table(trace, found["attention"], given, error)
 
 
 figures.reading_table(by_sentence(examples[0])) if examples else nothing
@@ -159,7 +165,8 @@ figures.reading_table(by_sentence(examples[0])) if examples else nothing
 # %% [markdown]
 # A sentence can be read much and give little, where what it holds does not point at the written
 # token, and the other way round. The contribution is direct: what later layers make of a head's
-# result is not in it.
+# result is not in it. A family that scales or normalises what its layers give has no contributions
+# of single heads, and no column of them here.
 #
 # So a wrong answer is debugged in four steps: choose the token of the answer that is wrong, see
 # what it reads, see what that gives to it, and go to the sentence where the value that it took
@@ -193,10 +200,6 @@ trace_explorer(model, examples[:20], rfhs, facts) if examples else nothing
 # %%
 every_head = list(np.ndindex(model.n_layers, model.n_heads))
 wanted = {"RFHs": rfhs, "all heads": every_head}
-ways = {
-    "attention": attention.answer_read,
-    "contribution": attention.answer_contribution,
-}
 readers = {
     f"{name}, {way}": [read(model, trace, which) for trace in known]
     for name, which in wanted.items()
@@ -217,7 +220,8 @@ if known:
     rates = hits.set_index("reader").drop(columns="n")
     for short, reader in (("rfh", "RFHs, attention"), ("all", "all heads, attention"),
                           ("given", "RFHs, contribution")):  # fmt: skip
-        debugged |= rates.loc[reader].add_prefix(f"{short}_").to_dict()
+        if reader in rates.index:
+            debugged |= rates.loc[reader].add_prefix(f"{short}_").to_dict()
     run.write_table("first_error_hits", hits)
 run.write_record("failed_traces", debugged | {"temperature": sampling_temperature})
 
@@ -230,7 +234,8 @@ run.write_record("failed_traces", debugged | {"temperature": sampling_temperatur
 # {{ d.rfh_ci_low | percent }} to {{ d.rfh_ci_high | percent }}) the sentence that the
 # Reasoning-Focus Heads read most holds the first error; a blind choice would hit {{ d.rfh_chance |
 # percent }} (as many or more: {{ d.rfh_p | p_value }}), the mean of all heads hits {{ d.all_rate |
-# percent }}, direct contribution {{ d.given_rate | percent }}. In {{ d.at_end | percent }} the
+# percent }}{% if d.given_rate is defined %}, direct contribution {{ d.given_rate | percent }}{%
+# endif %}. In {{ d.at_end | percent }} the
 # sentence read most is one of the last two of the reasoning; in {{ d.top_wrong | percent }} it is
 # itself wrong, where {{ d.wrong_by_chance | percent }} of all sentences are.
 #

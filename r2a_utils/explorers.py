@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import ipywidgets as widgets
@@ -223,8 +224,9 @@ def _trace_page(model, trace: Trace, heads: Sequence[Head], title: str, known=()
     rows = attention_rows(model, trace, heads)
     channels = {f"mean of {len(heads)} heads": rows.mean("head").values}
     channels |= {figures.head_name(*h): row.values for h, row in zip(heads, rows, strict=True)}
-    given = head_contributions(model, trace, heads).sum("head").values
-    channels[f"contribution of {len(heads)} heads to writing the token (nats)"] = given
+    with suppress(ValueError):  # a family whose heads have no shares in the logits
+        given = head_contributions(model, trace, heads).sum("head").values
+        channels[f"contribution of {len(heads)} heads to writing the token (nats)"] = given
     reasoning = trace.segments["reasoning"]
     facts = dict(known) | {
         "Answer": extract_answer(trace.answer_text) or "none boxed",

@@ -50,7 +50,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "sink_free_mass",
             "uniform_mass",
         ],
-        "logit_attribution": ["head_contributions"],
+        "logit_attribution": ["has_contributions", "head_contributions"],
         "mass": ["segment_mass", "token_set_mass"],
         "other_texts": ["PROSE", "OnOtherText", "as_generic_text", "on_other_text"],
         "published_heads": ["compare_lists", "differing_heads", "printed_heads"],

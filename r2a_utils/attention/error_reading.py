@@ -69,19 +69,19 @@ def sentence_reading(trace: Trace, read: Real[np.ndarray, "*_"]) -> pd.DataFrame
 
 
 def debugging_table(
-    trace: Trace, read: np.ndarray, given: np.ndarray, error: slice | None
+    trace: Trace, read: np.ndarray, given: np.ndarray | None, error: slice | None
 ) -> pd.DataFrame:
     """What was read and what it gave, by sentence: columns text, mass, share, contribution, note.
 
-    read, given: `answer_read` and `answer_contribution` of the trace; error: its first wrong
-    sentence, where that is known.
+    read, given: `answer_read` and `answer_contribution` of the trace; without the latter there is
+    no column contribution. error: its first wrong sentence, where that is known.
     """
     table = sentence_reading(trace, read)
+    shown = table[["text", "mass", "share"]]
+    if given is not None:
+        shown = shown.assign(contribution=sentence_reading(trace, given)["mass"])
     first = table["start"] == (error.start if error else -1)
-    return table[["text", "mass", "share"]].assign(
-        contribution=sentence_reading(trace, given)["mass"],
-        note=np.where(first, "first error", ""),
-    )
+    return shown.assign(note=np.where(first, "first error", ""))
 
 
 def nearest_right(trace: Trace, right: Sequence[Trace]) -> Trace:

@@ -79,6 +79,19 @@ def head_contributions(
     )
 
 
+def has_contributions(model: ReasoningModel, trace: Trace) -> bool:
+    """Whether single heads have a share in the model's logits, tried on one token of a trace.
+
+    A family that scales or normalises what its layers give, or its logits, has none, and
+    `head_contributions` refuses it: pages leave that part out. Stage 04c.
+    """
+    try:
+        head_contributions(model, trace, [(0, 0)], writes=[len(trace) - 1])
+    except ValueError:
+        return False
+    return True
+
+
 def _check_additive(model: ReasoningModel) -> None:
     """Raise ValueError where layers are not sums of what o_proj and the MLP give.
 

@@ -106,6 +106,7 @@ def test_a_trace_is_debugged_sentence_by_sentence(make_trace):
     assert table["note"].tolist() == ["", "first error", "", ""]
     assert table["contribution"][0] > 0 == table["contribution"][2]
     assert (debugging_table(trace, on(trace, 2), on(trace, 0), None)["note"] == "").all()
+    assert "contribution" not in debugging_table(trace, on(trace, 2), None, None)
 
 
 def test_the_top_sentences_are_looked_up_in_the_world_s_own_review(world_traces):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from r2a_utils.attention.logit_attribution import head_contributions
+from r2a_utils.attention.logit_attribution import has_contributions, head_contributions
 from r2a_utils.engine.forward import run_with_cache
 from r2a_utils.models.hooks import head_outputs, logit_directions
 
@@ -86,11 +86,13 @@ def test_nothing_is_read_from_what_comes_later(make_random_model, random_trace):
 def test_what_does_not_add_up_is_refused(kind, shape, make_random_model, random_trace):
     """Something scales or normalises behind o_proj, or the logits: a head has no share."""
     model = make_random_model(kind, **shape)
+    assert not has_contributions(model, random_trace())
     with pytest.raises(ValueError, match=r"single heads have no share|not a scale with gains"):
         head_contributions(model, random_trace(), [(0, 0)])
 
 
 def test_the_first_token_is_written_by_nobody(make_random_model, random_trace):
+    assert has_contributions(make_random_model("qwen2"), random_trace())
     with pytest.raises(ValueError, match="written tokens must lie in"):
         head_contributions(make_random_model("qwen2"), random_trace(), [(0, 0)], writes=[0])
 
