@@ -33,7 +33,8 @@ def attention_rows(
 
     `heads` are (layer, head) pairs and become the coordinates `layer` and `head_index` of `head`.
     `queries` is a slice of tokens, by default the answer; for a plain list of token ids, all. Each
-    row sums to 1 and is 0 on later tokens. Stage 04 draws them.
+    row sums to 1 and is 0 on later tokens. Raises ValueError for heads or queries outside the model
+    and the trace. Stage 04b draws them.
     """
     token_ids, queries = _rows_wanted(model, trace, queries)
     wanted: dict[int, list[int]] = {}
@@ -79,6 +80,7 @@ def attention_profile(
     in it, and `peak`, its most attended position, both counted from the start of the trace;
     `entropy` of the whole row, in nats, at most log(i + 1) for token i. `mean_position` is NaN
     where the span lies wholly after the query, and `peak` is then the span's first position.
+    Raises ValueError for a span without a key, or queries outside the trace. Stage 04b.
     """
     if keys is None:
         keys = trace.segments["reasoning"] if isinstance(trace, Trace) else slice(None)

@@ -192,7 +192,10 @@ def _settled(
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
-    """A parameter file: names and values, or a mapping of them under a stage's name."""
+    """A parameter file: names and values, or a mapping of them under a stage's name.
+
+    Raises ParameterError, in one line, for a file that cannot be read or holds anything else.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
