@@ -439,7 +439,8 @@ both = pd.DataFrame(
     {m: theirs[m] for m in published["models"]}, index=theirs["columns"]
 ).T
 both.loc[f"{model.name} (this run)"] = [found.early_probe, found.early_boxed_probe]
-both.astype(float).round(2)
+both = both.astype(float).round(2)
+both.astype(object).where(both.notna(), "–")
 
 # %% [markdown]
 # And the authors' own grid of their case 24, from their data.
