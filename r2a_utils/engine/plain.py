@@ -44,16 +44,13 @@ def cache_plainly(
     options = {"use_cache": False, "logits_to_keep": torch.tensor(read)}
     with torch.no_grad(), model.lm.trace(ids, **options):
         for layer in range(model.n_layers):
-            for name in names:
-                if name == "z":  # what follows in the order of the forward pass
+            for name in COMPONENTS:  # in the order of the forward pass, z with its keys and values
+                if name == "z":
                     (_, _, key, value, *_), _ = places.attend(layer).inputs
                     keys.append(key[0].clone())
                     values.append(value[0].clone())
-                kept[name].append(places.component(layer, name)[0].clone())
-            if "z" not in names:
-                (_, _, key, value, *_), _ = places.attend(layer).inputs
-                keys.append(key[0].clone())
-                values.append(value[0].clone())
+                if name in names:
+                    kept[name].append(places.component(layer, name)[0].clone())
         kept["resid"].append(places.final_norm.input[0].clone())
         logits = nnsight.save(model.lm.output.logits)
     ids = tuple(int(i) for i in token_ids)

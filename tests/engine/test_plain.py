@@ -12,8 +12,8 @@ from r2a_utils.causal.attribution import attribution_grid
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import patch_grid
 from r2a_utils.engine.forward import continue_greedily, extend, replay, run_with_cache
-from r2a_utils.engine.patches import EdgeCut, Patch, PatchedRun
-from r2a_utils.engine.plain import replay_plainly
+from r2a_utils.engine.patches import COMPONENTS, EdgeCut, Patch, PatchedRun
+from r2a_utils.engine.plain import cache_plainly, replay_plainly
 from r2a_utils.models.hooks import architecture
 
 # What the fast engine does not do: caps, sinks, windows, a second mixer, options not handed on.
@@ -52,6 +52,19 @@ def test_patches_equal_plain_forwards_in_every_family(model):
     for got, cell in zip(logits, cells, strict=True):
         expected = patched_by_hooks(model, *cell)
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
+
+
+def test_every_component_is_recorded_as_in_the_replay(make_random_model):
+    model = make_random_model("qwen3")
+    fast = run_with_cache(model, IDS, COMPONENTS, READ)
+    for names in (COMPONENTS, ("attn_out",), ("q", "mlp_out")):
+        plain = cache_plainly(model, IDS, names, READ)
+        assert set(plain.activations) == {"resid", *names}
+        for name, layers in plain.activations.items():
+            for got, expected in zip(layers, fast.activations[name], strict=True):
+                torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+        for got, expected in zip(plain.keys + plain.values, fast.keys + fast.values, strict=True):
+            torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
 
 
 def test_cuts_and_ablations_are_the_same_in_both_engines(make_random_model):
