@@ -140,11 +140,11 @@ figures.reading_table(null[:k].merge(scores, on=["layer", "head"]))
 # The null turns the reasoning into the prompt and back, so that it still overlaps much of it: a
 # mass of the null near that of the head is no sign that the prompt is read as much.
 #
-# For recency there is another control. A head's mean attention by distance from the query, laid on
-# each trace, gives what it would read of the reasoning if it looked by distance only
-# (*by distance*; BOS is left out of both). What it reads beyond that follows the reasoning's
-# borders. The profile is taken from the same answers, so that a head which follows the borders
-# shows only a part of it as *excess*.
+# For recency there is another control. A head's weights by distance from the query, found on all
+# other traces and laid on this one, give what it would read of the reasoning if it looked by
+# distance only (*by distance*; BOS is left out of both). What it reads beyond that follows the
+# reasoning's borders. Lengths that vary little from trace to trace hide borders behind distances,
+# so that a head which follows the borders shows only a part of it as *excess*.
 
 # %%
 watched = measured[:n_long]
@@ -161,7 +161,8 @@ figures.reading_table(pd.concat([ranking[["layer", "head"]], recency], axis=1))
 # even spread over all layers.
 
 # %%
-depth = attention.depth_test(rfhs, model.n_layers, model.n_heads, seed=seed)
+size = (model.n_layers, model.n_heads, model.n_kv_heads)
+depth = attention.depth_test(rfhs, *size, seed=seed)
 figures.depth_distribution(rfhs, model.n_layers, depth.p_central)
 
 # %% [markdown]
@@ -195,8 +196,8 @@ copying = {
 }
 run.write_record("copying_heads", attention.copying_summary(copy_scores, k))
 marks = {"reasoning-focus head": rfhs, **copying}
-overlap = attention.head_overlap(marks, model.n_layers * model.n_heads)
-overlap.assign(heads=overlap["heads"].map(figures.head_list))
+overlap = attention.head_overlap(marks, *size, seed=seed)
+figures.reading_table(overlap.assign(heads=overlap["heads"].map(figures.head_list)))
 
 # %%
 to_reasoning = mass.sel(from_segment="answer", to_segment="reasoning").mean("trace")
@@ -213,7 +214,8 @@ figures.head_maps({"answer → reasoning": to_reasoning.values}, marks)
 # c.retrieval_n }} heads pass the bound. {% if c.induction_n + c.retrieval_n == 0 %}This model has
 # no head that copies arbitrary tokens, so that the Reasoning-Focus Heads cannot be the same ones:
 # what they look up, below, they look up in texts of their own kind only.{% else %}The table gives
-# the chance that a blind choice of as many heads shares as many.{% endif %}
+# the chance that a blind choice of as many heads shares as many; *p, groups* keeps heads together
+# that share keys and values and so read alike.{% endif %}
 #
 # Both scores are measured on artificial texts. A head can copy on a real trace and score nothing
 # on these, and the other way round.

@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "restated_digits",
             "value_shares",
         ],
+        "distance": ["distance_test", "places_beyond_distance"],
         "error_reading": [
             "answer_contribution",
             "answer_read",
@@ -33,7 +34,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "head_tests": [
             "border_test",
             "depth_test",
-            "distance_test",
             "head_overlap",
             "shuffled_borders",
             "summarise_ranking",
@@ -72,6 +72,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "preference",
             "reading_path",
             "tracking",
+            "tracking_and_beyond",
         ],
         "weights": ["attention_profile", "attention_rows"],
     },

@@ -1,26 +1,27 @@
 """May a ranking of heads be trusted: tests of it against nulls, and what they come to.
 
-Against turned borders, against each head's own profile by distance, against an even spread over the
-layers, and against other lists of heads. The ranking itself is in `heads.py`; this file runs no
-model. Shown in stage 04.
+Against turned borders, against an even spread over the layers, and against other lists of heads; a
+head's own profile by distance is in `distance.py`, the ranking itself in `heads.py`. This file runs
+no model. Shown in stage 04.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from r2a_utils.attention.heads import Head, Masses, answer_mass
 from r2a_utils.figures.style import head_name
 from r2a_utils.stats import (
     LEVEL,
     Reliability,
-    bootstrap_mean_intervals,
     empirical_p,
     overlap_p,
 )
@@ -36,8 +37,8 @@ def shuffled_borders(
     of `border_test`. It keeps the reasoning's length, and so excludes a head that reads any span
     before the answer alike. It does not exclude recency: the reasoning is the one span of the ring
     that reaches up to the answer, so that a head which looks ten or sixty tokens back, knowing
-    nothing of borders, passes (`distance_test` is for that). Where the reasoning fills
-    nearly all of the ring the spans overlap it and the test can find little.
+    nothing of borders, passes (`distance_test` of `distance.py` is for that). Where the reasoning
+    fills nearly all of the ring the spans overlap it and the test can find little.
     """
     first, last = segments["bos"].stop, segments["answer"].start
     inside = np.zeros(last - first, dtype=bool)
@@ -84,60 +85,13 @@ def border_test(mass: Masses, shuffled: Float[xr.DataArray, "_ _ _ _"]) -> pd.Da
     return table.sort_values("mass", ascending=False, ignore_index=True)
 
 
-def distance_test(
-    rows: Sequence[np.ndarray], segments: Sequence[Mapping[str, slice]], *, seed: int = 0
-) -> pd.DataFrame:
-    """How much more of the reasoning each head reads than its distance profile alone would give.
-
-    rows: for each trace the answer's rows [head, query, key]; segments: each trace's. A head's
-    profile is its mean attention by distance from the query, over all queries of all traces that
-    have a token there; BOS is left out. Looking by distance only is the profile, cut to what a
-    query can see and scaled to 1. Columns (a row a head, in the order given) share (of the head's
-    attention off BOS, on the reasoning), by_distance (the same if it looked by distance only),
-    excess, ci_low, ci_high (95% bootstrap over traces).
-
-    The profile comes from the same queries, so that a head of distance alone has no excess, and one
-    that follows the borders keeps only as much as the borders move against the query: the test
-    errs on the side of distance.
-    """
-    n_heads, longest = len(rows[0]), max(row.shape[-1] for row in rows)
-    total, seen = np.zeros((n_heads, longest)), np.zeros(longest)
-    for row, places in zip(rows, segments, strict=True):
-        for query, i in enumerate(range(places["answer"].start, places["answer"].stop)):
-            total[:, :i] += row[:, query, i:0:-1]
-            seen[:i] += 1
-    profile = total / np.maximum(seen, 1)
-    up_to = np.concatenate([np.zeros((n_heads, 1)), profile.cumsum(axis=1)], axis=1)
-    shares, expected = np.zeros((2, len(rows), n_heads))
-    for trace, (row, places) in enumerate(zip(rows, segments, strict=True)):
-        span, queries = (
-            places["reasoning"],
-            np.arange(places["answer"].start, places["answer"].stop),
-        )
-        off_bos = row[..., 1:].sum(axis=-1)
-        shares[trace] = (row[..., span].sum(axis=-1) / off_bos).mean(axis=-1)
-        inside = up_to[:, queries - span.start + 1] - up_to[:, queries - span.stop + 1]
-        expected[trace] = (inside / up_to[:, queries]).mean(axis=-1)
-    low, high = bootstrap_mean_intervals(shares - expected, seed=seed)
-    share, by_distance = shares.mean(axis=0), expected.mean(axis=0)
-    return pd.DataFrame(
-        {
-            "share": share,
-            "by_distance": by_distance,
-            "excess": share - by_distance,
-            "ci_low": low,
-            "ci_high": high,
-        }
-    )
-
-
 @dataclass(frozen=True)
 class DepthTest:
     """Where in the model a set of heads sits, against as many heads drawn blindly.
 
     mean_depth: 0 for the first layer, 1 for the last. in_middle: how many sit in the middle third
-    of the layers; expected_in_middle by chance; p_middle that as many or more sit there by chance
-    (exact). p_central: that a blind draw sits as near to the middle layer on average.
+    of the layers; expected_in_middle by chance; p_middle that as many or more sit there by chance.
+    p_central: that a blind draw sits as near to the middle layer on average.
     """
 
     mean_depth: float
@@ -148,27 +102,48 @@ class DepthTest:
 
 
 def depth_test(
-    heads: Iterable[Head], n_layers: int, n_heads: int, *, seed: int = 0, draws: int = 10_000
+    heads: Iterable[Head],
+    n_layers: int,
+    n_heads: int,
+    n_kv_heads: int,
+    *,
+    seed: int = 0,
+    draws: int = 10_000,
 ) -> DepthTest:
-    """Are these heads mid-layer? Against an even spread over all n_layers · n_heads heads."""
-    layers = np.array([layer for layer, _ in heads])
+    """Are these heads mid-layer? Against an even spread over all n_layers · n_heads heads.
+
+    Heads that share keys and values read alike, so a blind draw moves them together: it keeps how
+    many heads each key/value group holds, and puts the groups anywhere.
+    """
+    held = _held(heads, n_heads, n_kv_heads)
+    places, counts = np.array(list(held)), np.array(list(held.values()))
     thirds = (np.arange(n_layers) + 0.5) / n_layers
     middle = (thirds > 1 / 3) & (thirds < 2 / 3)
     distance = np.abs(np.arange(n_layers) - (n_layers - 1) / 2)
-    blind = np.random.default_rng(seed).multivariate_hypergeometric(
-        [n_heads] * n_layers, len(layers), size=draws
-    )
-    n_all, n_middle = n_layers * n_heads, int(middle.sum()) * n_heads
-    in_middle = int(middle[layers].sum())
+    n, layers = counts.sum(), places // n_kv_heads
+    blind = _blind_places(len(places), n_layers * n_kv_heads, draws, seed) // n_kv_heads
+    in_middle, drawn = int(middle[layers] @ counts), middle[blind] @ counts
     return DepthTest(
-        mean_depth=float(layers.mean() / max(n_layers - 1, 1)),
+        mean_depth=float(layers @ counts / n / max(n_layers - 1, 1)),
         in_middle=in_middle,
-        expected_in_middle=len(layers) * n_middle / n_all,
-        p_middle=overlap_p(in_middle, len(layers), n_middle, n_all),
+        expected_in_middle=float(n * middle.mean()),
+        p_middle=empirical_p(in_middle, drawn),
         p_central=empirical_p(
-            distance[layers].mean(), blind @ distance / len(layers), alternative="less"
+            distance[layers] @ counts / n, distance[blind] @ counts / n, alternative="less"
         ),
     )
+
+
+def _held(heads: Iterable[Head], n_heads: int, n_kv_heads: int) -> Counter[int]:
+    """How many of these heads each key/value group holds; groups are counted through the model."""
+    size = n_heads // n_kv_heads
+    return Counter(layer * n_kv_heads + head // size for layer, head in set(map(tuple, heads)))
+
+
+def _blind_places(n: int, n_all: int, draws: int, seed: int) -> Int[np.ndarray, "draw place"]:
+    """n of n_all places, each draw without repeating one."""
+    order = np.random.default_rng(seed).random((draws, n_all))
+    return np.argpartition(order, n - 1, axis=1)[:, :n]
 
 
 @dataclass(frozen=True)
@@ -179,8 +154,8 @@ class RankingSummary:
     heads, None for fewer than `FEWEST_IN_HALVES` traces. above_null: heads of the top k that pass
     `border_test` at `stats.LEVEL`, family-wise. beyond_distance: heads that exceed their own
     distance profile, each by its own 95 % interval, over distance_n traces, where distance_share
-    and by_distance are means over the k. The rest is of `DepthTest`; expected_shared: heads that
-    two blind choices of k would share.
+    and by_distance (None for a single trace) are means over the k. The rest is of `DepthTest`;
+    expected_shared: heads that two blind choices of k would share.
     """
 
     k: int
@@ -194,7 +169,7 @@ class RankingSummary:
     beyond_distance: int
     distance_n: int
     distance_share: float
-    by_distance: float
+    by_distance: float | None
     mean_depth: float
     in_middle: int
     expected_in_middle: float
@@ -226,7 +201,7 @@ def summarise_ranking(
         beyond_distance=int((recency["ci_low"] > 0).sum()),
         distance_n=distance_n,
         distance_share=recency["share"].mean(),
-        by_distance=recency["by_distance"].mean(),
+        by_distance=None if recency["by_distance"].isna().all() else recency["by_distance"].mean(),
         mean_depth=depth.mean_depth,
         in_middle=depth.in_middle,
         expected_in_middle=depth.expected_in_middle,
@@ -235,25 +210,49 @@ def summarise_ranking(
     )
 
 
-def head_overlap(lists: dict[str, Sequence[Sequence[int]]], n_all: int) -> pd.DataFrame:
+def head_overlap(
+    lists: dict[str, Sequence[Sequence[int]]],
+    n_layers: int,
+    n_heads: int,
+    n_kv_heads: int,
+    *,
+    seed: int = 0,
+    draws: int = 10_000,
+) -> pd.DataFrame:
     """How many heads each two lists share, and the chance of as many or more by a blind draw.
 
-    lists: name → (layer, head) pairs; n_all: heads in the model. Columns first, second, shared, p,
+    lists: name → (layer, head) pairs. Columns first, second, shared, p (of a draw of heads, exact),
+    p_groups (of a draw that keeps the heads of one key/value group together, as in `depth_test`),
     heads (the shared ones).
     """
-    names = list(lists)
     rows = []
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            a, b = set(map(tuple, lists[first])), set(map(tuple, lists[second]))
-            p = overlap_p(len(a & b), len(a), len(b), n_all)
-            rows.append(
-                {
-                    "first": first,
-                    "second": second,
-                    "shared": len(a & b),
-                    "p": p,
-                    "heads": sorted(a & b),
-                }
-            )
+    for first, second in itertools.combinations(lists, 2):
+        a, b = set(map(tuple, lists[first])), set(map(tuple, lists[second]))
+        blind = _blind_overlap(a, b, n_layers, n_heads, n_kv_heads, draws, seed)
+        rows.append(
+            {
+                "first": first,
+                "second": second,
+                "shared": len(a & b),
+                "p": overlap_p(len(a & b), len(a), len(b), n_layers * n_heads),
+                "p_groups": empirical_p(len(a & b), blind),
+                "heads": sorted(a & b),
+            }
+        )
     return pd.DataFrame(rows)
+
+
+def _blind_overlap(
+    a: set[Head], b: set[Head], n_layers: int, n_heads: int, n_kv_heads: int, draws: int, seed: int
+) -> Int[np.ndarray, " draw"]:
+    """Heads that a shares with b, each group of b put anywhere, its heads in any order."""
+    size = n_heads // n_kv_heads
+    in_group = np.zeros(n_layers * n_kv_heads, dtype=int)
+    for group, n in _held(a, n_heads, n_kv_heads).items():
+        in_group[group] = n
+    counts = np.array(list(_held(b, n_heads, n_kv_heads).values()), dtype=int)
+    if not len(counts):
+        return np.zeros(draws, dtype=int)
+    met = in_group[_blind_places(len(counts), len(in_group), draws, seed)]
+    generator = np.random.default_rng(seed + 1)
+    return generator.hypergeometric(met, size - met, counts).sum(axis=1)

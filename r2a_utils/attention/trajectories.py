@@ -16,6 +16,8 @@ import xarray as xr
 from jaxtyping import Float, Int, Real
 from scipy import stats
 
+from r2a_utils.attention.distance import places_beyond_distance
+from r2a_utils.attention.heads import Head
 from r2a_utils.figures.style import head_name
 from r2a_utils.stats import LEVEL, bootstrap_mean_intervals, empirical_p
 from r2a_utils.texts.trace import Trace, cues, sentences
@@ -74,9 +76,9 @@ def tracking(
 
     The null reads each trace's path forwards or backwards with equal chance: smooth wandering keeps
     its smoothness and loses its direction. A head that always looks equally far back also walks
-    along, without reading anything: it shows as a slope of 1. A place that never moves counts as 0.
-    Answers of fewer than `SHORTEST_ANSWER` tokens are left out.
-    Raises ValueError where no answer is long enough.
+    along, without reading anything: it shows as a slope of 1 (`tracking_and_beyond`). A place that
+    never moves counts as 0. Answers of fewer than `SHORTEST_ANSWER` tokens are left out. Raises
+    ValueError where no answer is long enough.
     """
     used = [p for p in profiles if p.sizes["query"] >= SHORTEST_ANSWER]
     if not used:
@@ -107,12 +109,35 @@ def tracking(
     return pd.DataFrame(rows).sort_values("rho", ascending=False, ignore_index=True)
 
 
+def tracking_and_beyond(
+    profiles: Sequence[xr.Dataset], rfhs: Sequence[Head], *, seed: int = 0
+) -> pd.DataFrame:
+    """`tracking` of all heads, and what of it is beyond each head's own profile by distance.
+
+    Further columns: RFH (whether the head is one of rfhs), beyond, beyond_low, beyond_high,
+    beyond_p (family-wise): the same correlation for the place read less the place that the head
+    would read by distance alone (`distance.places_beyond_distance`). They are NaN for a single
+    answer. Raises ValueError as `tracking` does. Stage 04b.
+    """
+    table = tracking(profiles, seed=seed)
+    table.insert(2, "RFH", [tuple(head) in set(rfhs) for head in table[["layer", "head"]].values])
+    names = {"rho": "beyond", "ci_low": "beyond_low", "ci_high": "beyond_high"}
+    names["p_familywise"] = "beyond_p"
+    used = [p for p in profiles if p.sizes["query"] >= SHORTEST_ANSWER]
+    if len(used) < 2:  # one has no others to find its profile on
+        return table.assign(**dict.fromkeys(names.values(), np.nan))
+    beyond = tracking(places_beyond_distance(used), path="beyond", seed=seed)
+    return table.merge(beyond[["layer", "head", *names]].rename(columns=names))
+
+
 @dataclass(frozen=True)
 class BestTracking:
     """The head that walks along best (as L3.H1), and how many of the k Reasoning-Focus Heads do.
 
     rho: mean rank correlation over n answers (low to high: 95 %); p_familywise: against the best of
-    all heads under the null; tracking_rfhs: those that follow forwards at `stats.LEVEL`.
+    all heads under the null; beyond (low to high) and beyond_p: the same of the places read less
+    those by distance alone, None for a single answer. tracking_rfhs: those that follow forwards at
+    `stats.LEVEL`; beyond_rfhs: those of them that do so beyond distance.
     """
 
     best: str
@@ -120,23 +145,32 @@ class BestTracking:
     low: float
     high: float
     p_familywise: float
+    beyond: float | None
+    beyond_low: float | None
+    beyond_high: float | None
+    beyond_p: float | None
     n: int
     tracking_rfhs: int
+    beyond_rfhs: int
     k: int
 
 
 def best_tracking(table: pd.DataFrame) -> BestTracking:
-    """Sum up `tracking`, to which a column RFH (whether the head is one) has been added."""
+    """Sum up `tracking_and_beyond`."""
     first = table.iloc[0]
     follows = table["RFH"] & (table["rho"] > 0) & (table["p_familywise"] <= LEVEL)
+    beyond = follows & (table["beyond"] > 0) & (table["beyond_p"] <= LEVEL)
+    names = ("beyond", "beyond_low", "beyond_high", "beyond_p")
     return BestTracking(
         best=head_name(int(first["layer"]), int(first["head"])),
         rho=first["rho"],
         low=first["ci_low"],
         high=first["ci_high"],
         p_familywise=first["p_familywise"],
+        **{name: None if np.isnan(first[name]) else first[name] for name in names},
         n=int(first["n"]),
         tracking_rfhs=int(follows.sum()),
+        beyond_rfhs=int(beyond.sum()),
         k=int(table["RFH"].sum()),
     )
 

@@ -15,6 +15,7 @@ import xarray as xr
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from r2a_utils.attention.distance import reads_by_distance
 from r2a_utils.models.hooks import read_attention
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.texts.trace import Trace
@@ -78,8 +79,10 @@ def attention_profile(
     `keys` is by default the reasoning and `queries` the answer; for a plain list of token ids, all.
     The variables: `mass`, the attention on the span; `mean_position`, the mean attended position
     in it, and `peak`, its most attended position, both counted from the start of the trace;
-    `entropy` of the whole row, in nats, at most log(i + 1) for token i. `mean_position` is NaN
-    where the span lies wholly after the query, and `peak` is then the span's first position.
+    `entropy` of the whole row, in nats, at most log(i + 1) for token i; `by_distance` [read or
+    within, layer, head, distance], the rows' sums by distance (`Counts` of distance.py).
+    `mean_position` is NaN where the span lies wholly after the query, and `peak` is then the span's
+    first position.
     Raises ValueError for a span without a key, or queries outside the trace. Stage 04b.
     """
     if keys is None:
@@ -92,7 +95,7 @@ def attention_profile(
     def read(layer, query, key, value, mask, scaling, z):
         every = torch.arange(model.n_heads, device=query.device)
         positions = torch.arange(start, stop, dtype=torch.float32, device=query.device)
-        found = []
+        found, by_distance = [], 0
         for first, weights in _rows(model, query, key, value, mask, scaling, z, queries, every):
             span = weights[..., start:stop]
             mass = span.sum(-1)
@@ -100,9 +103,11 @@ def attention_profile(
             _check_entropy(model, entropy, first)
             peak = start + span.argmax(-1)
             found.append(torch.stack([mass, span @ positions / mass, peak.float(), entropy]))
-        return torch.cat(found, dim=-1).cpu()
+            by_distance += reads_by_distance(weights, first)
+        return torch.cat(found, dim=-1).cpu(), by_distance.cpu()
 
-    measured = torch.stack(read_attention(model, token_ids, read, range(model.n_layers)))
+    found = read_attention(model, token_ids, read, range(model.n_layers))
+    measured, by_distance = (torch.stack(of_layers) for of_layers in zip(*found, strict=True))
     dims = ("layer", "head", "query")
     mass, mean_position, peak, entropy = measured.unbind(1)
     return xr.Dataset(
@@ -111,8 +116,13 @@ def attention_profile(
             "mean_position": (dims, mean_position.numpy()),
             "peak": (dims, peak.numpy().astype(np.int64)),
             "entropy": (dims, entropy.numpy()),
+            "by_distance": (
+                ("sum", "layer", "head", "distance"),
+                by_distance.transpose(0, 1).numpy(),
+            ),
         },
         coords={
+            "sum": ["read", "within"],
             "layer": np.arange(model.n_layers),
             "head": np.arange(model.n_heads),
             "query": np.arange(queries.start, queries.stop),

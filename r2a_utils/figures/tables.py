@@ -18,6 +18,7 @@ WORDS = {
     "ci_low": "95 % from",
     "ci_high": "95 % to",
     "p_familywise": "p, best of all heads",
+    "p_groups": "p, groups",
     "sink_free": "sink-free",
     "length_matched": "at equal length",
 }

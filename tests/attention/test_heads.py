@@ -179,15 +179,34 @@ def test_border_test_finds_planted_heads_alone(planted):
 
 
 def test_depth_test_tells_middle_from_edges_and_spread():
-    central = depth_test([(13, h) for h in range(6)] + [(14, h) for h in range(4)], 28, 12)
+    central = depth_test([(13, h) for h in range(6)] + [(14, h) for h in range(4)], 28, 12, 12)
     assert central.in_middle == 10 and central.p_middle < 1e-4 and central.p_central < 1e-3
-    edges = depth_test([(0, h) for h in range(5)] + [(27, h) for h in range(5)], 28, 12)
+    edges = depth_test([(0, h) for h in range(5)] + [(27, h) for h in range(5)], 28, 12, 12)
     assert edges.in_middle == 0 and edges.p_middle == 1.0 and edges.p_central > 0.99
     assert edges.mean_depth == pytest.approx(0.5)
 
 
+def test_heads_of_one_group_count_as_one_draw():
+    """Six heads of one group in the middle say no more than one group there."""
+    heads = [(13, h) for h in range(6)]
+    alone, together = depth_test(heads, 28, 12, 12), depth_test(heads, 28, 12, 2)
+    assert alone.p_middle < 0.01 and together.p_middle == pytest.approx(10 / 28, abs=0.02)
+    assert together.in_middle == alone.in_middle == 6
+
+
+def test_overlap_within_one_group_is_less_surprising_than_across_groups():
+    lists = {"a": [(3, 0), (3, 1), (3, 2)], "b": [(3, 0), (3, 1), (3, 3)]}
+    row = head_overlap(lists, 6, 8, 2).iloc[0]
+    assert row["shared"] == 2 and row["p"] < 0.02
+    # The one group of b lies on that of a in 1 of 12 draws; three of its four heads then share at
+    # least two with a's three.
+    assert row["p_groups"] == pytest.approx(1 / 12, abs=0.01)
+    single = head_overlap(lists, 6, 8, 8).iloc[0]
+    assert single["p_groups"] == pytest.approx(single["p"], abs=0.004)
+
+
 def test_expected_middle_share_is_exact():
-    result = depth_test([(0, 0)], 6, 4)
+    result = depth_test([(0, 0)], 6, 4, 2)
     assert result.expected_in_middle == pytest.approx(2 / 6)
     assert result.p_middle == 1.0
 
@@ -198,9 +217,10 @@ def test_overlap_of_published_lists_gives_the_known_chances():
         "reasoning-focus": published["stage2_reasoning_focus_heads_top10"]["R1-Qwen-1.5B"],
         "retrieval": published["stage2_retrieval_heads_top10"]["R1-Qwen-1.5B"],
     }
-    row = head_overlap(lists, 28 * 12).iloc[0]
+    row = head_overlap(lists, 28, 12, 2).iloc[0]
     assert row["shared"] == 4 and row["heads"] == [(14, 3), (19, 1), (19, 5), (23, 2)]
     assert row["p"] == pytest.approx(8e-5, rel=0.1)
+    assert row["p_groups"] > row["p"]  # they sit in groups
 
 
 @pytest.mark.parametrize(

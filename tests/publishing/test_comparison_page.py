@@ -155,7 +155,7 @@ def test_the_middle_third_is_that_of_the_depth_test(model):
     heads = [(layer, head) for layer, head in listed]
     shape = shape_of(published()["models"][model])
     n_layers = shape["num_hidden_layers"]
-    found = depth_test(heads, n_layers, shape["num_attention_heads"], draws=1)
+    found = depth_test(heads, n_layers, shape["num_attention_heads"], 1, draws=1)
     told = f"{found.in_middle} of 10 ({found.expected_in_middle:.1f})"
     assert middle_third(heads, n_layers).text == told
 
