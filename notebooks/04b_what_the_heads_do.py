@@ -71,10 +71,10 @@ rfhs = list(ranking[["layer", "head"]].itertuples(index=False, name=None))
 #
 # {term}`Trajectory tracking` is the rank correlation between how far the answer is written and
 # the place in the reasoning that a head reads (its mean attended position), on the long answers.
-# The null reads each path forwards or backwards with equal chance. It tests a direction and not what
-# is read: a head that always looks twenty tokens back walks as well. So the same is asked of the
-# place that a head reads less the place that it would read by distance alone, with its weights by
-# distance taken from the other traces (*beyond*).
+# The null reads each path forwards or backwards with equal chance. It tests a direction and not
+# what is read: a head that always looks twenty tokens back walks as well. So the same is asked of
+# the place that a head reads less the place that it would read by distance alone, with its weights
+# by distance taken from the other traces (*beyond*).
 
 # %%
 long = [trace for trace in traces if attention.has_long_answer(trace)]
@@ -103,8 +103,8 @@ figures.trajectories(paths)
 # %% [markdown]
 # {% set t = trajectory_tracking %}Head {{ t.best }} follows best: a mean correlation of {{ t.rho |
 # number }} ({{ t.low | number }} to {{ t.high | number }}; against the best of all heads under the
-# null {{ t.p_familywise | p_value }}; {{ t.n }} answers). {% if t.beyond is not none %}Less what its
-# distance explains, {{ t.beyond | number }} is left ({{ t.beyond_low | number }} to {{
+# null {{ t.p_familywise | p_value }}; {{ t.n }} answers). {% if t.beyond is not none %}Less what
+# its distance explains, {{ t.beyond | number }} is left ({{ t.beyond_low | number }} to {{
 # t.beyond_high | number }}; {{ t.beyond_p | p_value }}). {% endif %}{{ t.tracking_rfhs }} of the {{
 # t.k }} Reasoning-Focus Heads follow forwards by the same test, {{ t.beyond_rfhs }} of them beyond
 # their distance. Points along the dotted line would be a
