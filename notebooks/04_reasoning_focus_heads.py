@@ -12,7 +12,7 @@
 #     reads: [tables/problems, traces/with_reasoning, arrays/segment_mass_with_reasoning]
 #     writes: [
 #       tables/reasoning_focus_heads, records/reasoning_focus_heads, records/copying_heads,
-#       records/other_texts, records/published_lists
+#       records/other_texts, records/published_lists, records/head_lists
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
@@ -103,17 +103,31 @@ figures.head_ranking(ranking, uniform=float(attention.uniform_mass(mass).mean())
 #
 # ## May the ranking be trusted?
 #
-# A ranking that two random halves of the traces do not share is noise. And since longer reasoning
-# attracts more attention from any head, the ranking should hold among traces of like length: a
-# third of the traces against all others.
+# A ranking that two random halves of the traces do not share is noise. And one that such halves
+# share may still be that of their common kind: so a kind of traces against all others, by length
+# (longer reasoning attracts more attention from any head), by family and by the answer's form; and,
+# last, the tokens alone that write the boxed answer against the whole answer.
 
 # %%
-n, in_thirds = mass.sizes["trace"], attention.FEWEST_IN_THIRDS
+n = mass.sizes["trace"]
 halved = n >= attention.FEWEST_IN_HALVES
 reliability = attention.ranking_reliability(mass, seed=seed) if halved else None
-thirds = attention.ranking_across_lengths(mass, k=k) if n >= in_thirds else None
-absent = attention.needs_traces(in_thirds, n)
-Markdown(absent) if thirds is None else figures.reading_table(thirds)
+kinds = attention.kinds_of_traces(traces[:n])
+across = attention.ranking_across(mass, kinds, k=k)
+at_box = attention.ranking_where_written(model, mass, traces[:n], k=k)
+run.write_record("head_lists", attention.summarise_lists(across, at_box, k))
+last = pd.DataFrame(
+    [{"kind": "where the box is written", **at_box}] if at_box else []
+)
+figures.reading_table(pd.concat([across, last], ignore_index=True))
+
+# %% [markdown]
+# {% set l = head_lists %}{% if l.least_shared is not none %}The kind that shares fewest of the top
+# {{ l.k }} with all other traces is "{{ l.least_kind }}": {{ l.least_shared }}, at a correlation of
+# {{ l.least_spearman | number }} over all heads. {% endif %}{% if l.written_shared is not none %}By
+# the tokens alone that write the boxed answer, {{ l.written_shared }} of the top {{ l.k }} are the
+# same ({{ l.written_spearman | number }}). {% endif %}A list of heads is a list for its traces and
+# for its question.
 
 # %% [markdown]
 # The permutation null turns the borders of the reasoning along the text before the answer and keeps
@@ -292,13 +306,15 @@ run.write_record(
 # The strongest head, {{ r.top }}, gives {{ r.top_mass | percent }} of its attention to the
 # reasoning, {{ r.top_lift | number }} times what a uniform head would. {% if r.reliability is not
 # none %}Two random halves of the traces rank all heads with a correlation of {{ r.reliability |
-# number }}.{% else %}These are too few traces to say whether another half of them would rank the
-# heads alike.{% endif %} {{ r.above_null }} of the top {{ r.k }} of {{ r.n_heads }} heads read the
-# reasoning more than equally long spans elsewhere, which a taste for recent text is enough for. By
-# their distance profiles alone the top {{ r.k }} would give the reasoning {{ r.by_distance |
-# percent }} of what they do not leave on BOS; they give it {{ r.distance_share | percent }} (means
-# over {{ r.distance_n }} traces); {{ r.beyond_distance }} of them exceed their own profile, each by
-# its own 95 % interval. {{ r.in_middle }} sit in the middle third of the layers, where {{
+# number }}{% if head_lists.least_spearman is not none %}, the least alike kinds of traces with {{
+# head_lists.least_spearman | number }}{% endif %}.{% else %}These are too few traces to say whether
+# another half of them would rank the heads alike.{% endif %} {{ r.above_null }} of the top {{ r.k
+# }} of {{ r.n_heads }} heads read the reasoning more than equally long spans elsewhere, which a
+# taste for recent text is enough for. {% if r.by_distance is not none %}By their distance profiles
+# alone the top {{ r.k }} would give the reasoning {{ r.by_distance | percent }} of what they do not
+# leave on BOS; they give it {{ r.distance_share | percent }} (means over {{ r.distance_n }}
+# traces); {{ r.beyond_distance }} of them exceed their own profile, each by its own 95 %
+# interval.{% endif %} {{ r.in_middle }} sit in the middle third of the layers, where {{
 # r.expected_in_middle | number(1) }} would by chance; nearness to the middle against an even
 # spread: {{ r.p_central | p_value }}.
 

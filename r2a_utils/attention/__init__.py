@@ -31,6 +31,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "sentence_reading",
             "top_sentences",
         ],
+        "head_lists": [
+            "kinds_of_traces",
+            "ranking_across",
+            "ranking_where_written",
+            "summarise_lists",
+        ],
         "head_tests": [
             "border_test",
             "depth_test",
@@ -41,11 +47,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "heads": [
             "FEWEST_IN_HALVES",
-            "FEWEST_IN_THIRDS",
             "head_scores",
-            "needs_traces",
             "rank_heads",
-            "ranking_across_lengths",
             "ranking_reliability",
             "sink_free_mass",
             "uniform_mass",

@@ -26,8 +26,8 @@ Head = tuple[int, int]
 Masses = Float[xr.DataArray, "_ _ _ _ _"]
 """Segment masses, dims (trace, layer, head, from_segment, to_segment) in any order."""
 
-FEWEST_IN_HALVES, FEWEST_IN_THIRDS = 4, 6
-"""Traces below which halves of them, or thirds, would be single ones."""
+FEWEST_IN_HALVES = 4
+"""Traces below which halves of them would be single ones."""
 
 # A head that gives the sink all but a millionth has nothing left to share out in float32.
 SINK_CEILING = 1 - 1e-6
@@ -154,54 +154,12 @@ def rank_heads(mass: Masses, k: int = 10, *, seed: int = 0, resamples: int = 1_0
     return top.assign(ci_low=low[flat], ci_high=high[flat], rank_stability=stability[flat])
 
 
-def needs_traces(needed: int, has: int) -> str:
-    """What a page says in place of what it cannot show with so few traces."""
-    return (
-        f"This needs {needed} finished traces with reasoning; the run has {has}. Give it more: "
-        f"`--set n_traces={needed}` or above, and as many problems."
-    )
-
-
 def ranking_reliability(mass: Masses, seed: int = 0) -> Reliability:
     """How alike two random halves of the traces rank all heads (receiver heads: 0.84).
 
     Raises ValueError for fewer than `FEWEST_IN_HALVES` traces or three heads.
     """
     return split_half_reliability(answer_mass(mass, "reasoning"), seed=seed)
-
-
-def ranking_across_lengths(mass: Masses, k: int = 10) -> pd.DataFrame:
-    """The ranking among traces of like length: a row for each third of traces by reasoning length.
-
-    Columns third, n, shortest, longest (reasoning tokens), uniform (mean null), mass (mean over
-    heads), spearman (of the heads' masses with those of all other traces), shared (how many of the
-    third's top k are in the top k of all other traces). Raises ValueError for fewer than
-    `FEWEST_IN_THIRDS` traces.
-    """
-    reading = answer_mass(mass, "reasoning")
-    reading = reading.reshape(len(reading), -1)
-    if len(reading) < FEWEST_IN_THIRDS:
-        raise ValueError(needs_traces(FEWEST_IN_THIRDS, len(reading)))
-    tokens = _n_tokens(mass, "reasoning")
-    null = uniform_mass(mass).values
-    rows = []
-    thirds = np.array_split(np.argsort(tokens, kind="stable"), 3)
-    for name, chosen in zip(("short", "middle", "long"), thirds, strict=True):
-        inside = reading[chosen].mean(axis=0)
-        outside = np.delete(reading, chosen, axis=0).mean(axis=0)
-        rows.append(
-            {
-                "third": name,
-                "n": len(chosen),
-                "shortest": int(tokens[chosen].min()),
-                "longest": int(tokens[chosen].max()),
-                "uniform": null[chosen].mean(),
-                "mass": inside.mean(),
-                "spearman": stats.spearmanr(inside, outside).statistic,
-                "shared": len(set(np.argsort(-inside)[:k]) & set(np.argsort(-outside)[:k])),
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def _borders(mass: xr.DataArray, segment: str) -> Int[np.ndarray, "trace 2"]:
