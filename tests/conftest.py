@@ -18,7 +18,8 @@ from r2a_utils.models.registry import BUNDLED
 from r2a_utils.publishing.book import publish
 from r2a_utils.publishing.book_runs import BOOK, declared_runs
 from r2a_utils.runs.running import read_parameters, run_stages
-from r2a_utils.texts.trace import Trace, encode, render_prompt
+from r2a_utils.texts.prompts import render_prompt
+from r2a_utils.texts.trace import Trace, encode
 from r2a_utils.tiny import world
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.attention.mass import attention_rows
 from r2a_utils.models.loading import ReasoningModel
-from r2a_utils.texts.trace import bos_id, encode
+from r2a_utils.texts.tokens import bos_id
+from r2a_utils.texts.trace import encode
 
 COPYING = 0.1  # from here on Wu et al. (2404.15574) call a head a retrieval head
 

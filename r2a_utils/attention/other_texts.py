@@ -19,7 +19,8 @@ from r2a_utils.attention.heads import rank_heads
 from r2a_utils.attention.mass import segment_mass
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.stats import bootstrap_mean_intervals
-from r2a_utils.texts.trace import Trace, bos_id, encode, token_texts
+from r2a_utils.texts.tokens import bos_id
+from r2a_utils.texts.trace import Trace, encode, token_texts
 
 PROSE = """The ferry leaves the old harbour at half past six, when the nets are
 still wet and the gulls have not yet found the fish. On deck, a woman with a green

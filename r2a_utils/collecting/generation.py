@@ -38,7 +38,9 @@ from r2a_utils.texts.completions import (
     reusable,
 )
 from r2a_utils.texts.problem import Problem
-from r2a_utils.texts.trace import Trace, bos_id, render_prompt
+from r2a_utils.texts.prompts import render_prompt
+from r2a_utils.texts.tokens import bos_id
+from r2a_utils.texts.trace import Trace
 
 LEAVE_EVERY = 16  # decoding steps between two departures of finished rows from a batch
 

@@ -1,9 +1,9 @@
 """Traces: one tokenised prompt, reasoning and answer, with its six segments.
 
-This file knows how a prompt is written with and without reasoning, where the segments of a trace
-lie, where its sentences end and where it reflects upon itself. Tags are found in the text, from the
-prompt's end, so that a model whose vocabulary writes them in several tokens works like one with a
-single tag token. It knows tokenizers. It knows no model and no right answers.
+This file knows where the segments of a trace lie, where its sentences end and where it reflects
+upon itself. Tags are found in the text, from the prompt's end, so that a model whose vocabulary
+writes them in several tokens works like one with a single tag token. It knows tokenizers. It knows
+no model and no right answers.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.texts.boxed import boxes
 from r2a_utils.texts.tags import R1_TAGS, MalformedError, Tags, split_completion
+from r2a_utils.texts.tokens import check_bos, encode, first_ids, token_texts
 
 SEGMENTS = ("bos", "prompt", "think", "reasoning", "end_think", "answer")
 CONDITIONS = ("with_reasoning", "without_reasoning")
 
-# The paper's raw prompt and its prefilled thought.
-INSTRUCTION = " Please reason step by step, and put your final answer within \\boxed{}."
-PREFILLED = {"finished": "Okay, I think I have finished thinking.\n", "empty": "\n"}
 # What is written after `</think>` to force an answer: the blank line and the box with which R1's
 # models and r2a-tiny begin their own.
 STEM = R1_TAGS.after_close + "The answer is \\boxed{"
@@ -144,7 +142,7 @@ class Trace:
         opened, closed = _only_tags(text, tags, name)
         behind = opened + len(tags.open), closed + len(tags.close)
         places = (0, opened, behind[0], closed, behind[1], len(text))
-        ids = _first_ids(tokenizer)
+        ids = first_ids(tokenizer)
         borders = [len(ids)]
         for start, stop in pairwise(places):
             ids += encode(tokenizer, text[start:stop])
@@ -176,7 +174,7 @@ class Trace:
         name, ids = _name(fields), [int(i) for i in ids]
         if ids and ids[-1] == tokenizer.eos_token_id:
             ids = ids[:-1]
-        _check_bos(ids, tokenizer, name, prompt_length)
+        check_bos(ids, tokenizer, name, prompt_length)
         tokens = token_texts(ids, tokenizer)
         text = "".join(tokens)
         if prompt_length is None:
@@ -244,128 +242,6 @@ def _own_tags(prompt: str, written: str, condition: str, tags: Tags, name: str) 
     if opened < 0 or prompt[opened + len(tags.open) :].strip():
         raise ValueError(f"the prompt of {name} does not end in {tags.open}; put it there.")
     return opened, len(prompt) + len(reasoning)
-
-
-def _check_bos(
-    ids: list[int], tokenizer: PreTrainedTokenizerBase, name: str, prompt_length: int | None
-) -> None:
-    """One BOS, in front; a question may name it, and then it stands in the prompt once more."""
-    bos = tokenizer.bos_token_id
-    if bos is None:
-        return
-    if not ids or ids[0] != bos:
-        raise ValueError(f"{name} does not start with BOS; put the token {bos} in front.")
-    # SmolLM2 opens each turn of a chat with the token that is also its BOS; it stands in the text
-    # of the template. R1's templates name bos_token once: a second one is the double-BOS fault.
-    opens_turns = tokenizer.bos_token in (tokenizer.chat_template or "")
-    rest = [] if opens_turns else ids[2 if prompt_length is None else prompt_length :]
-    if bos in (*ids[1:2], *rest):
-        raise ValueError(
-            f"{name} has two BOS; the template may add one to the tokenizer's. Remove it."
-        )
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of a text, with nothing added."""
-    return tokenizer.encode(text, add_special_tokens=False)
-
-
-def bos_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """A token that a sequence of no text can start with: BOS, or lacking one padding or the end.
-
-    Raises ValueError where the tokenizer has none of them. Prompts of a model without BOS do not
-    begin with it: they begin as its template does.
-    """
-    for token_id in (tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if token_id is not None:
-            return token_id
-    raise ValueError("the tokenizer has no BOS, padding or EOS token; set tokenizer.bos_token.")
-
-
-def _first_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """What stands before a prompt's text: BOS, where the model has one."""
-    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-
-
-def token_texts(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The text of each token; joined, they are the whole text.
-
-    A character that is spread over several byte-level tokens stands with the last of them, and the
-    ones before it are empty.
-    """
-    texts, pending = [], []
-    for token_id in ids:
-        pending.append(token_id)
-        text = tokenizer.decode(
-            pending, skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        # A character takes at most four bytes, so longer waiting means invalid bytes: show them.
-        if text.endswith("\ufffd") and len(pending) < 4:
-            texts.append("")
-        else:
-            texts.append(text)
-            pending = []
-    if pending:
-        texts[-1] = tokenizer.decode(pending, skip_special_tokens=False)
-    return texts
-
-
-def render_prompt(
-    tokenizer: PreTrainedTokenizerBase,
-    question: str,
-    condition: str = "with_reasoning",
-    prompt_style: str = "chat",
-    without: str = "finished",
-    tags: Tags = R1_TAGS,
-) -> list[int]:
-    """Token ids of a prompt, with BOS exactly once, up to where the model goes on writing.
-
-    `prompt_style` is "chat" (the tokenizer's own template) or "raw" (the paper's: the question, the
-    instruction to reason and to box the answer, no template). With reasoning, the prompt ends in
-    the opening tag and a line break. Without, the thought is prefilled and closed: `without` is
-    "finished" (the paper's sentence) or "empty". A thought that the template opens, or closes with
-    nothing in it, is written anew. A model without a BOS gets none: its template's first token then
-    stands in the segment `bos`.
-
-    Raises ValueError for an unknown choice, a tokenizer without a template, and a template that
-    writes BOS twice. Stage 01 uses it.
-    """
-    if condition not in CONDITIONS:
-        raise ValueError(f"unknown condition {condition!r}; choose from {', '.join(CONDITIONS)}.")
-    if without not in PREFILLED:
-        raise ValueError(
-            f"unknown prefilled thought {without!r}; choose from {', '.join(PREFILLED)}."
-        )
-    if prompt_style == "chat":
-        if not tokenizer.chat_template:
-            raise ValueError('the tokenizer has no chat template; pass prompt_style="raw".')
-        opening = tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-        )
-        opening = _without_thought(opening, tags)
-        if tokenizer.bos_token:
-            opening = opening.removeprefix(tokenizer.bos_token)
-    elif prompt_style == "raw":
-        opening = question + INSTRUCTION + " "
-    else:
-        raise ValueError(f'unknown prompt style {prompt_style!r}; choose "chat" or "raw".')
-    closed = condition == "without_reasoning"
-    thought = tags.around(PREFILLED[without]) if closed else tags.opening()
-    ids = _first_ids(tokenizer)
-    for piece in (opening, *thought):
-        ids += encode(tokenizer, piece)
-    _check_bos(ids, tokenizer, "the prompt", len(ids))
-    return ids
-
-
-def _without_thought(opening: str, tags: Tags) -> str:
-    """A template's text without the thought that it opens, or opens and closes, at its end.
-
-    White space behind a role's name is the template's and stays.
-    """
-    space, open_tag, close_tag = r"\s*", re.escape(tags.open), re.escape(tags.close)
-    thought = f"{open_tag}{space}(?:{close_tag}{space})?$"
-    return re.sub(thought, "", opening)
 
 
 def sentences(trace: Trace) -> list[slice]:

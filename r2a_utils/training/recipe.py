@@ -25,8 +25,9 @@ from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
 from r2a_utils.models.registry import BUNDLED
 from r2a_utils.runs.folder import write_aside
+from r2a_utils.texts.prompts import INSTRUCTION, PREFILLED, render_prompt
 from r2a_utils.texts.tags import R1_TAGS
-from r2a_utils.texts.trace import INSTRUCTION, PREFILLED, encode, render_prompt
+from r2a_utils.texts.trace import encode
 from r2a_utils.tiny import world
 from r2a_utils.training.vocabulary import train_tokenizer
 

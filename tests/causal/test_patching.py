@@ -16,7 +16,8 @@ from r2a_utils.engine import forward as replay_module
 from r2a_utils.engine import packing
 from r2a_utils.engine.forward import replay, run_with_cache
 from r2a_utils.engine.patches import COMPONENTS, HEAD_COMPONENTS, Patch, PatchedRun
-from r2a_utils.texts.trace import Trace, answer_span, encode, render_prompt
+from r2a_utils.texts.prompts import render_prompt
+from r2a_utils.texts.trace import Trace, answer_span, encode
 from r2a_utils.tiny.world import contrast_problems, write_text
 
 # Grouped heads, head sizes other than hidden / heads, biases, head norms, scaled attention.

@@ -26,7 +26,8 @@ from r2a_utils.causal.sentence_importance import (
 )
 from r2a_utils.causal.sentences import forced_answers, sentence_knockouts, shortened
 from r2a_utils.stats import wilson_interval
-from r2a_utils.texts.trace import Trace, encode, render_prompt, sentences
+from r2a_utils.texts.prompts import render_prompt
+from r2a_utils.texts.trace import Trace, encode, sentences
 from r2a_utils.tiny.world import contrast_problems, write_text
 
 HEADS = ((0, 1), (2, 3))

@@ -11,7 +11,8 @@ from r2a_utils.collecting.question_pairs import (
     question_problems,
     write_comparison,
 )
-from r2a_utils.texts.trace import Trace, answer_span, encode, render_prompt
+from r2a_utils.texts.prompts import render_prompt
+from r2a_utils.texts.trace import Trace, answer_span, encode
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from r2a_utils.paper import TRACED
 from r2a_utils.runs.limits import Limits
 from r2a_utils.runs.parameters import ParameterError, resolve
 from r2a_utils.runs.stage import ROOT, load_stages
-from r2a_utils.texts.trace import PREFILLED
+from r2a_utils.texts.prompts import PREFILLED
 
 STAGES = load_stages()
 DECLARED = {name: stage.parameters for name, stage in STAGES.items()}

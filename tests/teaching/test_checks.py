@@ -21,16 +21,9 @@ from r2a_utils.causal.interventions import (
 from r2a_utils.models.hooks import architecture
 from r2a_utils.stats import bootstrap_interval
 from r2a_utils.teaching.checks import answers, attention, outcome, patching
+from r2a_utils.texts.prompts import INSTRUCTION
 from r2a_utils.texts.tags import R1_TAGS
-from r2a_utils.texts.trace import (
-    INSTRUCTION,
-    STEM,
-    answer_span,
-    cues,
-    encode,
-    forced_ids,
-    sentences,
-)
+from r2a_utils.texts.trace import STEM, answer_span, cues, encode, forced_ids, sentences
 
 CHECKS = (answers, attention, patching)
 THINK, END_THINK = R1_TAGS.open, R1_TAGS.close

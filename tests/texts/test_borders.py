@@ -10,8 +10,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from r2a_utils.texts.completions import Completion
+from r2a_utils.texts.prompts import PREFILLED, render_prompt
 from r2a_utils.texts.tags import answer_part
-from r2a_utils.texts.trace import CONDITIONS, PREFILLED, Trace, encode, render_prompt
+from r2a_utils.texts.trace import CONDITIONS, Trace, encode
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BLOCK = "{{ '<think>\\n\\n</think>\\n\\n' }}"

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import r2a_utils
+from r2a_utils.texts.prompts import render_prompt
 from r2a_utils.texts.tags import R1_TAGS, MalformedError, Tags, answer_part, split_completion
-from r2a_utils.texts.trace import Trace, encode, forced_ids, render_prompt, sentences
+from r2a_utils.texts.trace import Trace, encode, forced_ids, sentences
 
 PACKAGE = Path(r2a_utils.__file__).parent
 MISTRAL = Tags("[THINK]", "[/THINK]", after_open="", before_close="", after_close="")

@@ -8,16 +8,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from r2a_utils.texts.trace import (
-    SEGMENTS,
-    STEM,
-    Trace,
-    cues,
-    encode,
-    forced_ids,
-    render_prompt,
-    sentences,
-)
+from r2a_utils.texts.prompts import render_prompt
+from r2a_utils.texts.trace import SEGMENTS, STEM, Trace, cues, encode, forced_ids, sentences
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 REASONING = "\nOkay, I start with 7.\nStep 1: add 5. 7+5=13, so 3.\nWait, 7+5=12, so 2, not 3.\n"

@@ -8,7 +8,8 @@ import re
 
 import pytest
 
-from r2a_utils.texts.trace import Trace, encode, render_prompt
+from r2a_utils.texts.prompts import render_prompt
+from r2a_utils.texts.trace import Trace, encode
 from r2a_utils.tiny import world
 from r2a_utils.tiny.review import (
     corrections,

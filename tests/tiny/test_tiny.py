@@ -13,7 +13,8 @@ from r2a_utils.answers.graded import grade_completions
 from r2a_utils.collecting.generation import Sampling, collect_completions
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.models.registry import BUNDLED
-from r2a_utils.texts.trace import CONDITIONS, Trace, encode, render_prompt
+from r2a_utils.texts.prompts import render_prompt
+from r2a_utils.texts.trace import CONDITIONS, Trace, encode
 from r2a_utils.tiny import world
 
 

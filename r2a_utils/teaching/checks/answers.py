@@ -17,8 +17,9 @@ from transformers import AutoTokenizer
 from r2a_utils.models.registry import BUNDLED
 from r2a_utils.stats import mcnemar_exact
 from r2a_utils.teaching.checks.outcome import CheckFailed, Passed, called, compare
+from r2a_utils.texts.prompts import INSTRUCTION, PREFILLED
 from r2a_utils.texts.tags import R1_TAGS
-from r2a_utils.texts.trace import INSTRUCTION, PREFILLED, SEGMENTS, encode
+from r2a_utils.texts.trace import SEGMENTS, encode
 
 THINK, END_THINK = R1_TAGS.open, R1_TAGS.close
 

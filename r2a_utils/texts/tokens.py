@@ -1,0 +1,72 @@
+"""Tokens: a tokenizer's ids and their texts, with nothing added and nothing lost.
+
+This file knows what a sequence begins with and what each token's text is. It knows no segments.
+"""
+
+from __future__ import annotations
+
+from transformers import PreTrainedTokenizerBase
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a text, with nothing added."""
+    return tokenizer.encode(text, add_special_tokens=False)
+
+
+def bos_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """A token that a sequence of no text can start with: BOS, or lacking one padding or the end.
+
+    Raises ValueError where the tokenizer has none of them. Prompts of a model without BOS do not
+    begin with it: they begin as its template does.
+    """
+    for token_id in (tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token_id is not None:
+            return token_id
+    raise ValueError("the tokenizer has no BOS, padding or EOS token; set tokenizer.bos_token.")
+
+
+def first_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What stands before a prompt's text: BOS, where the model has one."""
+    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+
+
+def token_texts(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The text of each token; joined, they are the whole text.
+
+    A character that is spread over several byte-level tokens stands with the last of them, and the
+    ones before it are empty.
+    """
+    texts, pending = [], []
+    for token_id in ids:
+        pending.append(token_id)
+        text = tokenizer.decode(
+            pending, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        # A character takes at most four bytes, so longer waiting means invalid bytes: show them.
+        if text.endswith("\ufffd") and len(pending) < 4:
+            texts.append("")
+        else:
+            texts.append(text)
+            pending = []
+    if pending:
+        texts[-1] = tokenizer.decode(pending, skip_special_tokens=False)
+    return texts
+
+
+def check_bos(
+    ids: list[int], tokenizer: PreTrainedTokenizerBase, name: str, prompt_length: int | None
+) -> None:
+    """One BOS, in front; a question may name it, and then it stands in the prompt once more."""
+    bos = tokenizer.bos_token_id
+    if bos is None:
+        return
+    if not ids or ids[0] != bos:
+        raise ValueError(f"{name} does not start with BOS; put the token {bos} in front.")
+    # SmolLM2 opens each turn of a chat with the token that is also its BOS; it stands in the text
+    # of the template. R1's templates name bos_token once: a second one is the double-BOS fault.
+    opens_turns = tokenizer.bos_token in (tokenizer.chat_template or "")
+    rest = [] if opens_turns else ids[2 if prompt_length is None else prompt_length :]
+    if bos in (*ids[1:2], *rest):
+        raise ValueError(
+            f"{name} has two BOS; the template may add one to the tokenizer's. Remove it."
+        )
