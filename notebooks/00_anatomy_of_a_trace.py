@@ -13,7 +13,9 @@
 #     writes: [records/anatomy]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
-#       dataset: {choices: [tiny, math500, wildbench, R1-Qwen-1.5B, R1-Qwen-7B], or: [path]}
+#       dataset:
+#         choices: [tiny, grade_school, math500, wildbench, R1-Qwen-1.5B, R1-Qwen-7B]
+#         or: [path]
 #       seed: {least: 0, most: 4294967295}
 #       prompt_style: {choices: [chat, raw]}
 #       without: {choices: [finished, empty]}

@@ -15,7 +15,9 @@
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
-#       dataset: {choices: [tiny, math500, wildbench, R1-Qwen-1.5B, R1-Qwen-7B], or: [path]}
+#       dataset:
+#         choices: [tiny, grade_school, math500, wildbench, R1-Qwen-1.5B, R1-Qwen-7B]
+#         or: [path]
 #       n_problems: {least: 1, most: 1000000}
 #       seed: {least: 0, most: 4294967295}
 #       source: {choices: [model, written], or: [url]}
@@ -45,17 +47,19 @@
 # %% [markdown]
 # ## Parameters
 #
-# - `dataset`: "tiny" is the bundled world, "math500" MATH-500, "R1-Qwen-1.5B" the 100 problems of
-#   it on which the authors kept that model's traces; or a file of your own that ends in `.jsonl`,
-#   `.json`, `.csv`, `.tsv` or `.parquet`. `columns` says what its columns are called where that is
-#   not "id", "question" and "answer": `["question=text", "answer=label"]`.
+# - `dataset`: "tiny" is the bundled world, "grade_school" 241 word problems of our own for models
+#   that can do easy arithmetic, "math500" MATH-500, "R1-Qwen-1.5B" the 100 problems of it on which
+#   the authors kept that model's traces; or a file of your own that ends in `.jsonl`, `.json`,
+#   `.csv`, `.tsv` or `.parquet`. `columns` says what its columns are called where that is not "id",
+#   "question" and "answer": `["question=text", "answer=label"]`.
 # - `temperature`: 0 is greedy decoding; the paper samples at 0.6.
 # - `source`: "model" decodes on this machine. "written" does not let the model write at all but
 #   puts given texts before it ({term}`teacher forcing`), for models that cannot solve the problems
-#   but can be watched reading: texts of the bundled world, or the authors' traces. A text longer
-#   than `max_new_tokens` is cut and left out, like any trace that does not end. The URL of an
-#   OpenAI-compatible server, such as "http://localhost:8000/v1", lets that server write, under the
-#   model's own name; the later stages still load the model here to look inside.
+#   but can be watched reading: texts of the bundled world, worked solutions of our word problems,
+#   or the authors' traces. A text longer than `max_new_tokens` is cut and left out, like any trace
+#   that does not end. The URL of an OpenAI-compatible server, such as "http://localhost:8000/v1",
+#   lets that server write, under the model's own name; the later stages still load the model here
+#   to look inside.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"

@@ -16,7 +16,7 @@
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
-#       pairs: {choices: [tiny, questions, paper]}
+#       pairs: {choices: [tiny, questions, grade_school, paper]}
 #       source: {choices: [model, written], or: [url]}
 #       protocol: {choices: [own, probe, boxed_probe]}
 #       prompt_style: {choices: [chat, raw]}
@@ -43,8 +43,8 @@
 # ## Parameters
 #
 # - `pairs`: "tiny" are minimal pairs of the bundled world, "questions" comparisons in plain
-#   language ("Considering weight, which is heavier: …") for pretrained models, "paper" the
-#   authors' own, from their data.
+#   language ("Considering weight, which is heavier: …") for pretrained models, "grade_school" our
+#   word problems and their twins with one other number, "paper" the authors' own, from their data.
 # - `source`: "model" lets the model write the traces, "written" puts texts of ours before it
 #   ({term}`teacher forcing`).
 # - `protocol`: "own" scores the answer as it stands in the trace. "probe" and "boxed_probe" are the
@@ -79,6 +79,7 @@ from r2a_utils import causal, figures, paper
 from r2a_utils.collecting import (
     Sampling,
     collect_traces,
+    grade_school,
     question_pairs,
     teacher_forced,
 )
@@ -103,6 +104,10 @@ draw, write = {
     "questions": (
         question_pairs.question_problems,
         question_pairs.write_comparison,
+    ),
+    "grade_school": (
+        grade_school.grade_school_pairs,
+        grade_school.write_solution,
     ),
     "paper": (
         partial(question_pairs.paper_question_problems, folder=paper_data),

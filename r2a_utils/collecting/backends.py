@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from r2a_utils.collecting.endpoint import Endpoint
 from r2a_utils.collecting.generation import Backend, Prompt, Sampling
+from r2a_utils.collecting.grade_school import write_solution
 from r2a_utils.collecting.server import server_backend
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.paper import TRACED, paper_writer
@@ -23,12 +24,12 @@ Write = Callable[[Problem, str], str]
 def writer_of(dataset: str) -> Write | None:
     """What has been written for the problems of a data set, by problem and condition.
 
-    Of "tiny" our own texts, of "R1-Qwen-1.5B" and "R1-Qwen-7B" the authors' traces of that model;
-    of any other data set nothing.
+    Of "tiny" and "grade_school" our own texts, of "R1-Qwen-1.5B" and "R1-Qwen-7B" the authors'
+    traces of that model; of any other data set nothing.
     """
     if dataset in TRACED:
         return paper_writer(dataset)
-    return write_text if dataset == "tiny" else None
+    return {"tiny": write_text, "grade_school": write_solution}.get(dataset)
 
 
 def backend_of(source: str, model: ReasoningModel, write: Write | None = None) -> Backend | None:

@@ -1,7 +1,8 @@
 """Problems: questions with, where there is one, their right answer.
 
-This file knows where problems come from (the bundled family, MATH-500, WildBench, a user's own
-table) and what each source calls its columns. It knows nothing of prompts or models.
+This file knows where problems come from (the bundled family, our word problems, MATH-500,
+WildBench, a user's own table) and what each source calls its columns. It knows nothing of prompts
+or models.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from r2a_utils.collecting.grade_school import grade_school_rows
 from r2a_utils.collecting.tables import SUFFIXES, read_rows, suffix
 from r2a_utils.paper import TRACED, published, traced_problems
 from r2a_utils.texts.problem import Problem
@@ -55,6 +57,7 @@ _ASKERS = ("user", "human")
 # What published.json says of a tag that the paper leaves out: without a known answer, a judge does
 # not grade mathematics.
 LEFT_OUT = "left out"
+NAMES = ("tiny", "grade_school", *HUB, *TRACED)
 
 
 def load_problems(
@@ -65,16 +68,17 @@ def load_problems(
 ) -> list[Problem]:
     """Problems of a named source, or of a local file (`SUFFIXES` of `tables.py`).
 
-    Names: "tiny" (held out from the bundled model's training), "math500" and "wildbench" (from
-    the Hugging Face hub), "R1-Qwen-1.5B" and "R1-Qwen-7B" (the MATH-500 problems of which the
-    authors' data, in R2A_PAPER_DATA, have that model's trace). `n` draws that many, by `seed`, in
-    the source's order; without it all come (1,000 of "tiny"). `columns` says which columns of a
-    file hold the id, the question and the answer, as in {"question": "text", "answer": "label"};
-    without it the layouts in `LAYOUTS` are recognised. A dot leads into a nested cell
-    ("doc.problem"); of a chat the last user turn is asked, of a list its single element. A row
-    without an id is named by a digest of its question, so that other rows do not rename it. A
-    WildBench question is the first user turn, as in the paper. All other columns become `meta`:
-    numbers, truth values or texts; a column of anything else, or of several kinds, is text.
+    Names: "tiny" (held out from the bundled model's training), "grade_school" (word problems of our
+    own), "math500" and "wildbench" (from the Hugging Face hub), "R1-Qwen-1.5B" and "R1-Qwen-7B"
+    (the MATH-500 problems of which the authors' data, in R2A_PAPER_DATA, have that model's trace).
+    `n` draws that many, by `seed`, in the source's order; without it all come (1,000 of "tiny").
+    `columns` says which columns of a file hold the id, the question and the answer, as in
+    {"question": "text", "answer": "label"}; without it the layouts in `LAYOUTS` are recognised. A
+    dot leads into a nested cell ("doc.problem"); of a chat the last user turn is asked, of a list
+    its single element. A row without an id is named by a digest of its question, so that other rows
+    do not rename it. A WildBench question is the first user turn, as in the paper. All other
+    columns become `meta`: numbers, truth values or texts; a column of anything else, or of several
+    kinds, is text.
 
     Raises ValueError, naming the row, for a missing or empty question, a cell with no one meaning,
     a duplicate id, an empty file, a column that is not there, an unknown name, or more problems
@@ -110,17 +114,18 @@ def column_names(columns: Sequence[str] | None) -> dict[str, str] | None:
 
 def _read(name: str) -> tuple[list[dict], str]:
     """The rows of a named source or file, and what to call it in an error."""
+    if name == "grade_school":
+        return grade_school_rows(), name
     if name in HUB:
         return _read_hub(name), name
     if name in TRACED:
         return traced_problems(name), name
     path = Path(name).expanduser()
     if suffix(path) is None:
-        known = ["tiny", *HUB, *TRACED]
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(name, NAMES, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"no problems are called {name!r}: {hint}known are {', '.join(known)}, "
+            f"no problems are called {name!r}: {hint}known are {', '.join(NAMES)}, "
             f"or give a file that ends in {', '.join(SUFFIXES)}"
         )
     if not path.is_file():

@@ -27,8 +27,9 @@ from r2a_utils.runs.parameters import Parameter, ParameterError, declared, neare
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
-# Files of the package that modules read; a change in any of them makes every stage's result old,
-_DATA = {".css", ".jinja", ".js", ".json", ".safetensors"}
+# Files in the package and in book/data that modules read; a change in any of them makes every
+# stage's result old,
+_DATA = {".css", ".jinja", ".js", ".json", ".jsonl", ".safetensors"}
 # and so does a new version of any of these.
 NUMERIC_PACKAGES = (
     "nnsight",
@@ -133,7 +134,8 @@ def source_hash(code: str) -> str:
                 found[name] = path
                 inside = name if path.name == "__init__.py" else name.rpartition(".")[0]
                 sources.append((path.read_text(encoding="utf-8"), inside))
-    data = [path for path in package.rglob("*") if path.suffix in _DATA]
+    places = (package, ROOT / "book" / "data")
+    data = [path for place in places for path in place.rglob("*") if path.suffix in _DATA]
     digest = hashlib.sha256(code.encode())
     for path in sorted([*found.values(), *data]):
         digest.update(str(path.relative_to(ROOT)).encode() + _file_hash(path))

@@ -38,7 +38,7 @@ FOLDER = ROOT / "workshop"
 SETUP = ROOT / "book" / "teach" / "setup.md"
 RUN_DIR = "runs/workshop"
 # What a laptop installs the package from.
-PACKAGE = ("r2a_utils", "pyproject.toml", "constraints.txt", "LICENSE")
+PACKAGE = ("r2a_utils", "book/data", "pyproject.toml", "constraints.txt", "LICENSE")
 ZIP = "r2a-workshop.zip"
 LIST = ".written.json"  # what was written, with a digest of each file
 # What lies in a folder because somebody ran or opened what we wrote.

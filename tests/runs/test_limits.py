@@ -5,9 +5,8 @@ import sys
 
 import pytest
 
-from r2a_utils.collecting.loading import HUB
+from r2a_utils.collecting.loading import NAMES
 from r2a_utils.models.registry import REGISTRY
-from r2a_utils.paper import TRACED
 from r2a_utils.runs.limits import Limits
 from r2a_utils.runs.parameters import ParameterError, resolve
 from r2a_utils.runs.stage import ROOT, load_stages
@@ -42,7 +41,7 @@ def test_a_name_has_the_same_limits_in_every_stage():
 
 def test_the_words_of_the_headers_are_those_that_the_rooms_know():
     first = DECLARED["01_collect_traces"]
-    assert set(first["dataset"].limits.choices) == {"tiny", *HUB, *TRACED}
+    assert set(first["dataset"].limits.choices) == set(NAMES)
     assert set(first["without"].limits.choices) == set(PREFILLED)
     for name in REGISTRY:
         assert first["model_name"].convert(name) == name

@@ -112,6 +112,7 @@ def package(tmp_path, monkeypatch):
         "tiny/__init__.py": "",
         "tiny/world.py": "from ..figures.style import COLOURS",
         "tiny/model.safetensors": "weights",
+        "../book/data/problems.jsonl": "{}",
     }.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
@@ -140,6 +141,7 @@ def face(**modules: list[str]) -> str:
         ("from r2a_utils.answers.graded import grade", "answers/worker.py", True),
         ("import numpy", "figures/style.py", False),
         ("import numpy", "tiny/model.safetensors", True),
+        ("import numpy", "../book/data/problems.jsonl", True),
     ],
 )
 def test_the_source_hash_follows_the_modules_that_a_stage_imports(package, code, changed, matters):

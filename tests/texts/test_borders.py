@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from r2a_utils.texts.completions import Completion
 from r2a_utils.texts.prompts import PREFILLED, render_prompt
@@ -37,15 +37,6 @@ def merging(bos: str | None = None) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, eos_token="<|end|>")
-
-
-@pytest.fixture(scope="module")
-def r1_tokenizer():
-    """The tokenizer of DeepSeek-R1-Distill-Qwen."""
-    folder = REPOSITORY.parent / "shared" / "r1-tokenizer"
-    if not folder.is_dir():
-        pytest.skip(f"the tokenizer of R1-Distill-Qwen is not in {folder}")
-    return AutoTokenizer.from_pretrained(folder)
 
 
 def completed(tokenizer, question, condition, written, **options) -> Completion:
