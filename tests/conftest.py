@@ -46,6 +46,7 @@ ARCHITECTURES = {
 }
 # Further families, of which single tests want one.
 FAMILIES = {
+    "bitnet": {"pad_token_id": 0},
     "cohere": {"pad_token_id": 0},
     "exaone4": {"sliding_window": 64},
     "falcon_h1": {

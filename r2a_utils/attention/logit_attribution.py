@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from r2a_utils.attention.weights import attention_rows, tolerance
 from r2a_utils.engine.forward import run_with_cache
-from r2a_utils.models.hooks import head_outputs, logit_directions
+from r2a_utils.models.hooks import head_outputs, logit_directions, read_attention
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.texts.trace import Trace
 
@@ -93,7 +93,7 @@ def has_contributions(model: ReasoningModel, trace: Trace) -> bool:
 
 
 def _check_additive(model: ReasoningModel) -> None:
-    """Raise ValueError where layers are not sums of what o_proj and the MLP give.
+    """Raise ValueError where layers are not sums of what heads and the MLP give.
 
     How a decoder is wired does not depend on what it reads: a few tokens show it.
     """
@@ -101,7 +101,7 @@ def _check_additive(model: ReasoningModel) -> None:
         return
     ids = [i % model.vocab_size for i in range(1, 9)]
     cache = run_with_cache(model, ids, ("z", "attn_out", "mlp_out"))
-    parts = cache.activations
+    parts, own = cache.activations, _own_results(model, ids)
     for layer, (below, above) in enumerate(pairwise(parts["resid"])):
         written = torch.einsum(
             "thd,hdm->tm",
@@ -112,12 +112,24 @@ def _check_additive(model: ReasoningModel) -> None:
         # A bias of o_proj is nobody's: it is the same at every token.
         moved = (attended - written) - (attended - written).mean(0)
         left = given - attended - parts["mlp_out"][layer].float()
-        error = max(moved.abs().max() / attended.abs().max(), left.abs().max() / given.abs().max())
+        behind = parts["z"][layer].float() - own[layer]  # a norm or a gate between heads and o_proj
+        errors = ((moved, attended), (left, given), (behind, own[layer]))
+        error = max(off.abs().max() / whole.abs().max() for off, whole in errors)
         if not error <= tolerance(model):
             raise ValueError(
-                f"{model.name}: layer {layer} does not add what its attention and its MLP give to "
-                f"the residual stream as it is (off by {error:.2g}): it scales or normalises them, "
-                "so that single heads have no share in the logits. What heads read, and what "
+                f"{model.name}: layer {layer} does not add what its heads and its MLP give to the "
+                f"residual stream as it is (off by {error:.2g}): it scales, normalises or gates "
+                "them, so that single heads have no share in the logits. What heads read, and what "
                 "patches and knockouts do, can be measured all the same"
             )
     _ADDITIVE.add(model.hf)
+
+
+def _own_results(model: ReasoningModel, ids: list[int]) -> list[Float[torch.Tensor, "token width"]]:
+    """What the attention call itself gives, layer by layer."""
+
+    def read(layer, query, key, value, mask, scaling, z):
+        return z[0].flatten(1).float()
+
+    token_ids = torch.tensor([ids], device=model.device)
+    return read_attention(model, token_ids, read, range(model.n_layers))

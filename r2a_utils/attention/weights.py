@@ -144,8 +144,8 @@ def _rows(
 ) -> Iterator[tuple[int, Float[Tensor, "chosen row token"]]]:
     """Attention weights float32 [head, row, token] of one sequence, a few rows at a time.
 
-    Yields the first row's token with each piece. The first row is held against what the model's own
-    attention made of it, so that a model with another formula (a cap on its scores, a sink) is
+    Yields the first row's token with each piece. Rows are held against what the model's own
+    attention made of them, so that a model with another formula (a cap on its scores, a sink) is
     refused instead of misread.
     """
     key_head = heads // (query.shape[1] // key.shape[1])
@@ -161,16 +161,15 @@ def _rows(
         else:
             scores += mask[0, :, first:last].float()
         weights = scores.softmax(-1)
-        if first == queries.start:
-            own = z[0, first, heads].float()
-            values = value[0, key_head].float()
-            error = ((weights[:, :1] @ values)[:, 0] - own).abs().max() / values.abs().max()
-            if not error <= tolerance(model):
-                raise RuntimeError(
-                    f"{model.name}: its attention is not softmax(scaled q·k) with its own mask "
-                    f"(off by {error:.2g}), so its rows cannot be formed; segment_mass and "
-                    "token_set_mass read it from the model itself."
-                )
+        own = z[0, first:last, heads].transpose(0, 1).float()
+        values = value[0, key_head].float()
+        error = (weights @ values - own).abs().max() / values.abs().max()
+        if not error <= tolerance(model):
+            raise RuntimeError(
+                f"{model.name}: its attention is not softmax(scaled q·k) with its own mask "
+                f"(off by {error:.2g}), so its rows cannot be formed; segment_mass and "
+                "token_set_mass read it from the model itself."
+            )
         yield first, weights
 
 

@@ -257,8 +257,6 @@ def _donor(
         nodes = cache.keys if component == "k" else cache.values
     else:
         nodes = cache.activations[component]
-    if component == "z":
-        nodes = [node.unflatten(1, (model.n_heads, model.head_dim)) for node in nodes]
     return ActivationGraph({component: [node[None] for node in nodes]}, [], [], cache.logits)
 
 
@@ -305,7 +303,7 @@ def _moved(
     theirs, ours = donor.nodes[component][layer][0], receiver.nodes[component][layer][0].detach()
     parts = [theirs, ours, gradient[0]]
     if component == "z":
-        parts = [part.transpose(0, 1) for part in parts]
+        parts = [_by_head(part, receiver, layer) for part in parts]
     elif component not in HEAD_COMPONENTS:
         parts = [part[None] for part in parts]
     theirs, ours, gradient = parts
@@ -313,22 +311,27 @@ def _moved(
     return (difference.double() * gradient[:, receiver_places].double()).sum(-1).cpu()
 
 
+def _by_head(
+    z: Float[Tensor, "token width"], run: ActivationGraph, layer: int
+) -> Float[Tensor, "head token head_dim"]:
+    return z.unflatten(1, (run.nodes["q"][layer].shape[1], -1)).transpose(0, 1)
+
+
 def _refocused(
     component: str,
     layer: int,
     donor: ActivationGraph,
     receiver: ActivationGraph,
-    gradient: Float[Tensor, "1 token head head_dim"],
+    gradient: Float[Tensor, "1 token width"],
     positions: list[int],
 ) -> Float[Tensor, "heads position"]:
     """QK-fix: gradient of z · exact change of z, when one query or key is the donor's.
 
-    `gradient` is dLD/dz [1, token, head, head_dim]; returns [head, position] of query heads, or of
+    `gradient` is dLD/dz [1, token, width]; returns [head, position] of query heads, or of
     key/value heads for k. Everything in double precision, one head at a time: [token, token].
     """
-    names = ("q", "k", "v", "z")
-    q, k, v, z = (receiver.nodes[name][layer][0].detach().double() for name in names)
-    z, gradient = z.transpose(0, 1), gradient[0].double().transpose(0, 1)
+    q, k, v, z = (receiver.nodes[name][layer][0].detach().double() for name in "qkvz")
+    z, gradient = (_by_head(part, receiver, layer) for part in (z, gradient[0].double()))
     theirs = donor.nodes[component][layer][0].double()
     shared, scale = len(q) // len(k), receiver.scales[layer]
     at = torch.tensor(positions, device=q.device)

@@ -26,7 +26,7 @@ from torch import Tensor
 from r2a_utils.answers.equality import same_answer
 from r2a_utils.causal.random_sets import Head, random_spans
 from r2a_utils.engine.answer_logprobs import answer_scores
-from r2a_utils.engine.forward import continue_greedily, replay, run_with_cache
+from r2a_utils.engine.forward import continue_greedily, engine_of, replay, run_with_cache
 from r2a_utils.engine.patches import EdgeCut, Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.stats import bootstrap_mean_intervals
@@ -99,6 +99,7 @@ def measure(
     `rank`, 0 where greedy decoding still writes every token of it; `flip`, where it did before and
     no longer does. What is resampled depends on `seed`, the trace's problem and sample, and the
     ablation's `draw`; not on its place in the list, so that head sets are compared under one draw.
+    The attribute `engine` is "fast", or "plain" where only whole forwards are exact.
     Raises ValueError for an answer without a box, a place, layer or head that is not there, a query
     behind what is scored, and an ablation that needs a pool and has none. Stage 06.
     """
@@ -120,6 +121,7 @@ def measure(
     frame["change"] = frame["after"] - frame["before"]
     frame["rank"] = after[:, 1].long().numpy()
     frame["flip"] = (frame["rank"] > 0) & (float(before[1]) == 0)
+    frame.attrs["engine"] = engine_of(model, n)
     return frame
 
 

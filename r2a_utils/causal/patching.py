@@ -43,7 +43,7 @@ from torch import Tensor
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.recorded_pairs import MIN_GAP, RecordedPair, Transfer, recorded
 from r2a_utils.engine.answer_logprobs import answer_scores, logit_difference
-from r2a_utils.engine.forward import replay
+from r2a_utils.engine.forward import engine_of, replay
 from r2a_utils.engine.patches import HEAD_COMPONENTS, Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel
 
@@ -92,10 +92,11 @@ def patch_metrics(
     `effect`, `logit_difference` (nats), `flip` (greedy decoding now writes the donor's answer and
     did not before); with a last dim answer (clean, corrupted): `log_probability` (nats),
     `probability`, `rank` (0: greedy decoding writes this answer; of several tokens the worst).
-    Attributes: `ld_clean`, `ld_corrupted` and `noise_floor`, the most by which patches that
-    change nothing, early and late, move `effect`: rounding, and no more where replaying is right. A
-    cell whose donor vector equals the receiver's bit for bit is not run: by the default metric its
-    effect is exactly 0.
+    Attributes: `ld_clean`, `ld_corrupted`, `engine` ("fast", or "plain" where only whole forwards
+    are exact) and `noise_floor`, the most by which patches that change nothing, early and late,
+    move `effect`: rounding, and no more where replaying is right. A cell
+    whose donor vector equals the receiver's bit for bit is not run: by the default metric its effect
+    is exactly 0.
 
     Raises ValueError for a pair of another model, tokens outside the vocabulary, a position that is
     not aligned, an unknown layer, head, component or direction, a component that the pair was not
@@ -154,7 +155,8 @@ def sweep(
         table[where], effect[where] = scores[: len(cells)], measured.after[: len(cells)]
     floor = float((measured.after[len(cells) :] - measured.before).abs().max())
     dataset = _dataset(transfer, table.numpy(), effect.numpy(), layers, heads, positions)
-    return dataset.assign_attrs(model=model.name, noise_floor=floor)
+    engine = engine_of(model, len(transfer.receiver.token_ids))
+    return dataset.assign_attrs(model=model.name, engine=engine, noise_floor=floor)
 
 
 def _nulls(transfer: Transfer, layers: Sequence[int], positions: Sequence[int]) -> list[PatchedRun]:

@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "forward": [
             "common_prefix",
             "continue_greedily",
+            "engine_of",
             "extend",
             "run_with_cache",
             "replay",

@@ -135,8 +135,7 @@ def run_with_graph(model: ReasoningModel, token_ids: Sequence[int]) -> Activatio
                 nodes[name].append(node)
             scales.append(named["scaling"])
             visible.append(visible_keys(mask, len(token_ids), query.device))
-            nodes["z"].append(places.attend(layer).output[0])
-            for name in ("attn_out", "mlp_out"):
+            for name in ("z", "attn_out", "mlp_out"):
                 nodes[name].append(places.component(layer, name))
         logits = nnsight.save(model.lm.output.logits)
     return ActivationGraph(nodes, scales, visible, logits[0])
@@ -162,6 +161,11 @@ def replay(
     if not _replayable(model, len(cache.token_ids)):
         return replay_plainly(model, cache, runs, reduce)
     return _replay(model, cache, runs, reduce, max_tokens)
+
+
+def engine_of(model: ReasoningModel, tokens: int) -> str:
+    """Which engine runs a model on so many tokens: "fast", or "plain" where only that is exact."""
+    return "fast" if _replayable(model, tokens) else "plain"
 
 
 def _replayable(model: ReasoningModel, tokens: int) -> bool:

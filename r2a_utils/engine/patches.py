@@ -44,9 +44,8 @@ class ActivationGraph:
     """One plain forward pass with its autograd graph, where gradients are enabled.
 
     `nodes[component][layer]` is [1, position, width]; for q and k, after the rotary embedding, and
-    v it is [1, head, position, head_dim], for z [1, position, head, head_dim]. `scales[layer]`
-    multiplies q · k; `visible[layer]` is True where the query may look at the key; `logits` is
-    [position, vocabulary].
+    v it is [1, head, position, head_dim]. `scales[layer]` multiplies q · k; `visible[layer]` is
+    True where the query may look at the key; `logits` is [position, vocabulary].
     """
 
     nodes: dict[str, list[Float[Tensor, "1 ..."]]]

@@ -80,11 +80,11 @@ def test_nothing_is_read_from_what_comes_later(make_random_model, random_trace):
     [
         ("granite", {"residual_multiplier": 0.22}),
         ("granite", {"logits_scaling": 8.0}),
-        *((kind, {}) for kind in ("gemma3_text", "glm4", "olmo2", "exaone4", "cohere")),
+        *((kind, {}) for kind in ("bitnet", "gemma3_text", "glm4", "olmo2", "exaone4", "cohere")),
     ],
 )
 def test_what_does_not_add_up_is_refused(kind, shape, make_random_model, random_trace):
-    """Something scales or normalises behind o_proj, or the logits: a head has no share."""
+    """Something scales or normalises around o_proj, or the logits: a head has no share."""
     model = make_random_model(kind, **shape)
     assert not has_contributions(model, random_trace())
     with pytest.raises(ValueError, match=r"single heads have no share|not a scale with gains"):

@@ -344,6 +344,13 @@ def test_attention_with_another_formula_is_refused(make_random_model, random_tra
             attention_rows(model, trace, [(0, 0)])
 
 
+def test_a_formula_that_the_first_rows_cannot_tell_is_refused(make_random_model, random_trace):
+    """The first token sees itself alone, whatever caps the scores."""
+    model = make_random_model("gemma2")
+    with pytest.raises(RuntimeError, match="its rows cannot be formed"):
+        attention_rows(model, random_trace().token_ids, [(0, 0)])
+
+
 def test_profiles_are_those_of_the_eager_softmax(any_model, random_trace, monkeypatch):
     trace = random_trace(6, 30, 9)
     profile = attention_profile(any_model, trace)

@@ -59,6 +59,20 @@ def test_small_patches_are_linear_so_that_the_estimate_is_exact(model, component
     np.testing.assert_allclose(estimate, exact, atol=0.01 * float(abs(exact).max()))
 
 
+def test_z_is_what_is_patched_where_a_norm_stands_before_o_proj(make_random_model):
+    """Half of the way from the heads' results to the stream would be another vector."""
+    model = make_random_model("bitnet", seed=3, dtype="float64")
+    table = model.hf.get_input_embeddings().weight.data
+    for token in (20, 30):
+        table[token + 1] = table[token] * (1 + 2e-3 * torch.arange(table.shape[1]).cos())
+    options = {"component": "z", "min_gap": 0.0, "positions": range(3, LENGTH)}
+    exact = patch_grid(model, near_pair(), **options)
+    estimate = attribution_grid(model, near_pair(), **options)
+    np.testing.assert_allclose(estimate, exact, atol=0.01 * float(abs(exact).max()))
+    with pytest.raises(ValueError, match="QK-fix cannot be computed"):
+        attribution_grid(model, near_pair(), method="qk_fix", **options | {"component": "q"})
+
+
 def test_noising_and_answers_of_several_tokens(model):
     pair = near_pair(((5, 7), (6, 8, 9)))
     for direction in ("denoising", "noising"):

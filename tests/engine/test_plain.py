@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from r2a_utils.causal.attribution import attribution_grid
+from r2a_utils.causal.interventions import knockout
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import patch_grid
 from r2a_utils.engine.forward import continue_greedily, extend, replay, run_with_cache
@@ -52,6 +53,14 @@ def test_patches_equal_plain_forwards_in_every_family(model):
     for got, cell in zip(logits, cells, strict=True):
         expected = patched_by_hooks(model, *cell)
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
+
+
+def test_results_say_which_engine_they_are_of(model, random_trace):
+    engine = "fast" if model.name in ("random llama", "random qwen3") else "plain"
+    pair = ContrastPair(IDS, [*IDS[:8], 60, *IDS[9:]], 5, 6)
+    assert patch_grid(model, pair, [8], [0], min_gap=0).engine == engine
+    trace = random_trace()
+    assert knockout(model, trace, scored=trace.segments["answer"]).attrs["engine"] == engine
 
 
 def test_every_component_is_recorded_as_in_the_replay(make_random_model):
