@@ -95,8 +95,8 @@ def patch_metrics(
     Attributes: `ld_clean`, `ld_corrupted`, `engine` ("fast", or "plain" where only whole forwards
     are exact) and `noise_floor`, the most by which patches that change nothing, early and late,
     move `effect`: rounding, and no more where replaying is right. A cell
-    whose donor vector equals the receiver's bit for bit is not run: by the default metric its effect
-    is exactly 0.
+    whose donor vector equals the receiver's bit for bit is not run: by the default metric its
+    effect is exactly 0.
 
     Raises ValueError for a pair of another model, tokens outside the vocabulary, a position that is
     not aligned, an unknown layer, head, component or direction, a component that the pair was not
