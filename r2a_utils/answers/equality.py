@@ -1,10 +1,10 @@
 r"""Equality of two answers: whether they say the same, as mathematics or as words.
 
 Answers are brought into normal form (`normal_form.py`) and taken apart here into lists, points,
-intervals, matrices, relations and units. What cannot be taken apart further is an expression; two
-of them go to the process that can do algebra (`math_process.py`), whole or not at all: an answer
-that this file cannot read to its end equals its own spelling and nothing else. Exact numbers are
-compared exactly. How good an open answer is, `judging.py` asks a judge.
+intervals, matrices, relations and ratios. What cannot be taken apart further is a quantity
+(`quantities.py`); two expressions go to the process that can do algebra (`math_process.py`), whole
+or not at all: an answer that this file cannot read to its end equals its own spelling and nothing
+else. Exact numbers are compared exactly. How good an open answer is, `judging.py` asks a judge.
 """
 
 from __future__ import annotations
@@ -12,53 +12,40 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import accumulate
 
 from r2a_utils.answers.math_process import related
 from r2a_utils.answers.normal_form import normal_form
+from r2a_utils.answers.quantities import (
+    NUMBER,
+    SHORTEST_WORD,
+    algebra,
+    same_quantities,
+    same_values,
+    singular,
+)
 from r2a_utils.texts.boxed import final_answer
 
-# A decimal with this many significant digits may stand for the number that it rounds; math-verify
-# compares decimals to six places, too.
-ROUNDED_DIGITS = 6
-
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
-_BASED = re.compile(r"([0-9A-Z]+)_\{(\d+)\}")
-_CHOICE = re.compile(r"(?:(?i:option|choice|answer)[: ]*)?\(?([A-Z])\)?[.:]?")
+_CHOICE = re.compile(
+    r"(?:(?i:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?)[: ]*)?\(?([A-Z])\)?[.:]?"
+)
 # A choice with what it says: "(C) 12", "Option C: 12".
 _CHOSEN = re.compile(r"(?:(?i:option|choice) ?\(?([A-Z])\)?[.:]|\(([A-Z])\)).+")
-_ARTICLE = re.compile(r"^(?:the|an?) ")
+# What may stand before a word that answers: "the sun", "on Monday", "at the lake".
+_BEFORE_WORD = re.compile(r"^(?:(?:on|in|at) )?(?:(?:the|an?) )?")
 _WORDS = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*")
 # Words that are mathematics when they stand alone.
 _NO_WORDS = {"pi", "infinity", "sin", "cos", "tan", "log", "ln", "exp"}
-# Shorter plain words may well be products of variables, in which the order does not matter.
-_SHORTEST_WORD = 3
 
-_UNIT = re.compile(
-    r"(?P<value>.+?)(?:\\text\{(?P<wrapped>[^{}]*)\}|(?<=[\d)}]) ?(?P<bare>[A-Za-z]{2,}"
-    r"(?:[ ./][A-Za-z.]+)*))(?:\^\{?(?P<power>[23])\}?)?"
-)
-_UNIT_NAMES = {
-    "centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "meter": "m", "metre": "m",
-    "kilometer": "km", "kilometre": "km", "inch": "in", "inche": "in", "feet": "ft", "foot": "ft",
-    "yard": "yd", "mile": "mi", "second": "s", "sec": "s", "minute": "min", "hour": "h", "hr": "h",
-    "gram": "g", "kilogram": "kg", "liter": "l", "litre": "l", "degree": "degree", "deg": "degree",
-    "percent": "%", "mile per hour": "mph", "unit": "",
-}  # fmt: skip
-_FUNCTION = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp"
-_SYMBOL = (
-    "alpha|beta|gamma|delta|epsilon|theta|lambda|mu|nu|rho|sigma|tau|phi|varphi|psi|omega|pi|infty"
-)
-_TOKEN = re.compile(
-    rf"(?P<number>\d+\.\d+|\d+)|(?P<letter>[A-Za-z])|\\(?P<function>{_FUNCTION})(?![A-Za-z])"
-    rf"|\\(?P<symbol>{_SYMBOL})(?![A-Za-z])|\\(?P<group>frac|sqrt|binom)(?![A-Za-z])"
-    r"|(?P<sign>\\cdot(?![A-Za-z])|\\times(?![A-Za-z])|[-+*/!^_{}()\[\]|])|(?P<blank> )"
-)
-_INDEX = re.compile(r"_\{(\w+)\}")
 _RELATION = re.compile(r"\\le(?![A-Za-z])|\\ge(?![A-Za-z])|[<>=]")
 _FLIPPED = {"<": ">", r"\le": r"\ge", ">": "<", r"\ge": r"\le"}
 _NAME = re.compile(
-    r"(?:\\angle)?(?:\\?[A-Za-z]+)(?:_\{\w+\})?'*(?:\([A-Za-z0-9,]*\))?|\\text\{[^{}]*\}"
+    r"(?:m?\\angle ?)?(?:\\?[A-Za-z]+)(?:_\{\w+\})?'*(?:\([A-Za-z0-9,=]*\))?|\\text\{[^{}]*\}"
+    r"|\|[A-Z]+\||\\frac\{d[a-z]\}\{d[a-z]\}"
+    r"|\((?:[A-Za-z](?:_\{\w+\})?,)+[A-Za-z](?:_\{\w+\})?\)"
 )
+_NAMED = re.compile(r"([A-Za-z])(?:_\{\w+\})?=(?!.*=)")
+_REALS = r"\mathbb{R}"
 _MATRIX = re.compile(r"\\begin\{([pbvBV]?|small)matrix\}(.*)\\end\{\1matrix\}")
 _OPEN, _CLOSE = "([", ")]"
 
@@ -87,7 +74,7 @@ def equal(first: str, second: str) -> bool:
 
     Lists and sets have no order, points, intervals and matrices have. A unit, a percent sign or
     the name of what is found (`x=`) may be missing on one side; two different ones are unequal.
-    A decimal of `ROUNDED_DIGITS` significant digits equals the number that it rounds.
+    A decimal of six significant digits equals the number that it rounds.
     """
     first, second = sorted((normal_form(first), normal_form(second)))
     if not first or not second:
@@ -113,21 +100,32 @@ def _same_choice(first: str, second: str) -> bool:
 
 def _word(text: str) -> str | None:
     """An answer in words, without its article and in lower case; None where it may be algebra."""
-    bare = _ARTICLE.sub("", re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip(" *.!()[]").casefold())
+    bare = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip(" *.,!()[]").casefold()
+    bare = _BEFORE_WORD.sub("", bare)
     if not _WORDS.fullmatch(bare) or bare in _NO_WORDS:
         return None
-    return bare if len(bare) >= _SHORTEST_WORD or bare in ("no",) else None
+    bare = singular(bare) if bare.startswith("no ") else bare  # "no solution", "no solutions"
+    return bare if len(bare) >= SHORTEST_WORD or bare in ("no",) else None
 
 
 def _same_lists(first: str, second: str) -> bool:
-    lists = _items(first), _items(second)
+    lists = [_items(text) for text in _without_name(first, second)]
     if len(lists[0]) == len(lists[1]) == 1:
         return _same_items(lists[0][0], lists[1][0])
     for one, other in (lists, lists[::-1]):
         point = _bracketed(one[0]) if len(one) == 1 else None
         if point is not None and len(point[1]) == len(other) and point[0] == "(":
-            return all(map(_same_items, point[1], other))
+            return all(map(_same_items, point[1], _by_name(other) or other))
+        by_name = _by_name(other)
+        if by_name and len(one) == len(other) and "=" not in "".join(one):
+            return all(map(_same_items, one, by_name))
     return _matched(*lists)
+
+
+def _by_name(items: list[str]) -> list[str] | None:
+    """`y=2` and `x=1` in the order of their names; None where names lack or are one letter's."""
+    names = [match[1] for item in items if (match := _NAMED.match(item))]
+    return sorted(items) if len(set(names)) == len(items) else None
 
 
 def _matched(first: Sequence[str], second: Sequence[str]) -> bool:
@@ -142,12 +140,17 @@ def _matched(first: Sequence[str], second: Sequence[str]) -> bool:
 
 
 def _items(text: str) -> list[str]:
-    r"""The items of a list or a set; `1\pm2` is two of them."""
+    r"""The items of a list or a set; `1\pm2` is two of them, and so is `(x,y)=(1,2)`."""
+    name, _, value = text.partition("=")
+    names, values = _bracketed(name), _bracketed(value)
+    if names and values and _NAME.fullmatch(name) and len(names[1]) == len(values[1]):
+        return [f"{name}={value}" for name, value in zip(names[1], values[1], strict=True)]
     if text.startswith(r"\{") and text.endswith(r"\}"):
         text = text[2:-2]
     items = [item for item in _split(text, r"[,;]") if item]
-    if len(items) > 1 and (name := re.match(r"([A-Za-z])=", items[0])):
-        items = [item.removeprefix(name[0]) for item in items]
+    if len(items) > 1 and (name := re.match(rf"(?:{_NAME.pattern})=", items[0])):
+        bare = [item.removeprefix(name[0]) for item in items]
+        items = items if _RELATION.search("".join(bare)) else bare
     return [one for item in items for one in _signed(item)] or [text]
 
 
@@ -181,7 +184,7 @@ def _split(text: str, separator: str) -> list[str]:
 def _same_items(first: str, second: str) -> bool:
     if first == second:
         return True
-    if _NUMBER.fullmatch(first) and _NUMBER.fullmatch(second):
+    if NUMBER.fullmatch(first) and NUMBER.fullmatch(second):
         return Fraction(first) == Fraction(second)
     texts = _without_name(first, second)
     relations = [_relation(text) for text in texts]
@@ -192,13 +195,16 @@ def _same_items(first: str, second: str) -> bool:
         return _same_unions(*sets)
     if any(relations):
         return False
+    ratios = [_split(text, ":") for text in texts]
+    if any(len(ratio) > 1 for ratio in ratios):
+        return _same_ratios(*ratios)
     if any(sets) or any(map(_bracketed, texts)):
         points = [_bracketed(text) for text in texts]
         return all(points) and _same_points(*points)
     matrices = [_MATRIX.fullmatch(text) for text in texts]
     if any(matrices):
         return all(matrices) and _same_matrices(*matrices)
-    return _same_quantities(*texts)
+    return same_quantities(*texts)
 
 
 def _without_name(first: str, second: str) -> tuple[str, str]:
@@ -207,7 +213,8 @@ def _without_name(first: str, second: str) -> tuple[str, str]:
     for text in (first, second):
         text = re.sub(r"^[A-Za-z]\\in(?![A-Za-z])", "", text).strip()
         sides = _split(text, "=")
-        named = len(sides) > 1 and not _RELATION.search("".join(sides))
+        lone = len(_split(text, "[,;]")) == 1
+        named = lone and len(sides) > 1 and not _RELATION.search("".join(sides[1:]))
         name = sides[0] if named and _NAME.fullmatch(sides[0]) else None
         bare.append((text, name, sides[-1]))
     (one, its_name, value), (other, other_name, other_value) = bare
@@ -215,7 +222,7 @@ def _without_name(first: str, second: str) -> tuple[str, str]:
         return value, other
     if other_name and not _RELATION.search(one):
         return one, other_value
-    if its_name and its_name == other_name:
+    if its_name and (its_name == other_name or {its_name, other_name} == {"y", "f(x)"}):
         return value, other_value
     return one, other
 
@@ -234,7 +241,7 @@ def _same_relations(first, second) -> bool:
     (a, its_signs), (b, signs) = first, second
     if len(a) != 2 or len(b) != 2:
         return False
-    expressions = [_algebra(f"{left}-({right})") for left, right in (a, b)]
+    expressions = [algebra(f"{left}-({right})") for left, right in (a, b)]
     if None in expressions:
         return False
     if its_signs == signs == ["="]:
@@ -251,6 +258,9 @@ def _union(text: str, relation) -> list[tuple[str, list[str], str]] | None:
     if relation is not None:
         interval = _solved(*relation)
         return None if interval is None else [interval]
+    text = text.replace(_REALS, r"(-\infty,\infty)")
+    if hole := re.fullmatch(r"\(-\\infty,\\infty\)(?:\\setminus|-)\\\{([^,]+)\\\}", text):
+        text = rf"(-\infty,{hole[1]})\cup({hole[1]},\infty)"
     parts = [_bracketed(part) for part in _split(text, r"\\cup(?![A-Za-z])")]
     if not all(part is not None and len(part[1]) == 2 for part in parts):
         return None
@@ -288,15 +298,32 @@ def _bracketed(text: str) -> tuple[str, list[str], str] | None:
     if len(text) < 3 or text[0] not in _OPEN or text[-1] not in _CLOSE:
         return None
     items = _split(text[1:-1], ",")
-    if len(items) < 2 or not all(items):
+    if len(items) < 2 or not all(items) or not _closed(text[1:-1]):
         return None
     return text[0], items, text[-1]
+
+
+def _closed(text: str) -> bool:
+    """Whether every bracket of a text closes one that stands in it."""
+    steps = [(char in "([{") - (char in ")]}") for char in text]
+    return min(accumulate(steps), default=0) >= 0
 
 
 def _same_points(first, second) -> bool:
     brackets = (first[0], first[2]) == (second[0], second[2])
     same_length = len(first[1]) == len(second[1])
     return brackets and same_length and all(map(_same_items, first[1], second[1]))
+
+
+def _same_ratios(first: list[str], second: list[str]) -> bool:
+    """Whether two ratios are the same, or one of two terms a number; times of day are no ratios."""
+    if all(len(ratio) == 2 and re.match(r"\d\d(?!\d)", ratio[1]) for ratio in (first, second)):
+        return all(map(same_quantities, first, second))
+    if len(first) == len(second):
+        crossed = [f"({a})({second[0]})" for a in first], [f"({b})({first[0]})" for b in second]
+        return all(map(same_values, *crossed))
+    first, second = sorted((first, second), key=len)
+    return len(second) == 2 and same_values(first[0], rf"\frac{{{second[0]}}}{{{second[1]}}}")
 
 
 def _same_matrices(first: re.Match, second: re.Match) -> bool:
@@ -310,107 +337,3 @@ def _same_matrices(first: re.Match, second: re.Match) -> bool:
         return False
     entries = [[entry for row in table for entry in row] for table in tables]
     return all(map(_same_items, *entries))
-
-
-def _same_quantities(first: str, second: str) -> bool:
-    (a, its_unit), (b, unit) = _quantity(first), _quantity(second)
-    if its_unit and unit and its_unit != unit:
-        return False
-    bases = _BASED.fullmatch(a), _BASED.fullmatch(b)
-    if any(bases):
-        digits = [base[1] if base else text for base, text in zip(bases, (a, b), strict=True)]
-        return digits[0] == digits[1] and not all(bases)
-    if _same_values(a, b):
-        return True
-    if "%" in (its_unit, unit) and its_unit != unit:
-        share, other = (a, b) if its_unit == "%" else (b, a)
-        return _same_values(rf"\frac{{{share}}}{{100}}", other)
-    return False
-
-
-def _quantity(text: str) -> tuple[str, str]:
-    """The value of an answer, and its unit in one spelling ("" where it has none)."""
-    if text.endswith("%") and len(text) > 1:
-        return text[:-1].strip(), "%"
-    match = _UNIT.fullmatch(text)
-    if match is None:
-        return text, ""
-    unit = (match["wrapped"] or match["bare"] or "").strip().casefold().strip(".")
-    known = unit in _UNIT_NAMES.values() and " " in text
-    if match["bare"] and len(unit) <= _SHORTEST_WORD and not known and _algebra(text) is not None:
-        return text, ""  # `5 ab` is a product
-    power = match["power"] or ""
-    for word, exponent in (("square", "2"), ("sq", "2"), ("cubic", "3")):
-        if re.match(rf"{word}\b\.?", unit):
-            unit, power = unit.removeprefix(word).strip(" ."), exponent
-    unit = re.sub(r"\s+", " ", unit)
-    unit = " ".join(_singular(word) for word in unit.split(" "))
-    unit = _UNIT_NAMES.get(unit, unit)
-    return match["value"].strip(), f"{unit}^{power}" if power and unit else unit
-
-
-def _singular(word: str) -> str:
-    return word[:-1] if len(word) > 3 and word.endswith("s") else word
-
-
-def _same_values(first: str, second: str) -> bool:
-    if _NUMBER.fullmatch(first) and _NUMBER.fullmatch(second):
-        return Fraction(first) == Fraction(second)
-    expressions = _algebra(first), _algebra(second)
-    if None in expressions:
-        return first == second
-    if expressions[0] == expressions[1] or related(*sorted(expressions), "equal"):
-        return True
-    for decimal, exact in ((first, second), (second, first)):
-        significant = decimal.lstrip("+-0.").replace(".", "")
-        if (
-            "." in decimal
-            and _NUMBER.fullmatch(decimal)
-            and "." not in exact
-            and len(significant) >= ROUNDED_DIGITS
-        ):
-            return related(decimal, _algebra(exact), "rounded")
-    return False
-
-
-def _algebra(text: str) -> str | None:
-    """An expression as the process reads it, or None where one piece of it cannot be read.
-
-    Decimals become fractions, capital letters get an index (the parser knows no capitals), and a
-    product that would be read as a mixed number or a differential gets its sign.
-    """
-    out, i, before, own = [], 0, "", None  # own: groups open in the power of a function's name
-    while i < len(text):
-        match = _TOKEN.match(text, i)
-        if match is None:
-            return None
-        kind, token, i = match.lastgroup, match[0], match.end()
-        if kind == "blank":
-            if before == "number" and text[i : i + 1].isdigit():
-                return None
-            out.append(" ")
-            continue
-        if kind == "number" and "." in token:
-            token = _fraction(token)
-        if kind == "letter" and token.isupper():
-            index = _INDEX.match(text, i)
-            token = f"{token.lower()}_{{cap{index[1] if index else ''}}}"
-            i = index.end() if index else i
-        product = token == "(" and before in ("number", "closed") and own is None
-        differential = kind == "letter" and before == "letter" and out[-1] == "d"
-        if product or differential:
-            out.append(r"\cdot ")
-        if kind == "function":
-            own = 0
-        elif own is not None and token in ("{", "}"):
-            own += 1 if token == "{" else -1
-        elif own == 0 and token not in ("^", "_"):
-            own = None
-        out.append(token + " " if kind in ("function", "symbol", "group") else token)
-        before = "closed" if token in (")", "}", "!") else kind
-    return "".join(out).strip() or None
-
-
-def _fraction(decimal: str) -> str:
-    whole, _, places = decimal.partition(".")
-    return rf"\frac{{{int(whole + places)}}}{{{10 ** len(places)}}}"

@@ -50,6 +50,10 @@ _SYNONYMS = {
     r"\\(?:imath)(?![A-Za-z])": "i",
     r"\\(?:jmath)(?![A-Za-z])": "j",
     r"\\colon(?![A-Za-z])": ":",
+    r"\\lg(?![A-Za-z])": r"\\log_{10}",
+    r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}": r"\\emptyset ",
+    r"\\mathbb\s*R|\\R(?![A-Za-z])": r"\\mathbb{R}",
+    r"(?<=\d)\s*to\s*(?=\d)": ":",
     r"\\%": "%",
     r"<=": r"\\le ",
     r">=": r"\\ge ",
@@ -61,6 +65,7 @@ _SIGNS = {
     "∗": "*", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\neq ",
     "±": r"\pm ", "∓": r"\mp ", "°": r"^{\circ}", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
     "∅": r"\emptyset ", "≡": r"\equiv ", "≈": r"\approx ", "∠": r"\angle ", "…": r"\ldots ",
+    "ℝ": r"\mathbb{R}",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "θ": r"\theta ",
     "λ": r"\lambda ", "μ": r"\mu ", "φ": r"\phi ", "ω": r"\omega ", "σ": r"\sigma ",
     "“": '"', "”": '"', "‘": "'", "’": "'", "，": ",", "；": ";", "、": ",", "。": ".", "％": "%",
@@ -71,9 +76,9 @@ _LOW = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙ", "012345678
 _HIGHS, _LOWS = "".join(map(chr, _HIGH)), "".join(map(chr, _LOW))
 # One roman letter is a unit after a number; any other is a variable or a constant.
 _UNIT_LETTERS = "mghsLlNJWVAKCF"
-_BASES = {
-    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
-    "ten": 10, "eleven": 11, "twelve": 12, "sixteen": 16,
+_NUMBER_WORDS = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
+    "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "sixteen": 16,
 }  # fmt: skip
 # The end of a matrix's row while the text is worked on: two backslashes are no command's first.
 _ROW = "\2"
@@ -171,6 +176,8 @@ def _words(content: str, before: str) -> str:
     bare = content.strip()
     if bare.casefold() in ("and", "or", ", and", ", or"):
         return " , "
+    if bare == "to":
+        return ":"
     if re.fullmatch(r"base(?:\s*\w+)?|\(\s*base\s*\w+\s*\)", bare):
         return " " + bare
     after_value = re.search(
@@ -214,13 +221,15 @@ def _numbers_plainly(text: str) -> str:
         text = re.sub(r",\s?", "", bare) + text[len(bare) :]
     text = re.sub(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(?:\{(\d+)\}|(\d))", _repeating, text)
     text = re.sub(r"^\((\w+)\)(?=_|\s*base)", r"\1", text)
-    named = "|".join(_BASES)
+    named = "|".join(_NUMBER_WORDS)
     text = re.sub(
         rf"^(\d\w*)\s*(?:_\s*\{{?\s*\(?(?:base\s*)?|\(?\s*base\s*)(\d+|{named})\s*\)?\s*\}}?$",
-        lambda m: f"{m[1]}_{{{_BASES.get(m[2], m[2])}}}",
+        lambda m: f"{m[1]}_{{{_NUMBER_WORDS.get(m[2], m[2])}}}",
         text.strip(),
     )
-    return re.sub(r"(?<![\d.])\.(?=\d)", "0.", text)
+    text = re.sub(r"(?<![\d.])\.(?=\d)", "0.", text)
+    text = re.sub(r"^([+-]?\d+(?:\.\d+)?)[eE]\+?(-?\d+)$", r"\1\\cdot10^{\2}", text)
+    return str(_NUMBER_WORDS.get(text.casefold(), text))
 
 
 def _repeating(match: re.Match) -> str:
