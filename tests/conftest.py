@@ -68,6 +68,7 @@ FAMILIES = {
         "sliding_window": 8,
     },
     "granite": {},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
     "nemotron": {"head_dim": 8, "pad_token_id": 0},
     "olmo": {"pad_token_id": 0},
     "olmo2": {"pad_token_id": 0},

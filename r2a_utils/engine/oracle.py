@@ -80,6 +80,6 @@ def _other_mixer(model: ReasoningModel, cache: ActivationCache) -> str:
     runs = [PatchedRun(cuts=deaf), PatchedRun((other,), deaf)]
     without, patched = replay_plainly(model, cache, runs, lambda logits: logits)
     moved: Float[Tensor, ""] = (patched - without).abs().max() / without.abs().max()
-    if moved <= torch.finfo(model.dtype).eps:
+    if moved <= torch.finfo(model.dtype).eps ** 0.5:  # experts add in another order
         return ""
     return "its layers carry news from token to token by more than attention"

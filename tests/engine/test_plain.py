@@ -12,7 +12,7 @@ from r2a_utils.causal.attribution import attribution_grid
 from r2a_utils.causal.interventions import knockout
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import patch_grid
-from r2a_utils.engine.forward import continue_greedily, extend, replay, run_with_cache
+from r2a_utils.engine.forward import continue_greedily, engine_of, extend, replay, run_with_cache
 from r2a_utils.engine.patches import COMPONENTS, EdgeCut, Patch, PatchedRun
 from r2a_utils.engine.plain import cache_plainly, replay_plainly
 from r2a_utils.models.hooks import architecture
@@ -61,6 +61,10 @@ def test_results_say_which_engine_they_are_of(model, random_trace):
     assert patch_grid(model, pair, [8], [0], min_gap=0).engine == engine
     trace = random_trace()
     assert knockout(model, trace, scored=trace.segments["answer"]).attrs["engine"] == engine
+
+
+def test_experts_that_add_in_another_order_are_no_second_mixer(make_random_model):
+    assert engine_of(make_random_model("mixtral"), len(IDS)) == "fast"
 
 
 def test_every_component_is_recorded_as_in_the_replay(make_random_model):
