@@ -27,6 +27,7 @@
 #       top_p: {above: 0, most: 1}
 #       samples: {least: 1, most: 1000000}
 #       max_new_tokens: {least: 1, most: 1000000}
+#       close_after: {least: 1, most: 1000000}
 #       batch_size: {least: 1, most: 1000000}
 # ---
 
@@ -61,6 +62,9 @@
 #   lets that server write, under the model's own name; the later stages still load the model here
 #   to look inside.
 
+# - `close_after`: after so many tokens a thought that is still open is closed for the model, which
+#   goes on to its answer; so is one that the model ends without closing it. None closes nothing.
+
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
@@ -75,6 +79,7 @@ temperature = 0.0
 top_p = 1.0
 samples = 1
 max_new_tokens = 512
+close_after: int | None = None
 batch_size = 64
 
 # %%
@@ -102,8 +107,11 @@ problems = collecting.load_problems(dataset, n=n_problems, seed=seed, columns=na
 # read the texts of the problems in it.
 
 # %%
+sampling = collecting.Sampling(
+    max_new_tokens, temperature, top_p, seed, close_after=close_after
+)
 options = {
-    "sampling": collecting.Sampling(max_new_tokens, temperature, top_p, seed),
+    "sampling": sampling,
     "samples": samples,
     "prompt_style": prompt_style,
     "without": without,
@@ -134,7 +142,8 @@ figures.funnel(counts)
 
 # %% [markdown]
 # **Figure.** How many of the problems put to `{{ model.name }}` are left after each filter, in
-# each condition: finished before the token limit, well formed, with an answer in a box.
+# each condition: finished before the token limit, well formed, with an answer in a box. Where
+# thoughts were closed for the model, the last bar counts them.
 
 # %% [markdown]
 # ## How long, and how often the model turns on itself
@@ -165,6 +174,7 @@ run.write_record(
         "finished": (shares["finished"] / shares["asked"]).to_dict(),
         "well_formed": (shares["well formed"] / shares["asked"]).to_dict(),
         "mean_tokens": answers.groupby("condition").n_tokens.mean().to_dict(),
+        "closed_by_us": answers.groupby("condition").closed_by_us.mean().to_dict(),
         "with_cues": sum(bool(cues(t)) for t in traces) / len(traces),
     },
 )
@@ -175,8 +185,10 @@ run.write_record(
 # problems asked with reasoning, {{ collection.well_formed.with_reasoning | percent(1) }} came back
 # finished and well formed, with {{ collection.mean_tokens.with_reasoning | number(0) }} tokens on
 # average; without reasoning it were {{ collection.well_formed.without_reasoning | percent(1) }},
-# with {{ collection.mean_tokens.without_reasoning | number(0) }} tokens. In {{
-# collection.with_cues | percent }} of the traces {% if collection.given %}the writer{% else %}the
+# with {{ collection.mean_tokens.without_reasoning | number(0) }} tokens. {% if
+# collection.closed_by_us.with_reasoning %}{{ collection.closed_by_us.with_reasoning | percent }} of
+# the thoughts were closed by us, not by the model: how long these are says nothing of it. {% endif
+# %}In {{ collection.with_cues | percent }} of the traces {% if collection.given %}the writer{% else %}the
 # model{% endif %} turns on itself at least once.
 
 # %% [markdown]

@@ -27,6 +27,7 @@
 #       top_p: {above: 0, most: 1}
 #       samples: {least: 1, most: 1000000}
 #       max_new_tokens: {least: 1, most: 1000000}
+#       close_after: {least: 1, most: 1000000}
 #       batch_size: {least: 1, most: 1000000}
 #       without: {choices: [finished, empty]}
 #       judge_url: {or: [url]}
@@ -75,6 +76,7 @@ temperature = 0.0
 top_p = 1.0
 samples = 1
 max_new_tokens = 512
+close_after: int | None = None
 batch_size = 64
 without = "finished"
 judge_url: str | None = None
@@ -133,10 +135,11 @@ figures.funnel(answers.funnel(graded))
 
 # %% [markdown]
 # **Figure.** How many of the problems put to `{{ model.name }}` are left after each filter, in
-# each condition. What is left at the bottom can be compared under the paper's rule.
+# each condition. What has an answer can be compared under the paper's rule. Where thoughts were
+# closed for the model, the last bar counts them.
 
 # %% [markdown]
-# The lowest bars are what the paper's rule compares, the highest what ours does. The further apart
+# The bars of answers found are what the paper's rule compares, the highest what ours does. The further apart
 # they are, the more the two rules below can disagree.
 
 # %% [markdown]
@@ -291,7 +294,9 @@ pd.Series(
 
 # %%
 asked = problems[:n_no_cue]
-sampling = collecting.Sampling(max_new_tokens, temperature, top_p, seed)
+sampling = collecting.Sampling(
+    max_new_tokens, temperature, top_p, seed, close_after=close_after
+)
 options = {"samples": samples, "prompt_style": prompt_style}
 plain = collecting.kept_completions(
     model,

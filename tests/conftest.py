@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from r2a_utils.models.loading import ReasoningModel, load_model, random_model
 from r2a_utils.models.registry import BUNDLED
@@ -93,6 +94,43 @@ def tokenizer():
     return AutoTokenizer.from_pretrained(BUNDLED)
 
 
+# How Qwen's vocabularies split a text before their merges: line breaks go with the marks before
+# them, so that `</think>` and a blank line are `</`, `think`, `>\n\n`.
+QWEN_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def instruct_tokenizer() -> PreTrainedTokenizerFast:
+    """As an instruct model's of Qwen's kind: no tag tokens, no BOS, tags merge with line breaks."""
+    tokenizer = Tokenizer(models.BPE())
+    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    split = pre_tokenizers.Split(Regex(QWEN_SPLIT), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_])
+    tokenizer.decoder = decoders.ByteLevel()
+    problems = world.held_out_problems(40, 1)
+    texts = [p.question + world.write_text(p, "with_reasoning") for p in problems]
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=bytes_.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["<think>\nSo.\n</think>\n\n", *texts], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=CHATML,
+    )
+
+
 @pytest.fixture(scope="session")
 def r1_tokenizer(paper_data):
     """The tokenizer of DeepSeek-R1-Distill-Qwen, beside the paper's data."""
@@ -113,8 +151,11 @@ def smollm2() -> ReasoningModel:
 @pytest.fixture(scope="session")
 def make_random_model(tokenizer):
     """`make_random_model("qwen3", seed=1, num_hidden_layers=2, …)`: small, with random weights."""
+    bundled = tokenizer
 
-    def make(architecture: str, seed: int = 0, dtype: str = "float32", **shape) -> ReasoningModel:
+    def make(
+        architecture: str, seed: int = 0, dtype: str = "float32", tokenizer=bundled, **shape
+    ) -> ReasoningModel:
         settings = {
             **SMALL,
             "vocab_size": len(tokenizer),

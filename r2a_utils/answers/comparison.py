@@ -6,7 +6,8 @@ An *answers* frame has one row per (problem_id, condition, sample):
 
 `finished`: the model ended its text itself. `well_formed`: exactly one reasoning and one answer.
 `answer`: what was extracted, missing if nothing was. `correct`: the grade. `n_tokens`: all tokens
-generated. Slice columns (family, steps, subject, level, area, model, …) hold one value a problem.
+generated. Slice columns (family, steps, subject, level, area, model, …) hold one value a problem. A
+column closed_by_us says where a thought was closed for the model.
 
 Accounting rules, both always worth showing because they can disagree:
 - "finished_pairs" (the paper's): problems whose answer was found in both conditions;
@@ -44,8 +45,9 @@ def funnel(answers: pd.DataFrame, by: str | None = None) -> pd.DataFrame:
     """How many of the answers asked for were finished, well formed too, and had an answer too.
 
     One row per condition (and value of `by`) and step: asked, finished, well formed, answer
-    found; `count` is what passed this step and all before it. The paper's funnel; stage 1.
-    Raises ValueError for a missing column and a frame without rows.
+    found; `count` is what passed this step and all before it. Where thoughts were closed for the
+    model (column closed_by_us), a last step counts them, which leaves out none. The paper's funnel;
+    stage 1. Raises ValueError for a missing column and a frame without rows.
     """
     groups = _group_columns(answers, by)
     _check(answers, [column for column in COLUMNS if column != "correct"])
@@ -57,6 +59,8 @@ def funnel(answers: pd.DataFrame, by: str | None = None) -> pd.DataFrame:
         "well formed": well_formed,
         "answer found": well_formed & answers["answer"].notna(),
     }
+    if "closed_by_us" in answers and answers["closed_by_us"].any():
+        passed["closed by us"] = answers["closed_by_us"].astype(bool)
     counts = pd.DataFrame(passed).groupby([answers[g] for g in groups], sort=False).sum()
     long = counts.stack().rename("count").rename_axis([*groups, "step"])
     return long.reset_index()

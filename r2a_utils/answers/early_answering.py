@@ -82,7 +82,7 @@ def early_answers(
             ids = forced_ids(trace, model.tokenizer, kept, stem)
             prompts[index, kept] = Prompt(tuple(ids), problem, trace.condition, trace.sample)
     keys, asked, written = list(prompts), list(prompts.values()), {}
-    for i, ids, _ in decode(model, asked, Sampling(max_new_tokens), batch_size):
+    for i, ids, *_ in decode(model, asked, Sampling(max_new_tokens), batch_size):
         written[keys[i]] = _up_to_box(stem, model.tokenizer.decode(ids, skip_special_tokens=False))
     rows = []
     for index, (trace, count) in enumerate(zip(traces, counts, strict=True)):

@@ -24,8 +24,8 @@ if TYPE_CHECKING:  # the annotations alone need them
 
 
 def answer_texts(completions: Iterable[Completion]) -> pd.DataFrame:
-    """One row per completion: problem_id, condition, sample, finished, well_formed, answer_text
-    (missing where it is not well formed), n_tokens.
+    """One row per completion: problem_id, condition, sample, finished, closed_by_us, well_formed,
+    answer_text (missing where it is not well formed), n_tokens.
     """
     return pd.DataFrame([_answer_row(completion) for completion in completions])
 
@@ -37,6 +37,7 @@ def _answer_row(completion: Completion) -> dict:
         "condition": completion.condition,
         "sample": completion.sample,
         "finished": completion.finished,
+        "closed_by_us": completion.closed_by_us,
         "well_formed": text is not None,
         "answer_text": text,
         "n_tokens": completion.n_tokens,

@@ -131,7 +131,7 @@ def resampled_answers(
         for i in range(samples)
     ]
     same, unfinished = np.zeros(len(prompts), dtype=bool), np.zeros(len(prompts), dtype=bool)
-    for index, ids, finished in decode(model, prompts, sampling, batch_size):
+    for index, ids, finished, _ in decode(model, prompts, sampling, batch_size):
         text = "".join(token_texts(ids, model.tokenizer)).rpartition(model.tags.close)[2]
         same[index] = finished and same_answer(final_answer(text), own)
         unfinished[index] = not finished

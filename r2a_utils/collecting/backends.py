@@ -55,6 +55,7 @@ def teacher_forced(model: ReasoningModel, write: Write) -> Backend:
 
     For models that cannot solve the problems but can be watched while they read. A text that is
     longer than the sampling's limit, its end token counted, is cut there and is not finished.
+    Nor is anything drawn or closed: of the sampling, the limit alone counts.
     """
 
     def teacher_forced(prompts: list[Prompt], sampling: Sampling):

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from tqdm.auto import tqdm
@@ -39,7 +40,7 @@ from r2a_utils.texts.completions import (
 )
 from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.prompts import render_prompt
-from r2a_utils.texts.tokens import bos_id
+from r2a_utils.texts.tokens import bos_id, encode
 from r2a_utils.texts.trace import Trace
 
 LEAVE_EVERY = 16  # decoding steps between two departures of finished rows from a batch
@@ -49,8 +50,10 @@ LEAVE_EVERY = 16  # decoding steps between two departures of finished rows from 
 class Sampling:
     """How tokens are chosen. `temperature` 0 is greedy decoding.
 
-    `banned_ids` are never written (the no-cue arm). The paper: temperature 0.6, one sample,
-    10,000 tokens.
+    `banned_ids` are never written (the no-cue arm). `close_after` tokens of thought are enough: a
+    thought that is not closed by then, or that the model ends without closing it, is closed for it,
+    and it goes on to its answer (budget forcing); None lets every model close its own. The paper:
+    temperature 0.6, one sample, 10,000 tokens, nothing closed.
     """
 
     max_new_tokens: int = 10_000
@@ -58,6 +61,7 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 0
     banned_ids: tuple[int, ...] = ()
+    close_after: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -66,6 +70,11 @@ class Sampling:
             raise ValueError(f"temperature is {self.temperature}; 0 is greedy, more is random.")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1.")
+        if self.close_after is not None and not 1 <= self.close_after < self.max_new_tokens:
+            raise ValueError(
+                f"close_after is {self.close_after}; it must be at least 1 and below "
+                f"max_new_tokens, {self.max_new_tokens}, so that an answer has room behind it."
+            )
 
 
 @dataclass(frozen=True)
@@ -82,9 +91,22 @@ class Prompt:
         return random.Random(f"{seed} {self.condition} {self.problem.id} {self.sample}")
 
 
-# Takes prompts and a sampling; yields (index of the prompt, ids, finished) as each ends. Its
-# function's name is part of the settings that a file of completions is made with.
-Backend = Callable[[list[Prompt], Sampling], Iterator[tuple[int, list[int], bool]]]
+class Written(NamedTuple):
+    """What was written after the `index`-th prompt, without the end token.
+
+    `finished`: it ended before the limit. `closed_by_us`: its closing tag was put there
+    (`Sampling.close_after`).
+    """
+
+    index: int
+    ids: list[int]
+    finished: bool
+    closed_by_us: bool = False
+
+
+# Takes prompts and a sampling; yields what is written as each ends. Its function's name is part of
+# the settings that a file of completions is made with.
+Backend = Callable[[list[Prompt], Sampling], Iterator[Written]]
 
 
 def collect_completions(
@@ -197,7 +219,8 @@ def _complete(
     written, total = 0, n_done + len(prompts)
     condition = prompts[0].condition if prompts else ""
     with tqdm(total=total, initial=n_done, desc=condition, unit="trace", disable=None) as bar:
-        for index, ids, finished in backend(prompts, sampling) if prompts else ():
+        for ended in backend(prompts, sampling) if prompts else ():
+            index, ids, finished, closed_by_us = Written(*ended)
             prompt = prompts[index]
             completion = Completion(
                 problem_id=prompt.problem.id,
@@ -209,6 +232,7 @@ def _complete(
                 completion_ids=tuple(ids),
                 text=model.tokenizer.decode(ids, skip_special_tokens=False),
                 finished=finished,
+                closed_by_us=closed_by_us,
             )
             yield completion
             written += completion.n_tokens
@@ -248,13 +272,13 @@ def collect_traces(
 @torch.no_grad()
 def decode(
     model: ReasoningModel, prompts: list[Prompt], sampling: Sampling, batch_size: int = 64
-) -> Iterator[tuple[int, list[int], bool]]:
+) -> Iterator[Written]:
     """Decode on the model's own device, longest prompts first, `batch_size` rows at a time.
 
-    Yields (index of the prompt, ids without the end token, finished) as rows end; any of the
-    model's end tokens ends one. Rows are padded on the left; the padding is masked and positions
-    count from the first real token. Raises ValueError for a `batch_size` below 1. Stage 01 writes
-    so.
+    Yields rows as they end; any of the model's end tokens ends one, unless its thought is to be
+    closed first (`Sampling.close_after`). Rows are padded on the left; the padding is masked and
+    positions count from the first real token. Raises ValueError for a `batch_size` below 1. Stage
+    01 writes so.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
@@ -265,9 +289,10 @@ def decode(
 
 def _decode_batch(
     model: ReasoningModel, prompts: list[Prompt], rows: list[int], sampling: Sampling
-) -> Iterator[tuple[int, list[int], bool]]:
+) -> Iterator[Written]:
     device, ends = model.device, model.end_ids
     streams = {i: prompts[i].stream(sampling.seed) for i in rows}
+    thoughts = {i: _Thought(model, prompts[i].condition, sampling.close_after) for i in rows}
     width = max(len(prompts[i].ids) for i in rows)
     inputs = torch.full((len(rows), width), bos_id(model.tokenizer))
     mask = torch.zeros((len(rows), width), dtype=torch.long)
@@ -286,16 +311,19 @@ def _decode_batch(
             past_key_values=cache,
             logits_to_keep=1,
         ).logits[:, -1]
-        chosen = _choose(logits.float(), sampling, [streams[i] for i in rows])
-        for i, token in zip(rows, chosen.tolist(), strict=True):
-            if i not in ended and token in ends:
+        chosen = _choose(logits.float(), sampling, [streams[i] for i in rows]).tolist()
+        for row, i in enumerate(rows):
+            if i in ended:
+                continue
+            chosen[row] = thoughts[i].next_token(written[i], chosen[row])
+            if chosen[row] in ends:
                 ended.add(i)
-                yield i, written[i], True
-            elif i not in ended:
-                written[i].append(token)
+                yield Written(i, written[i], True, thoughts[i].closed_by_us)
+            else:
+                written[i].append(chosen[row])
         if len(ended) == len(written):
             return
-        positions, inputs = positions[:, -1:] + 1, chosen[:, None]
+        positions, inputs = positions[:, -1:] + 1, torch.tensor(chosen, device=device)[:, None]
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
         if step % LEAVE_EVERY == LEAVE_EVERY - 1 and any(i in ended for i in rows):
             keep = [row for row, i in enumerate(rows) if i not in ended]
@@ -305,7 +333,37 @@ def _decode_batch(
             rows = [rows[row] for row in keep]
     for i in rows:
         if i not in ended:
-            yield i, written[i], False
+            yield Written(i, written[i], False, thoughts[i].closed_by_us)
+
+
+class _Thought:
+    """The thought of one row: whether it is still open, and the tokens that close it for the model.
+
+    Tags are looked for in the text: a model without tag tokens writes them in pieces.
+    """
+
+    def __init__(self, model: ReasoningModel, condition: str, close_after: int | None) -> None:
+        self._model, self._limit = model, close_after
+        self._open = close_after is not None and condition == "with_reasoning"
+        self._closing: list[int] = []
+        self.closed_by_us = False
+
+    def next_token(self, written: list[int], chosen: int) -> int:
+        """The token that stands behind `written`: the one that the model chose, or one of ours."""
+        ends = chosen in self._model.end_ids
+        if self._open and (ends or len(written) >= self._limit):
+            self._close(self._model.tokenizer.decode(written), ends)
+        return self._closing.pop(0) if self._closing else chosen
+
+    def _close(self, text: str, ends: bool) -> None:
+        tags = self._model.tags
+        if tags.close in text:
+            self._open = False
+        elif ends or not any(text.endswith(tags.close[:n]) for n in range(1, len(tags.close))):
+            line = "" if text.endswith(tags.before_close) else tags.before_close
+            for piece in (line, tags.close, tags.after_close):
+                self._closing += encode(self._model.tokenizer, piece)
+            self._open, self.closed_by_us = False, True
 
 
 def _choose(logits: torch.Tensor, sampling: Sampling, streams: list[random.Random]) -> torch.Tensor:
@@ -330,11 +388,11 @@ def _settings(
 ) -> str:
     """A short digest of all that decides what is written after a prompt.
 
-    Of the model its weights count and not its name: a copy in another folder writes the same, and
-    other weights in the same folder do not.
+    Of the model its weights count, and the type in which they calculate, and not its name: a copy
+    in another folder writes the same, and other weights in the same folder do not.
     """
     source = model.hf.config.name_or_path
     weights = weights_digest(source, model.revision) or model.weights_sha256
     writer = getattr(backend, "__name__", "decode")
-    parts = [weights, sorted(model.end_ids), writer, condition, asdict(sampling)]
+    parts = [weights, str(model.dtype), sorted(model.end_ids), writer, condition, asdict(sampling)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

@@ -43,11 +43,12 @@ def server_backend(
     `tokenizer` is the model's own. `prompt_as` is "ids" or "text". Each prompt gets a seed of its
     own, from its stream, so that samples differ and can be drawn again on the same server.
 
-    Raises ValueError where a server would lose the tags from its text, and, while completing,
-    EndpointError when the server fails, counts another number of prompt tokens (it adds a BOS of
-    its own, or serves another model), writes a token that it was told never to write, or ends its
-    first replies without closing a thought (it keeps the thought to itself). A thought that comes
-    in a field of its own is put back before the text. Stage 01 asks servers so.
+    Raises ValueError where a server would lose the tags from its text, and, while completing, for a
+    sampling that closes thoughts; EndpointError when the server fails, counts another number of
+    prompt tokens (it adds a BOS of its own, or serves another model), writes a token that it was
+    told never to write, or ends its first replies without closing a thought (it keeps the thought
+    to itself). A thought that comes in a field of its own is put back before the text. Stage 01
+    asks servers so.
     """
     if prompt_as not in ("ids", "text"):
         raise ValueError(f'prompt_as is {prompt_as!r}; choose "ids" or "text".')
@@ -63,6 +64,8 @@ def server_backend(
     ) -> Iterator[tuple[int, list[int], bool]]:
         if not prompts:
             return
+        if sampling.close_after is not None:
+            raise ValueError("close_after closes thoughts in decoding here, not on a server")
         opening = ""
         if prompt_as == "text":
             opening = _text_opening(endpoint, tokenizer, prompts[0])

@@ -30,7 +30,8 @@ class Completion:
 
     `completion_ids` leave out the end-of-sentence token; `finished` says whether it was written
     before the token limit. `text` is the completion's alone. `settings` is a digest of all that
-    decided it.
+    decided it. `closed_by_us`: the tag that closes its thought was put there, not written by the
+    model.
     """
 
     problem_id: str
@@ -42,6 +43,7 @@ class Completion:
     completion_ids: tuple[int, ...]
     text: str
     finished: bool
+    closed_by_us: bool = False
 
     @property
     def n_tokens(self) -> int:

@@ -23,7 +23,7 @@ from r2a_utils.collecting import (
     teacher_forced,
 )
 from r2a_utils.models import load_model
-from r2a_utils.texts import Problem, held, read_completions, read_traces
+from r2a_utils.texts import Problem, encode, held, read_completions, read_traces
 from r2a_utils.tiny.world import write_text
 
 
@@ -86,6 +86,64 @@ def test_banned_tokens_are_never_written(tiny, problems):
         tiny, problems, sampling=Sampling(60, banned_ids=(banned,))
     ):
         assert banned not in completion.completion_ids
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_thought_is_closed_after_so_many_tokens_and_the_model_goes_on(
+    tiny, problems, temperature
+):
+    sampling = Sampling(200, temperature=temperature, seed=2, close_after=20)
+    plain = collect_completions(tiny, problems, sampling=replace(sampling, close_after=None))
+    together = collect_completions(tiny, problems, sampling=sampling, batch_size=12)
+    assert together == collect_completions(tiny, problems, sampling=sampling, batch_size=1)
+    close = encode(tiny.tokenizer, tiny.tags.close)
+    for free, closed in zip(plain, together, strict=True):
+        early = "</think>" in tiny.tokenizer.decode(free.completion_ids[:20])
+        assert closed.closed_by_us is not early and not free.closed_by_us
+        if early:
+            assert closed.completion_ids == free.completion_ids
+        else:
+            assert closed.completion_ids[:20] == free.completion_ids[:20]
+            assert set(close) <= set(closed.completion_ids[20:24])
+            assert len(closed.completion_ids) > 24  # it goes on
+    assert any(c.closed_by_us for c in together)
+
+
+def test_a_thought_that_the_model_ends_is_closed_and_answered(
+    make_random_model, instruct_tokenizer, problems
+):
+    """As an instruct model does that ends its turn; its tag is three tokens, the last merges."""
+    model = make_random_model("qwen2", tokenizer=instruct_tokenizer)
+    spelt = set(encode(instruct_tokenizer, "\n</think>\n\n"))
+    ends = [i for i in range(0, len(instruct_tokenizer), 12) if i not in spelt]
+    chat = deepcopy(model.hf.generation_config)
+    chat.eos_token_id = ends
+    sampling = Sampling(80, temperature=1.0, seed=3)
+    options = {"prompt_style": "raw", "samples": 3}
+    with patch.object(model.hf, "generation_config", chat):
+        free = collect_completions(model, problems, sampling=sampling, **options)
+        sampling = replace(sampling, close_after=40)
+        closed = collect_completions(model, problems, sampling=sampling, **options)
+        assert closed == collect_completions(
+            model, problems, sampling=sampling, batch_size=1, **options
+        )
+    ended = [(a, b) for a, b in zip(free, closed, strict=True) if len(a.completion_ids) < 40]
+    assert len(ended) > 20
+    for before, after in ended:
+        assert after.closed_by_us
+        assert after.text.startswith(before.text.removesuffix("\n") + "\n</think>\n\n")
+    answered = [after for _, after in ended if after.text.partition("</think>")[2].strip()]
+    assert answered and all(
+        c.to_trace(instruct_tokenizer).segment_text("end_think").startswith("</think>")
+        for c in answered
+        if c.finished and c.text.partition("</think>")[0].strip()
+    )
+
+
+@pytest.mark.parametrize("close_after", [0, 30, 31])
+def test_a_thought_is_closed_before_the_limit_or_not_at_all(close_after):
+    with pytest.raises(ValueError, match="below max_new_tokens, 30"):
+        Sampling(30, close_after=close_after)
 
 
 def test_the_token_limit_is_kept_and_told(tiny, problems):
