@@ -97,7 +97,7 @@ def in_batches(
     """What is written after each prompt, with the end token, and the seconds it took."""
     texts: list[list[int]] = [[] for _ in prompts]
     start = clock()
-    for index, ids, finished in decode(model, prompts, sampling, batch_size):
+    for index, ids, finished, _ in decode(model, prompts, sampling, batch_size):
         texts[index] = [*ids, model.tokenizer.eos_token_id] if finished else ids
     return texts, clock() - start
 

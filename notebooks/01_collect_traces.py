@@ -188,8 +188,8 @@ run.write_record(
 # with {{ collection.mean_tokens.without_reasoning | number(0) }} tokens. {% if
 # collection.closed_by_us.with_reasoning %}{{ collection.closed_by_us.with_reasoning | percent }} of
 # the thoughts were closed by us, not by the model: how long these are says nothing of it. {% endif
-# %}In {{ collection.with_cues | percent }} of the traces {% if collection.given %}the writer{% else %}the
-# model{% endif %} turns on itself at least once.
+# %}In {{ collection.with_cues | percent }} of the traces {% if collection.given %}the writer{% else
+# %}the model{% endif %} turns on itself at least once.
 
 # %% [markdown]
 # ## Exercises

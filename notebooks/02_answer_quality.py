@@ -139,8 +139,8 @@ figures.funnel(answers.funnel(graded))
 # closed for the model, the last bar counts them.
 
 # %% [markdown]
-# The bars of answers found are what the paper's rule compares, the highest what ours does. The further apart
-# they are, the more the two rules below can disagree.
+# The bars of answers found are what the paper's rule compares, the highest what ours does. The
+# further apart they are, the more the two rules below can disagree.
 
 # %% [markdown]
 # ## By how much a problem asks

@@ -29,6 +29,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from r2a_utils.collecting.open_thought import OpenThought
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.models.weights import weights_digest
 from r2a_utils.texts.completions import (
@@ -40,7 +41,7 @@ from r2a_utils.texts.completions import (
 )
 from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.prompts import render_prompt
-from r2a_utils.texts.tokens import bos_id, encode
+from r2a_utils.texts.tokens import bos_id
 from r2a_utils.texts.trace import Trace
 
 LEAVE_EVERY = 16  # decoding steps between two departures of finished rows from a batch
@@ -292,7 +293,7 @@ def _decode_batch(
 ) -> Iterator[Written]:
     device, ends = model.device, model.end_ids
     streams = {i: prompts[i].stream(sampling.seed) for i in rows}
-    thoughts = {i: _Thought(model, prompts[i].condition, sampling.close_after) for i in rows}
+    thoughts = {i: OpenThought(model, prompts[i].condition, sampling.close_after) for i in rows}
     width = max(len(prompts[i].ids) for i in rows)
     inputs = torch.full((len(rows), width), bos_id(model.tokenizer))
     mask = torch.zeros((len(rows), width), dtype=torch.long)
@@ -334,36 +335,6 @@ def _decode_batch(
     for i in rows:
         if i not in ended:
             yield Written(i, written[i], False, thoughts[i].closed_by_us)
-
-
-class _Thought:
-    """The thought of one row: whether it is still open, and the tokens that close it for the model.
-
-    Tags are looked for in the text: a model without tag tokens writes them in pieces.
-    """
-
-    def __init__(self, model: ReasoningModel, condition: str, close_after: int | None) -> None:
-        self._model, self._limit = model, close_after
-        self._open = close_after is not None and condition == "with_reasoning"
-        self._closing: list[int] = []
-        self.closed_by_us = False
-
-    def next_token(self, written: list[int], chosen: int) -> int:
-        """The token that stands behind `written`: the one that the model chose, or one of ours."""
-        ends = chosen in self._model.end_ids
-        if self._open and (ends or len(written) >= self._limit):
-            self._close(self._model.tokenizer.decode(written), ends)
-        return self._closing.pop(0) if self._closing else chosen
-
-    def _close(self, text: str, ends: bool) -> None:
-        tags = self._model.tags
-        if tags.close in text:
-            self._open = False
-        elif ends or not any(text.endswith(tags.close[:n]) for n in range(1, len(tags.close))):
-            line = "" if text.endswith(tags.before_close) else tags.before_close
-            for piece in (line, tags.close, tags.after_close):
-                self._closing += encode(self._model.tokenizer, piece)
-            self._open, self.closed_by_us = False, True
 
 
 def _choose(logits: torch.Tensor, sampling: Sampling, streams: list[random.Random]) -> torch.Tensor:

@@ -63,6 +63,13 @@ def test_the_funnel_counts_what_passes_each_step_and_all_before(answers):
     assert funnel(frame(row))["count"].tolist() == [1, 0, 0, 0]
 
 
+def test_the_funnel_counts_the_thoughts_that_were_closed_for_the_model(answers):
+    assert "closed by us" not in set(funnel(answers.assign(closed_by_us=False))["step"])
+    closed = (answers["condition"] == WITH) & answers["problem_id"].isin(["a", "b"])
+    counts = funnel(answers.assign(closed_by_us=closed)).query("step == 'closed by us'")
+    assert dict(zip(counts["condition"], counts["count"], strict=True)) == {WITH: 2, WITHOUT: 0}
+
+
 def test_the_funnel_by_slice(answers):
     sliced = funnel(answers.assign(steps=[1] * 8 + [2] * 4), by="steps")
     assert list(sliced) == ["steps", "condition", "step", "count"]

@@ -69,6 +69,7 @@ class Written:
     condition: str
     text: str
     finished: bool = True
+    closed_by_us: bool = False
     sample: int = 0
     n_tokens: int = 9
 
