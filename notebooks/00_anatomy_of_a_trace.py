@@ -17,8 +17,8 @@
 #         choices: [tiny, grade_school, math500, wildbench, R1-Qwen-1.5B, R1-Qwen-7B]
 #         or: [path]
 #       seed: {least: 0, most: 4294967295}
-#       prompt_style: {choices: [chat, raw]}
-#       without: {choices: [finished, empty]}
+#       prompt_style: {choices: [chat, raw, example], or: [path]}
+#       without: {choices: [finished, empty, direct]}
 #       max_new_tokens: {least: 1, most: 1000000}
 # ---
 

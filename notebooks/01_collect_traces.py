@@ -21,8 +21,8 @@
 #       n_problems: {least: 1, most: 1000000}
 #       seed: {least: 0, most: 4294967295}
 #       source: {choices: [model, written], or: [url]}
-#       prompt_style: {choices: [chat, raw]}
-#       without: {choices: [finished, empty]}
+#       prompt_style: {choices: [chat, raw, example], or: [path]}
+#       without: {choices: [finished, empty, direct]}
 #       temperature: {least: 0, most: 10}
 #       top_p: {above: 0, most: 1}
 #       samples: {least: 1, most: 1000000}

@@ -22,14 +22,14 @@
 #       n_traces: {least: 1, most: 1000000}
 #       n_no_cue: {least: 1, most: 1000000}
 #       source: {choices: [model, written], or: [url]}
-#       prompt_style: {choices: [chat, raw]}
+#       prompt_style: {choices: [chat, raw, example], or: [path]}
 #       temperature: {least: 0, most: 10}
 #       top_p: {above: 0, most: 1}
 #       samples: {least: 1, most: 1000000}
 #       max_new_tokens: {least: 1, most: 1000000}
 #       close_after: {least: 1, most: 1000000}
 #       batch_size: {least: 1, most: 1000000}
-#       without: {choices: [finished, empty]}
+#       without: {choices: [finished, empty, direct]}
 #       judge_url: {or: [url]}
 #       open_dataset: {choices: [tiny, math500, wildbench, R1-Qwen-1.5B, R1-Qwen-7B], or: [path]}
 #       n_open: {least: 1, most: 1000000}

@@ -19,7 +19,7 @@
 #       n_traces: {least: 1, most: 1000000}
 #       batch_size: {least: 1, most: 1000000}
 #       source: {choices: [model, written], or: [url]}
-#       prompt_style: {choices: [chat, raw]}
+#       prompt_style: {choices: [chat, raw, example], or: [path]}
 #       max_new_tokens: {least: 1, most: 1000000}
 #       seed: {least: 0, most: 4294967295}
 #       paper_data: {or: [path]}

@@ -14,7 +14,7 @@
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
 #       source: {choices: [model, written], or: [url]}
-#       prompt_style: {choices: [chat, raw]}
+#       prompt_style: {choices: [chat, raw, example], or: [path]}
 #       temperature: {least: 0, most: 10}
 #       max_new_tokens: {least: 1, most: 1000000}
 #       fewest_failed: {least: 1, most: 1000000}

@@ -19,7 +19,7 @@
 #       pairs: {choices: [tiny, questions, grade_school, paper]}
 #       source: {choices: [model, written], or: [url]}
 #       protocol: {choices: [own, probe, boxed_probe]}
-#       prompt_style: {choices: [chat, raw]}
+#       prompt_style: {choices: [chat, raw, example], or: [path]}
 #       n_pairs: {least: 1, most: 1000000}
 #       n_attributed: {least: 1, most: 1000000}
 #       seed: {least: 0, most: 4294967295}

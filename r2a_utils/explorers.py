@@ -107,6 +107,7 @@ def ask_explorer(
     *,
     max_new_tokens: int = 512,
     prompt_style: str = "chat",
+    without: str = "finished",
 ) -> Explorer:
     """Type a problem; the model answers with and without reasoning, and its attention is shown.
 
@@ -126,6 +127,7 @@ def ask_explorer(
                 condition,
                 sampling=Sampling(max_new_tokens),
                 prompt_style=prompt_style,
+                without=without,
             )[0]
             for condition in CONDITIONS
         }

@@ -35,7 +35,7 @@ from r2a_utils.attention.weights import (
 from r2a_utils.models.hooks import layer_windows, most_marks, read_marks
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.runs.folder import write_aside
-from r2a_utils.texts.trace import SEGMENTS, Trace
+from r2a_utils.texts.trace import Trace
 
 __all__ = ["attention_profile", "attention_rows", "segment_mass", "token_set_mass"]
 
@@ -64,21 +64,25 @@ def segment_mass(
     `batch_size` traces of similar length run together. With a `folder`, each trace's masses are
     kept there as soon as they are known, and a call that was killed continues where it was.
 
-    Raises ValueError for a trace of another vocabulary, RuntimeError where the model's attention is
+    Raises ValueError for a trace of another vocabulary, and for traces of which only some have
+    worked examples in their prompt, RuntimeError where the model's attention is
     no causal softmax. Stage 03 explains.
     """
-    sets = [{segment: trace.segments[segment] for segment in SEGMENTS} for trace in traces]
+    names = list(traces[0].segments) if traces else []
+    if any(list(trace.segments) != names for trace in traces):
+        raise ValueError("some prompts hold worked examples and some do not: read them apart.")
+    sets = [dict(trace.segments) for trace in traces]
     masses = _masses(model, traces, sets, sets, batch_size, folder)
     _check_segment_masses(model, masses)
-    borders = [[t.segments[s].indices(len(t))[:2] for s in SEGMENTS] for t in traces]
-    borders = np.array(borders, dtype=np.int64).reshape(-1, len(SEGMENTS), 2)
+    borders = [[t.segments[s].indices(len(t))[:2] for s in names] for t in traces]
+    borders = np.array(borders, dtype=np.int64).reshape(-1, len(names), 2)
     return xr.DataArray(
         masses,
         dims=("trace", "layer", "head", "from_segment", "to_segment"),
         coords={
             **_coordinates(model, traces),
-            "from_segment": list(SEGMENTS),
-            "to_segment": list(SEGMENTS),
+            "from_segment": names,
+            "to_segment": names,
             **_windows(model),
             "segment_start": (("trace", "to_segment"), borders[..., 0]),
             "segment_stop": (("trace", "to_segment"), borders[..., 1]),

@@ -1,4 +1,4 @@
-"""How the answer's attention divides over the six segments, beside what length and sink explain.
+"""How the answer's attention divides over the segments, beside what length and sink explain.
 
 Takes segment masses (of `mass.segment_mass` or of the authors) and means them over traces, layers
 and heads. It does not single out heads: that is heads.py's. Shown in stage 03.
@@ -14,7 +14,6 @@ import xarray as xr
 from jaxtyping import Float
 
 from r2a_utils.attention.heads import Masses, sink_free_mass, uniform_mass
-from r2a_utils.texts.trace import SEGMENTS
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class LiftsOfModels:
 
 def answer_by_segment(mass: Masses) -> Float[xr.DataArray, "trace to_segment"]:
     """The answer's mass on each segment, mean over layers and heads, a share: [trace, segment]."""
-    answer = mass.sel(from_segment="answer", to_segment=list(SEGMENTS))
+    answer = mass.sel(from_segment="answer")
     return answer.mean(["layer", "head"]).transpose("trace", "to_segment")
 
 
@@ -62,13 +61,14 @@ def segment_controls(mass: Masses) -> pd.DataFrame:
     A row a segment; columns mass, sink-free (`sink_free_mass`), uniform null (`uniform_mass`), lift
     (mass over null). Raises ValueError for masses without the borders of the segments.
     """
+    names = mass["to_segment"].values.tolist()
     free = sink_free_mass(mass.sel(from_segment="answer"))
     columns = {
         "mass": answer_by_segment(mass).mean("trace").to_series(),
         "sink-free": free.mean(["trace", "layer", "head"]).to_series(),
-        "uniform null": {s: float(uniform_mass(mass, "answer", s).mean()) for s in SEGMENTS},
+        "uniform null": {s: float(uniform_mass(mass, "answer", s).mean()) for s in names},
     }
-    table = pd.DataFrame(columns).loc[list(SEGMENTS)]
+    table = pd.DataFrame(columns).loc[names]
     return table.assign(lift=table["mass"] / table["uniform null"])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -231,6 +232,7 @@ def probed(
         tokenizer,
         tags,
         prompt_length,
+        trace.examples_stop,
         problem_id=trace.problem_id,
         condition=trace.condition,
         model=trace.model,
@@ -268,7 +270,7 @@ def _align(
 ) -> tuple[tuple[int, int, int], ...]:
     """Spans (start in clean, start in corrupted, length) that correspond; see `from_traces`."""
     parts = []
-    for name in ("bos", "prompt", "think"):
+    for name in takewhile(lambda name: name != "reasoning", clean.segments):
         parts.append(_whole(clean.segments[name], corrupted.segments[name]))
     parts.append(_from_both_ends(sentences(clean), sentences(corrupted)))
     parts.append(_whole(clean.segments["end_think"], corrupted.segments["end_think"]))

@@ -158,6 +158,7 @@ def shortened(trace: Trace, tokenizer: PreTrainedTokenizerBase, stem: str = STEM
         ids,
         tokenizer,
         prompt_length=trace.prompt_length,
+        examples_stop=trace.examples_stop,
         problem_id=trace.problem_id,
         condition=trace.condition,
         model=trace.model,

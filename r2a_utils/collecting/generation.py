@@ -40,7 +40,7 @@ from r2a_utils.texts.completions import (
     reusable,
 )
 from r2a_utils.texts.problem import Problem
-from r2a_utils.texts.prompts import render_prompt
+from r2a_utils.texts.prompts import PromptStyle, rendered
 from r2a_utils.texts.tokens import bos_id
 from r2a_utils.texts.trace import Trace
 
@@ -80,12 +80,16 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt to complete: the `sample`-th of a problem in a condition."""
+    """One prompt to complete: the `sample`-th of a problem in a condition.
+
+    The first `examples` of its tokens are a system message and worked examples.
+    """
 
     ids: tuple[int, ...]
     problem: Problem
     condition: str
     sample: int
+    examples: int = 0
 
     def stream(self, seed: int) -> random.Random:
         """The random stream that its tokens are drawn from."""
@@ -118,7 +122,7 @@ def collect_completions(
     path: str | Path | None = None,
     sampling: Sampling = Sampling(),
     samples: int = 1,
-    prompt_style: str = "chat",
+    prompt_style: str | PromptStyle = "chat",
     without: str = "finished",
     batch_size: int = 64,
     backend: Backend | None = None,
@@ -162,7 +166,7 @@ def kept_completions(
     path: str | Path,
     sampling: Sampling = Sampling(),
     samples: int = 1,
-    prompt_style: str = "chat",
+    prompt_style: str | PromptStyle = "chat",
     without: str = "finished",
     backend: Backend | None = None,
 ) -> list[Completion]:
@@ -190,19 +194,17 @@ def _prompts(
     problems: list[Problem],
     condition: str,
     samples: int,
-    prompt_style: str,
+    prompt_style: str | PromptStyle,
     without: str,
 ) -> dict[tuple[str, int], Prompt]:
     """What is asked, by (problem id, sample)."""
     prompts = {}
     for problem in problems:
-        ids = tuple(
-            render_prompt(
-                model.tokenizer, problem.question, condition, prompt_style, without, model.tags
-            )
+        ids, examples = rendered(
+            model.tokenizer, problem.question, condition, prompt_style, without, model.tags
         )
         for sample in range(samples):
-            prompts[problem.id, sample] = Prompt(ids, problem, condition, sample)
+            prompts[problem.id, sample] = Prompt(tuple(ids), problem, condition, sample, examples)
     if len(prompts) != len(problems) * samples:
         raise ValueError("two problems have the same id; give each its own.")
     return prompts
@@ -234,6 +236,7 @@ def _complete(
                 text=model.tokenizer.decode(ids, skip_special_tokens=False),
                 finished=finished,
                 closed_by_us=closed_by_us,
+                examples=prompt.examples,
             )
             yield completion
             written += completion.n_tokens

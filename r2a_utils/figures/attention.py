@@ -19,6 +19,7 @@ from r2a_utils.figures.style import (
     PAGE_WIDTH,
     SEGMENT_COLOURS,
     SEGMENT_LABELS,
+    SIX,
     BookFigure,
     percent_axis,
     require_known,
@@ -60,11 +61,13 @@ class AttentionPanel:
 def six_boxes(panels: Mapping[str, np.ndarray]) -> BookFigure:
     """Where the answer's tokens look: a box for each segment, a panel for each condition or model.
 
-    panels: label → mass [trace, segment] in the order of `SEGMENT_COLOURS`, a point a trace (mean
-    over layers and heads). The number beside a box is the mean, at its own height. The paper's
-    figure of stage 2; notebook 03. Raises ValueError for masses that are not [trace, 6].
+    panels: label → mass [trace, segment] in the order of `SIX`, or of `SEGMENT_COLOURS` where
+    prompts hold worked examples; a point a trace (mean over layers and heads). The number beside a
+    box is the mean, at its own height. The paper's figure of stage 2; notebook 03. Raises
+    ValueError for masses that are not [trace, 6], or of all panels [trace, 7].
     """
-    names = list(SEGMENT_COLOURS)
+    counts = {np.shape(mass)[-1] for mass in panels.values()}
+    names = list(SEGMENT_COLOURS) if counts == {len(SEGMENT_COLOURS)} else SIX
     figure = BookFigure(0.9 + 1.55 * len(panels))
     said = []
     for axes, (label, mass) in zip(
@@ -118,31 +121,31 @@ def six_boxes(panels: Mapping[str, np.ndarray]) -> BookFigure:
 def segment_shares(rows: Mapping[str, np.ndarray]) -> BookFigure:
     """The answer's attention by segment as stacked bars, a bar for each label (a trace, a run).
 
-    rows: label → mass of the six segments in the order of `SEGMENT_COLOURS`. Raises ValueError for
-    masses that do not sum to 1. Notebook 03.
+    rows: label → mass of the six segments in the order of `SIX`, or of all in that of
+    `SEGMENT_COLOURS`. Raises ValueError for masses that do not sum to 1. Notebook 03.
     """
+    counts = {np.size(shares) for shares in rows.values()}
+    names = list(SEGMENT_COLOURS) if counts == {len(SEGMENT_COLOURS)} else SIX
     figure = BookFigure(0.9 + 0.42 * len(rows))
     axes = figure.subplots()
     said = []
     for place, (label, shares) in enumerate(rows.items()):
         shares = np.asarray(shares, dtype=float)
-        if shares.shape != (6,) or not np.isclose(shares.sum(), 1, atol=1e-2):
+        if shares.shape != (len(names),) or not np.isclose(shares.sum(), 1, atol=1e-2):
             raise ValueError(f"{label}: expected the masses of 6 segments that sum to 1: {shares}")
-        for name, share, start in zip(
-            SEGMENT_COLOURS, shares, shares.cumsum() - shares, strict=True
-        ):
+        for name, share, start in zip(names, shares, shares.cumsum() - shares, strict=True):
             axes.barh(place, share, left=start, height=0.66, color=SEGMENT_COLOURS[name])
             if share > 0.05:
                 axes.text(
                     start + share / 2, place, f"{share:.0%}", ha="center", va="center", fontsize=8
                 )
-        parts = zip(SEGMENT_COLOURS, shares, strict=True)
+        parts = zip(names, shares, strict=True)
         said.append(f"{label}: " + ", ".join(f"{SEGMENT_LABELS[n]} {s:.0%}" for n, s in parts))
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("Attention of answer tokens (mean over layers and heads)")
     percent_axis(axes.xaxis)
-    segment_legend(figure, list(SEGMENT_COLOURS), loc="outside upper left")
+    segment_legend(figure, names, loc="outside upper left")
     figure.alt_text = "The answer's attention by segment. " + "; ".join(said) + "."
     return figure
 

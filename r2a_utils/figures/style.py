@@ -26,6 +26,7 @@ from r2a_utils.texts.tags import R1_TAGS
 
 SEGMENT_COLOURS = {
     "bos": "#999999",
+    "examples": "#C9A27E",
     "prompt": "#56B4E9",
     "think": "#F0E442",
     "reasoning": "#E69F00",
@@ -35,12 +36,14 @@ SEGMENT_COLOURS = {
 CONDITION_COLOURS = {"with_reasoning": "#0072B2", "without_reasoning": "#D55E00"}
 SEGMENT_LABELS = {
     "bos": "BOS",
+    "examples": "examples",
     "prompt": "prompt",
     "think": R1_TAGS.open,
     "reasoning": "reasoning",
     "end_think": R1_TAGS.close,
     "answer": "answer",
 }
+SIX = [name for name in SEGMENT_COLOURS if name != "examples"]  # those that every trace has
 CONDITION_LABELS = {"with_reasoning": "with reasoning", "without_reasoning": "without reasoning"}
 
 INK = "#222222"

@@ -52,7 +52,8 @@ def trace_anatomy(traces: Mapping[str, Mapping[str, slice]]) -> BookFigure:
     axes.set_yticks(range(len(traces)), list(traces))
     axes.set_ylim(len(traces) - 0.5, -0.5)
     axes.set_xlabel("Token position")
-    segment_legend(figure, list(SEGMENT_LABELS), loc="outside upper left")
+    drawn = {name for segments in traces.values() for name in segments}
+    segment_legend(figure, [s for s in SEGMENT_LABELS if s in drawn], loc="outside upper left")
     figure.alt_text = (
         "Segments of traces in tokens. "
         + "; ".join(

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def _is_path(text: str) -> bool:
     """A relative path counts from the repository's root, where stages run."""
     try:
-        return (ROOT / Path(text).expanduser()).exists()
+        return bool(text) and (ROOT / Path(text).expanduser()).exists()
     except (OSError, RuntimeError, ValueError):  # too long, no such user, a null character
         return False
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.texts.completions import Completion
 from r2a_utils.texts.problem import Problem
-from r2a_utils.texts.trace import SEGMENTS, Trace, cues, sentences
+from r2a_utils.texts.trace import Trace, cues, sentences
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,11 @@ def segment_table(trace: Trace, characters: int = 72) -> pd.DataFrame:
     """A row a segment: its number of tokens, and the beginning of its text. Stage 00."""
     rows = [
         (len(trace.tokens[trace.segments[s]]), repr(trace.segment_text(s))[:characters])
-        for s in SEGMENTS
+        for s in trace.segments
     ]
-    return pd.DataFrame(rows, columns=["tokens", "text"], index=pd.Index(SEGMENTS, name="segment"))
+    return pd.DataFrame(
+        rows, columns=["tokens", "text"], index=pd.Index(list(trace.segments), name="segment")
+    )
 
 
 def sentence_table(trace: Trace) -> pd.DataFrame:

@@ -31,7 +31,7 @@ class Completion:
     `completion_ids` leave out the end-of-sentence token; `finished` says whether it was written
     before the token limit. `text` is the completion's alone. `settings` is a digest of all that
     decided it. `closed_by_us`: the tag that closes its thought was put there, not written by the
-    model.
+    model. `examples`: where the worked examples of the prompt end, 0 without any.
     """
 
     problem_id: str
@@ -44,6 +44,7 @@ class Completion:
     text: str
     finished: bool
     closed_by_us: bool = False
+    examples: int = 0
 
     @property
     def n_tokens(self) -> int:
@@ -67,6 +68,7 @@ class Completion:
             tokenizer,
             tags,
             len(self.prompt_ids),
+            self.examples,
             problem_id=self.problem_id,
             condition=self.condition,
             model=self.model,

@@ -1,4 +1,4 @@
-"""Traces: one tokenised prompt, reasoning and answer, with its six segments.
+"""Traces: one tokenised prompt, reasoning and answer, with its segments.
 
 This file knows where the segments of a trace lie, where its sentences end and where it reflects
 upon itself. Tags are found in the text, from the prompt's end, so that a model whose vocabulary
@@ -21,6 +21,9 @@ from r2a_utils.texts.tags import R1_TAGS, MalformedError, Tags, split_completion
 from r2a_utils.texts.tokens import check_bos, encode, first_ids, token_texts
 
 SEGMENTS = ("bos", "prompt", "think", "reasoning", "end_think", "answer")
+# Between the first two, in a trace whose prompt has them: the system message and the worked
+# examples. They hold the reasoning of other problems.
+EXAMPLES = "examples"
 CONDITIONS = ("with_reasoning", "without_reasoning")
 
 # What is written after `</think>` to force an answer: the blank line and the box with which R1's
@@ -78,6 +81,7 @@ class Trace:
     `token_ids` run from BOS to the last token of the answer; the final end-of-sentence token is
     left out. `tokens` are their texts: joined, they are the text. `segments` maps each of
     `SEGMENTS` to its slice; the six slices tile the sequence, and each holds at least one token.
+    Worked examples in the prompt are a seventh, `EXAMPLES`, between the first two.
     `meta` holds what is known of the problem (family, steps, subject, …).
     """
 
@@ -114,6 +118,11 @@ class Trace:
         """Tokens that were put before the model: up to its reasoning, or without one its answer."""
         own = "answer" if self.condition == "without_reasoning" else "reasoning"
         return self.segments[own].start
+
+    @property
+    def examples_stop(self) -> int:
+        """Where the worked examples of the prompt end; 0 where it has none."""
+        return self.segments[EXAMPLES].stop if EXAMPLES in self.segments else 0
 
     @classmethod
     def from_text(
@@ -157,6 +166,7 @@ class Trace:
         tokenizer: PreTrainedTokenizerBase,
         tags: Tags = R1_TAGS,
         prompt_length: int | None = None,
+        examples_stop: int = 0,
         **fields,
     ) -> Trace:
         """Segment a tokenised trace; `fields` are the remaining fields of a trace.
@@ -165,6 +175,7 @@ class Trace:
         for from the prompt's end: a system prompt or a question may hold tags of its own. Without
         it, the text may hold each tag once. Tags are found in the text, so that a tag of several
         tokens may merge with its neighbours: a token that holds a part of a tag belongs to the tag.
+        `examples_stop` is where the prompt's worked examples end, 0 where it has none.
 
         Raises ValueError, with what to do, when the trace does not start with exactly one BOS, its
         prompt does not end in an opened (without reasoning, a closed) thought, what follows is not
@@ -188,15 +199,18 @@ class Trace:
         for start, tag in ((opened, tags.open), (closed, tags.close)):
             borders.append(int(np.searchsorted(ends, start, side="right")))
             borders.append(int(np.searchsorted(ends, start + len(tag), side="left")) + 1)
+        if examples_stop:
+            borders.insert(1, examples_stop)
         return cls._cut(ids, tokens, borders, name, **fields)
 
     @classmethod
     def _cut(
         cls, ids: list[int], tokens: list[str], borders: list[int], name: str, **fields
     ) -> Trace:
-        """`borders`: where prompt, tag, reasoning, tag and answer begin, in tokens."""
+        """`borders`: where (examples,) prompt, tag, reasoning, tag and answer begin, in tokens."""
+        names = SEGMENTS if len(borders) < len(SEGMENTS) else (SEGMENTS[0], EXAMPLES, *SEGMENTS[1:])
         borders = [0, *borders, len(ids)]
-        segments = {s: slice(*ends) for s, ends in zip(SEGMENTS, pairwise(borders), strict=True)}
+        segments = {s: slice(*ends) for s, ends in zip(names, pairwise(borders), strict=True)}
         for segment in ("prompt", "reasoning", "answer"):
             if segments[segment].start >= segments[segment].stop:
                 raise ValueError(f"{name} has an empty {segment}; leave such traces out.")

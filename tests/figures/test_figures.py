@@ -265,9 +265,9 @@ def test_names_of_cues_are_left_out_where_there_is_no_room():
     assert texts[0] == 12 and 0 < texts[1] < 6 * len(many)
 
 
-def test_eight_meanings_have_eight_colours():
+def test_nine_meanings_have_nine_colours():
     colours = [*figures.SEGMENT_COLOURS.values(), *figures.CONDITION_COLOURS.values()]
-    assert len(set(colours)) == len(colours) == 8
+    assert len(set(colours)) == len(colours) == 9
 
 
 def test_a_figure_leaves_matplotlib_as_it_was():
@@ -325,12 +325,13 @@ def test_paired_accuracy_prints_the_difference_in_points():
 
 
 def test_boxes_hold_the_masses_of_the_traces():
-    masses = np.random.default_rng(1).dirichlet(np.ones(6), 41)
-    axes = figures.six_boxes({"run": masses}).axes[0]
-    medians = [line.get_ydata()[0] for line in axes.lines if line.get_linewidth() == 1.4]
-    np.testing.assert_allclose(medians, np.median(masses, axis=0))
-    faces = [matplotlib.colors.to_hex(box.get_facecolor()).upper() for box in axes.patches]
-    assert faces == list(figures.SEGMENT_COLOURS.values())
+    for count, names in ((6, SEGMENTS), (7, figures.SEGMENT_COLOURS)):
+        masses = np.random.default_rng(1).dirichlet(np.ones(count), 41)
+        axes = figures.six_boxes({"run": masses}).axes[0]
+        medians = [line.get_ydata()[0] for line in axes.lines if line.get_linewidth() == 1.4]
+        np.testing.assert_allclose(medians, np.median(masses, axis=0))
+        faces = [matplotlib.colors.to_hex(box.get_facecolor()).upper() for box in axes.patches]
+        assert faces == [figures.SEGMENT_COLOURS[name] for name in names]
 
 
 def test_a_map_shows_the_weights_with_the_answer_framed():

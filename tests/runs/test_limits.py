@@ -10,7 +10,7 @@ from r2a_utils.models.registry import REGISTRY
 from r2a_utils.runs.limits import Limits
 from r2a_utils.runs.parameters import ParameterError, resolve
 from r2a_utils.runs.stage import ROOT, load_stages
-from r2a_utils.texts.prompts import PREFILLED
+from r2a_utils.texts.prompts import STYLES, WITHOUT
 
 STAGES = load_stages()
 DECLARED = {name: stage.parameters for name, stage in STAGES.items()}
@@ -42,7 +42,8 @@ def test_a_name_has_the_same_limits_in_every_stage():
 def test_the_words_of_the_headers_are_those_that_the_rooms_know():
     first = DECLARED["01_collect_traces"]
     assert set(first["dataset"].limits.choices) == set(NAMES)
-    assert set(first["without"].limits.choices) == set(PREFILLED)
+    assert set(first["without"].limits.choices) == set(WITHOUT)
+    assert set(first["prompt_style"].limits.choices) == set(STYLES)
     for name in REGISTRY:
         assert first["model_name"].convert(name) == name
 
@@ -70,7 +71,7 @@ def test_the_words_of_the_headers_are_those_that_the_rooms_know():
         ("source", "modell", "did you mean 'model'?"),
         ("source", "http://", "source takes"),
         ("source", "http://host:99999/v1", "source takes"),
-        ("prompt_style", "", "prompt_style takes 'chat' or 'raw', not ''"),
+        ("prompt_style", "", "prompt_style takes 'chat' or 'raw' or 'example' or a file"),
         ("dataset", "mathh500", "did you mean 'math500'?"),
         ("dataset", "no/such/file.jsonl", "a file or folder that is there"),
         ("dataset", "x" * 5000, "…"),
