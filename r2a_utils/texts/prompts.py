@@ -7,15 +7,15 @@ their templates, and no model.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.texts.tags import R1_TAGS, Tags
+from r2a_utils.texts.templates import in_template
 from r2a_utils.texts.tokens import check_bos, encode, first_ids
 from r2a_utils.texts.trace import CONDITIONS
 
@@ -23,7 +23,7 @@ from r2a_utils.texts.trace import CONDITIONS
 INSTRUCTION = " Please reason step by step, and put your final answer within \\boxed{}."
 PREFILLED = {"finished": "Okay, I think I have finished thinking.\n", "empty": "\n"}
 # What the condition without reasoning puts in the reasoning's place.
-WITHOUT = (*PREFILLED, "direct")
+WITHOUT = (*PREFILLED, "direct", "native")
 
 # What makes a model that was taught no tags think between them, and what makes it answer at once.
 THINK_FIRST = (
@@ -92,12 +92,15 @@ class Rendered(NamedTuple):
     examples: int
 
 
-def read_style(prompt_style: str | PromptStyle) -> PromptStyle:
+def read_style(prompt_style: str | PromptStyle, system: str = "") -> PromptStyle:
     """The style of a name in `STYLES`, or of a JSON file with the fields of a `PromptStyle`.
 
-    In a file, `examples` are objects with question, thought and answer. Raises ValueError for an
-    unknown name or a file that says something else. Stages 00 to 05.
+    In a file, `examples` are objects with question, thought and answer. A `system` message takes
+    the place of the style's own. Raises ValueError for an unknown name or a file that says
+    something else. Stages 00 to 05.
     """
+    if system:
+        return replace(read_style(prompt_style), system=system)
     if isinstance(prompt_style, PromptStyle):
         return prompt_style
     if prompt_style in STYLES:
@@ -125,19 +128,20 @@ def render_prompt(
     without: str = "finished",
     tags: Tags = R1_TAGS,
 ) -> list[int]:
-    """Token ids of a prompt, with BOS exactly once, up to where the model goes on writing.
+    """Token ids of a prompt, up to where the model goes on writing.
 
-    `prompt_style` is "chat" (the tokenizer's own template), "raw" (the paper's: the question, the
-    instruction to reason and to box the answer, no template), "example" (a system message and
-    worked examples, for a model that thinks between tags when asked), a JSON file or a
-    `PromptStyle`. With reasoning, the prompt ends in the opening tag and a line break. Without, the
-    thought is prefilled and closed: `without` is "finished" (the paper's sentence), "empty", or
-    "direct", where the system message and the examples ask for the answer alone as well. A thought
-    that the template opens, or closes with nothing in it, is written anew. A model without a BOS
-    gets none: its template's first token then stands in the segment `bos`.
+    `prompt_style` is "chat" (the tokenizer's own template, token for token), "raw" (the paper's:
+    BOS, the question, the instruction to reason and to box the answer, no template), "example" (a
+    system message and worked examples, for a model that thinks between tags when asked), a JSON
+    file or a `PromptStyle`. With reasoning, the prompt ends in the opening tag, which is added
+    where the template lacks it. Without, it ends in a closed thought: `without` is "finished" (the
+    paper's sentence), "empty", "direct", where the system message and the examples ask for the
+    answer alone as well, or "native", which switches thinking off in the model's own way. Where a
+    template writes no BOS, its first token stands in the segment `bos`.
 
     Raises ValueError for an unknown choice, a tokenizer without a template, a template that writes
-    BOS twice, knows nothing of an option, or loses what an example thinks. Stage 01 uses it.
+    BOS twice, knows nothing of an option, has no switch for "native", refuses or leaves out a
+    message, or loses what an example thinks. Stage 01 uses it.
     """
     return rendered(tokenizer, question, condition, prompt_style, without, tags).ids
 
@@ -159,67 +163,88 @@ def rendered(
         raise ValueError(f"unknown condition {condition!r}; choose from {', '.join(CONDITIONS)}.")
     if without not in WITHOUT:
         raise ValueError(f"unknown without={without!r}; choose from {', '.join(WITHOUT)}.")
-    closed = condition == "without_reasoning"
-    if not style.raw:
-        before, opening = _conversation(
-            tokenizer, question, style, closed and without == "direct", tags
-        )
-    elif closed and without == "direct":
-        raise ValueError('a raw prompt has no system message: pass without="empty".')
+    way = without if condition == "without_reasoning" else ""
+    if style.raw:
+        if style.system or way in ("direct", "native"):
+            raise ValueError(
+                'a raw prompt has no template and no system message: pass without="empty", or '
+                'prompt_style="chat".'
+            )
+        before, ids = "", [*first_ids(tokenizer), *encode(tokenizer, question + INSTRUCTION + " ")]
+        thought = _thought(tags, tags.after_open, way)
     else:
-        before, opening = "", question + INSTRUCTION + " "
-    prefilled = PREFILLED["empty" if without == "direct" else without]
-    ids = [*first_ids(tokenizer), *encode(tokenizer, before)]
-    examples = len(ids) if before else 0
-    for piece in (opening, *(tags.around(prefilled) if closed else tags.opening())):
-        ids += encode(tokenizer, piece)
+        before, text = _conversation(tokenizer, question, style, way, tags)
+        text, thought = _with_thought(text, question, way, tags)
+        ids = [*encode(tokenizer, before), *encode(tokenizer, text)]
+    ids += encode(tokenizer, thought)
     check_bos(ids, tokenizer, "the prompt", len(ids))
-    return Rendered(ids, examples)
+    return Rendered(ids, len(encode(tokenizer, before)))
 
 
 def _conversation(
-    tokenizer: PreTrainedTokenizerBase, question: str, style: PromptStyle, direct: bool, tags: Tags
+    tokenizer: PreTrainedTokenizerBase, question: str, style: PromptStyle, way: str, tags: Tags
 ) -> tuple[str, str]:
     """The text of the system message and the worked examples, if there are any, and of the rest."""
-    if not tokenizer.chat_template:
-        raise ValueError('the tokenizer has no chat template; pass prompt_style="raw".')
-    unknown = [name for name in style.template if name not in tokenizer.chat_template]
-    if unknown:
-        raise ValueError(f"the chat template knows no option {', '.join(unknown)}; leave it out.")
-
-    def written(turns: list[dict[str, str]], **options: bool) -> str:
-        return tokenizer.apply_chat_template(turns, tokenize=False, **style.template, **options)
-
+    asked = {"thinks": way != "native", "options": style.template}
     turns = []
-    system = style.direct_system if direct else style.system
+    system = style.direct_system if way == "direct" else style.system
     if system:
         system = system.replace("{open}", tags.open).replace("{close}", tags.close)
         turns.append({"role": "system", "content": system})
     for example in style.examples:
-        thought = PREFILLED["empty"] if direct else example.thought + tags.before_close
-        solved = "".join(tags.around(thought)) + example.answer
+        thought = PREFILLED["empty"] if way == "direct" else example.thought + tags.before_close
         turns.append({"role": "user", "content": example.question})
-        turns.append({"role": "assistant", "content": solved})
-    before = written(turns) if style.examples else ""
-    whole = written([*turns, {"role": "user", "content": question}], add_generation_prompt=True)
+        turns.append({"role": "assistant", "content": tags.around(thought) + example.answer})
+    before = in_template(tokenizer, turns, goes_on=False, **asked) if style.examples else ""
     lost = [t["content"] for t in turns if t["role"] == "assistant" and t["content"] not in before]
-    if lost or not whole.startswith(before):
+    whole = (
+        ""
+        if lost
+        else in_template(tokenizer, [*turns, {"role": "user", "content": question}], **asked)
+    )
+    if not whole.startswith(before):
         raise ValueError(
             "the chat template does not keep worked examples whole: it has one turn only, or takes "
             'the thoughts out of earlier ones; pass prompt_style="chat".'
         )
-    opening = _without_thought(whole[len(before) :], tags)
-    if tokenizer.bos_token:
-        opening = opening if before else opening.removeprefix(tokenizer.bos_token)
-        before = before.removeprefix(tokenizer.bos_token)
-    return before, opening
+    return before, whole[len(before) :]
 
 
-def _without_thought(opening: str, tags: Tags) -> str:
-    """A template's text without the thought that it opens, or opens and closes, at its end.
+def _with_thought(text: str, question: str, way: str, tags: Tags) -> tuple[str, str]:
+    """A template's text, and what is put behind it to open a thought, or to close one (`way`).
 
-    White space behind a role's name is the template's and stays.
+    What the template itself opens, or closes as its way not to think, stays as it is. An empty
+    thought that it closes in any case is written anew. Where a family is only told not to think and
+    its template closes nothing, the empty thought is put there.
     """
-    space, open_tag, close_tag = r"\s*", re.escape(tags.open), re.escape(tags.close)
-    thought = f"{open_tag}{space}(?:{close_tag}{space})?$"
-    return re.sub(thought, "", opening)
+    before, own = _parted(text, tags)
+    closes = tags.close in own
+    if own and closes == (way == "native") and way in ("", "native"):
+        return text, ""
+    if way == "native":
+        behind = text[text.rfind(question.strip()) + len(question.strip()) :]
+        if tags.open in behind or tags.close in behind:
+            raise ValueError(
+                "this model's template switches thinking off without a closed thought; choose "
+                "another way for the condition without reasoning (`without`)."
+            )
+    space = own.removeprefix(tags.open) if own and not closes else tags.after_open
+    return before, _thought(tags, space, way)
+
+
+def _thought(tags: Tags, space: str, way: str) -> str:
+    """An opened thought, with `space` behind its tag; closed where it stands for no reasoning."""
+    filled = PREFILLED.get(way, PREFILLED["empty"])
+    return tags.open + space + (filled + tags.close + tags.after_close if way else "")
+
+
+def _parted(text: str, tags: Tags) -> tuple[str, str]:
+    """A template's text, and the thought that it opens, or opens and closes, at its end.
+
+    Tags elsewhere, as in a question about them, are text.
+    """
+    start = text.rfind(tags.open)
+    inside, closed, after = text[start + len(tags.open) :].partition(tags.close)
+    if start < 0 or (after if closed else inside).strip():
+        return text, ""
+    return text[:start], text[start:]

@@ -1,12 +1,14 @@
 """Tags: the marks that a model writes around its thought, and what stands between them and text.
 
-A loaded model carries its own (`ReasoningModel.tags`). Whoever writes or cuts a text takes them as
-an argument; nothing else in the package spells a tag. This file knows neither tokens nor templates.
+A loaded model carries its own (`ReasoningModel.tags`), found from its template and its vocabulary.
+Whoever writes or cuts a text takes them as an argument; nothing else in the package spells a tag.
+This file knows how the families spell theirs. It tokenises nothing and renders no template.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -26,19 +28,74 @@ class Tags:
     before_close: str = "\n"
     after_close: str = "\n\n"
 
-    def opening(self) -> tuple[str, str]:
-        """The pieces that open a thought; each is tokenised apart, so that a tag never merges."""
-        return self.open, self.after_open
+    def __post_init__(self) -> None:
+        if not self.open.strip() or not self.close.strip() or self.open == self.close:
+            raise ValueError(
+                f"tags {self.open!r} and {self.close!r}: both must be texts, and must differ."
+            )
 
-    def around(self, thought: str) -> tuple[str, str, str, str]:
-        """The pieces of a whole thought, up to where the answer begins; tokenised apart as well.
+    def around(self, thought: str) -> str:
+        """A whole thought, up to where the answer begins.
 
         `thought` ends in its own line break (`before_close`), if it has one.
         """
-        return self.open, self.after_open + thought, self.close, self.after_close
+        return self.open + self.after_open + thought + self.close + self.after_close
 
 
 R1_TAGS = Tags()
+
+# How the families spell their tags; the first is what a model has of which nothing is known.
+KNOWN_TAGS = (
+    R1_TAGS,
+    Tags("[THINK]", "[/THINK]", after_open="", before_close="", after_close=""),
+    Tags("<seed:think>", "</seed:think>", after_open="", before_close="", after_close=""),
+    Tags("<thought>", "</thought>"),
+    Tags(
+        "<|channel|>analysis<|message|>",
+        "<|end|><|start|>assistant<|channel|>final<|message|>",
+        after_open="",
+        before_close="",
+        after_close="",
+    ),
+)
+
+
+def find_tags(template: str, vocabulary: Container[str]) -> Tags:
+    """The tags that a chat template names, or else those that are tokens of the vocabulary.
+
+    Where a template names several, those that are tokens too come first. A model that has neither
+    gets `<think>` and `</think>`, in as many tokens as they take. Loading a model asks so.
+    """
+    named = [tags for tags in KNOWN_TAGS if tags.open in template or tags.close in template]
+    whole = [tags for tags in KNOWN_TAGS if tags.open in vocabulary and tags.close in vocabulary]
+    return next(iter([tags for tags in named if tags in whole] or named or whole), R1_TAGS)
+
+
+def read_tags(given: Mapping[str, str]) -> Tags:
+    """Tags as a run's parameters write them: `{open: "[THINK]", close: "[/THINK]"}`.
+
+    White space beside a known tag is what its model writes, beside another what the R1 models do,
+    unless it is given as well. Raises ValueError for other entries, and for tags that are empty or
+    equal.
+    """
+    if not {"open", "close"} <= set(given) <= set(Tags.__dataclass_fields__) or not all(
+        isinstance(text, str) for text in given.values()
+    ):
+        raise ValueError(
+            f'tags are {dict(given)!r}; write {{open: "[THINK]", close: "[/THINK]"}}, and if the '
+            "model writes other white space beside them than R1, after_open, before_close and "
+            "after_close."
+        )
+    known = [tags for tags in KNOWN_TAGS if tags.open == given["open"]]
+    return replace(known[0] if known else R1_TAGS, **given)
+
+
+def respelt(text: str, tags: Tags) -> str:
+    """A text that was written with R1's tags, as a model with these tags writes it."""
+    for bare, ours in ((R1_TAGS.open, tags.open), (R1_TAGS.close, tags.close)):
+        text = text.replace(bare, ours)
+    return text
+
 
 # What can be wrong with what a model wrote, by the word that counts it.
 FAULTS = {

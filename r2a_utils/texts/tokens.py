@@ -56,11 +56,14 @@ def token_texts(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[str]
 def check_bos(
     ids: list[int], tokenizer: PreTrainedTokenizerBase, name: str, prompt_length: int | None
 ) -> None:
-    """One BOS, in front; a question may name it, and then it stands in the prompt once more."""
+    """Raise ValueError for two BOS in front, one in what is written, or none in a whole text.
+
+    A prompt begins as its template does, which may write none, and a question may name it.
+    """
     bos = tokenizer.bos_token_id
     if bos is None:
         return
-    if not ids or ids[0] != bos:
+    if prompt_length is None and (not ids or ids[0] != bos):
         raise ValueError(f"{name} does not start with BOS; put the token {bos} in front.")
     # SmolLM2 opens each turn of a chat with the token that is also its BOS; it stands in the text
     # of the template. R1's templates name bos_token once: a second one is the double-BOS fault.

@@ -174,8 +174,9 @@ class Trace:
         `prompt_length` is how many of the tokens were put before the model. Tags are then looked
         for from the prompt's end: a system prompt or a question may hold tags of its own. Without
         it, the text may hold each tag once. Tags are found in the text, so that a tag of several
-        tokens may merge with its neighbours: a token that holds a part of a tag belongs to the tag.
-        `examples_stop` is where the prompt's worked examples end, 0 where it has none.
+        tokens may merge with its neighbours: a token that holds a part of a tag belongs to the tag,
+        unless the reasoning is that token alone, as in an empty thought. `examples_stop` is where
+        the prompt's worked examples end, 0 where it has none.
 
         Raises ValueError, with what to do, when the trace does not start with exactly one BOS, its
         prompt does not end in an opened (without reasoning, a closed) thought, what follows is not
@@ -199,6 +200,8 @@ class Trace:
         for start, tag in ((opened, tags.open), (closed, tags.close)):
             borders.append(int(np.searchsorted(ends, start, side="right")))
             borders.append(int(np.searchsorted(ends, start + len(tag), side="left")) + 1)
+        if borders[2] == borders[3] and ends[borders[2] - 1] > opened + len(tags.open):
+            borders[2] -= 1  # all of the reasoning is white space that the tag's last token holds
         if examples_stop:
             borders.insert(1, examples_stop)
         return cls._cut(ids, tokens, borders, name, **fields)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from vocabularies import merging
 
 from r2a_utils.texts.completions import Completion
 from r2a_utils.texts.prompts import PREFILLED, render_prompt
 from r2a_utils.texts.tags import answer_part
 from r2a_utils.texts.trace import CONDITIONS, Trace, encode
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 BLOCK = "{{ '<think>\\n\\n</think>\\n\\n' }}"
 TURN = "{{ '<|user|>' + messages[0]['content'] + '<|end|>\\n<|assistant|>\\n' }}"
 # The ends of prompts that chat templates write: nothing, an opened thought, a closed empty one.
@@ -25,18 +21,6 @@ TEMPLATES = {
     "tells of the tags": "{{ 'Think in <think> and </think>.\\n' }}" + TURN,
     "is a turn of its own": "{{ '<think> or </think>?' }}" + TURN + BLOCK,
 }
-
-
-def merging(bos: str | None = None) -> PreTrainedTokenizerFast:
-    """Bytes, with the merges of `>` with the line breaks behind it, as Qwen's vocabulary has."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [("Ċ", "Ċ"), (">", "ĊĊ"), (">", "Ċ"), (".", "<")]
-    marks = ["<|end|>", *([bos] if bos else [])]
-    names = [*marks, *alphabet, *("".join(pair) for pair in merges)]
-    tokenizer = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, eos_token="<|end|>")
 
 
 def completed(tokenizer, question, condition, written, **options) -> Completion:
@@ -57,12 +41,12 @@ def test_the_prompts_own_tags_are_never_the_thoughts(bos, template, condition):
     question = "What do <think> and </think> mean?"
     trace = completed(tokenizer, question, condition, WRITTEN[condition]).to_trace(tokenizer)
     thought = "So 4.\n" if condition == "with_reasoning" else PREFILLED["finished"]
-    assert trace.reasoning_text == "\n" + thought
+    assert trace.reasoning_text == thought  # the line break before it is part of the tag's token
     assert trace.answer_text.strip() == "It is 4."
     prompt = trace.segment_text("bos") + trace.segment_text("prompt")
     assert prompt.endswith(question + "<|end|>\n<|assistant|>\n")
     if condition == "with_reasoning":
-        assert trace.tokens[trace.prompt_length - 1].endswith(">")
+        assert trace.tokens[trace.prompt_length - 1] == ">\n"
     else:
         assert trace.segments["answer"].start == trace.prompt_length
 
@@ -84,7 +68,7 @@ def test_a_tag_of_several_tokens_is_found_where_it_merges_with_its_neighbours():
     merged = {"</think>\n\n", ".</think>\n\n"}
     trace = completion.to_trace(tokenizer)
     assert trace.segment_text("end_think") in merged
-    assert (trace.reasoning_text, trace.answer_text) == ("\nSo 4", "4")
+    assert (trace.reasoning_text, trace.answer_text) == ("So 4", "4")
     assert trace.text.endswith("<think>\nSo 4.</think>\n\n4")
 
 

@@ -77,7 +77,7 @@ def test_the_prompt_is_token_for_token_what_the_template_writes(instruct_tokeniz
     expected = instruct_tokenizer.apply_chat_template(
         turns, add_generation_prompt=True, return_dict=False
     )
-    expected += [*encode(instruct_tokenizer, "<think>"), *encode(instruct_tokenizer, "\n")]
+    expected += encode(instruct_tokenizer, "<think>\n")
     assert render_prompt(instruct_tokenizer, QUESTION, prompt_style=style) == expected
 
 
@@ -116,7 +116,7 @@ def test_the_answer_alone_is_asked_for_without_examples_too(instruct_tokenizer):
     ids = render_prompt(instruct_tokenizer, QUESTION, "without_reasoning", without="direct")
     text = instruct_tokenizer.decode(ids)
     assert "at once and alone" in text and text.endswith("<think>\n\n</think>\n\n")
-    with pytest.raises(ValueError, match="a raw prompt has no system message"):
+    with pytest.raises(ValueError, match="a raw prompt has no template and no system"):
         render_prompt(instruct_tokenizer, QUESTION, "without_reasoning", "raw", "direct")
 
 

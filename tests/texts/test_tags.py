@@ -31,8 +31,9 @@ def test_no_other_file_of_the_package_spells_a_tag():
 
 
 def test_the_default_is_what_r1_writes():
-    assert "".join(Tags().around("So.\n")) == "<think>\nSo.\n</think>\n\n"
-    assert "".join(Tags().opening()) == "<think>\n"
+    tags = Tags()
+    opening, closing = tags.open + tags.after_open, tags.before_close + tags.close
+    assert f"{opening}So.{closing}{tags.after_close}" == "<think>\nSo.\n</think>\n\n"
 
 
 @pytest.mark.parametrize("condition", ["with_reasoning", "without_reasoning"])
