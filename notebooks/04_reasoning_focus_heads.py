@@ -12,7 +12,7 @@
 #     reads: [tables/problems, traces/with_reasoning, arrays/segment_mass_with_reasoning]
 #     writes: [
 #       tables/reasoning_focus_heads, records/reasoning_focus_heads, records/copying_heads,
-#       records/other_texts, records/published_lists, records/head_lists
+#       records/other_texts, records/published_heads, records/head_lists
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
@@ -22,7 +22,6 @@
 #       n_generic: {least: 1, most: 1000000}
 #       n_maps: {least: 1, most: 1000000}
 #       seed: {least: 0, most: 4294967295}
-#       paper_data: {or: [path]}
 # ---
 
 # %% [markdown]
@@ -42,7 +41,7 @@
 # ## Parameters
 #
 # `k` heads are ranked; the controls take `n_shuffles` borders, the first `n_long` and `n_generic`
-# traces. `paper_data` is the folder of the authors' data, for the appendix.
+# traces.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
@@ -53,17 +52,14 @@ n_long = 60
 n_generic = 24
 n_maps = 3
 seed = 0
-paper_data: str | None = None
 
 # %%
-import os
 from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown
 
-from r2a_utils import attention, figures, load_model, paper
+from r2a_utils import attention, figures, load_model
 from r2a_utils.explorers import head_explorer
 from r2a_utils.runs import Run
 from r2a_utils.texts import problems_from_table, read_traces
@@ -319,6 +315,99 @@ run.write_record(
 # spread: {{ r.p_central | p_value }}.
 
 # %% [markdown]
+# ## The heads of the real distills
+#
+# The paper lists ten Reasoning-Focus Heads of each of its distills by their mass
+# {cite:p}`zhang2025reasoning`. For two of the models the authors kept the masses of every head on
+# 100 MATH-500 cases, and from these the code of this page computes what the lists leave out: lift,
+# sink-free mass, and the comparison with the prompt at equal length. {doc}`/data` says where these
+# numbers lie and how they are made anew.
+
+# %%
+distills = attention.read_distills()
+run.write_record("published_heads", attention.summarise_published(distills))
+ranked = attention.ranked_heads(distills)
+printed = ranked[ranked["printed"]].reset_index(drop=True)
+figures.reading_table(printed.drop(columns=["printed", "cut"]))
+
+# %% [markdown]
+# The printed heads in the order of their mass, with 95 % intervals over cases. *Rank* is the place
+# among all heads of the model; *retrieval* says whether the paper lists the head as a retrieval
+# head too.
+#
+# {% set p = published_heads %}{% for who, m in p.models.items() %}In {{ who }} a head gives the
+# reasoning {{ m.mass | percent }} of the answer's attention on average, and {{ m.sink_free |
+# percent }} of what it does not leave on BOS; a uniform head would give {{ m.uniform | percent }}.
+# The mean lift is {{ m.lift | number }}, and {{ m.above }} of {{ m.heads }} heads {% if m.above ==
+# 1 %}looks{% else %}look{% endif %} at the reasoning more than a uniform head ({{ m.above_sink_free
+# }} with BOS left out). The printed heads have lifts of {{ m.printed_low | number }} to {{
+# m.printed_high | number }}, where no head could have more than {{ m.ceiling | number }}. {% endfor
+# %}At equal length {{ p.prefer_prompt }} of the {{ p.printed }} printed heads prefer the prompt to
+# the reasoning.
+#
+# So the heads of the lists do not favour the reasoning beyond its length. They look at it about as
+# much as its length alone would have it, in models in which most heads look elsewhere. Before more
+# is made of this:
+#
+# - **Length.** The reasoning is nearly all that a uniform head would see (a median of {% for who, m
+#   in p.models.items() %}{{ m.reasoning_tokens | number(0) }} tokens in {{ who }}{% if not
+#   loop.last %}, {% endif %}{% endfor %}). A lift of 0.9 is close to the most that there can be,
+#   and one of 0.3 mostly says that attention goes to few tokens elsewhere.
+# - **Sink.** {% for who, m in p.models.items() %}In {{ who }} BOS takes {{ m.on_sink | percent }}.
+#   {% endfor %}The sink-free shares leave it out and change little. Other sinks, such as the first
+#   words of the prompt, cannot be left out, for the masses do not tell them from the rest of the
+#   prompt; the preference for the prompt may consist of them.
+# - **Recency.** {% for who, m in p.models.items() %}In {{ who }} the answer's own tokens, which
+#   stand nearest, take {{ m.on_answer | percent }}, and would take {{ m.uniform_answer | percent }}
+#   under uniform attention. {% endfor %}A head that looks a few tokens back has a low lift whatever
+#   is written there. Masses alone cannot tell distance from content.
+# - **Use.** A low lift does not show that the reasoning is not used: one token of it may carry all.
+#   That is asked in {doc}`stage 3 <05_activation_patching>`.
+
+# %%
+first, second = distills
+
+
+def distill_map(who):
+    panel = {f"{who}: lift of the reasoning": distills[who].by_head("lift")}
+    return figures.head_maps(
+        panel, attention.printed_heads()[who], "Lift (1: a uniform head)"
+    )
+
+
+distill_map(first)
+
+# %% [markdown]
+# **Figure.** Lift of the reasoning in {{ (published_heads.models | list)[0] }} by layer and head,
+# mean over the authors' 100 MATH-500 cases; marks are the paper's printed top 10 of each kind of
+# head.
+
+# %%
+distill_map(second)
+
+# %% [markdown]
+# **Figure.** Lift of the reasoning in {{ (published_heads.models | list)[1] }} by layer and head,
+# mean over the authors' 100 MATH-500 cases; marks are the paper's printed top 10 of each kind of
+# head.
+
+# %% [markdown]
+# Where the printed heads sit, and how many of them are printed as retrieval heads too; this needs
+# the lists alone, so that all three distills have it. *p, groups* moves the heads of one key/value
+# group together.
+
+# %%
+figures.reading_table(attention.printed_places(seed=seed), digits=5)
+
+# %% [markdown]
+# {% set p = published_heads %}{% for who, m in p.models.items() %}In {{ who }} {{ m.shared }} of
+# the printed top 10 are in ours. {% endfor %}The others stand in both in the same order but for a
+# few places, so the masses are the same quantity. Of the {{ p.lost }} printed heads that our
+# ranking lacks, {{ p.lost_below_cut }} lie below the cut by more than their interval over the 100
+# cases, so that the draw of cases alone hardly explains them; and {{ p.lost_retrieval }} of the {{
+# p.lost }} are on the printed list of retrieval heads. That fits a list that was in part drawn up
+# on other traces or by another rule; which, the printed material does not say.
+
+# %% [markdown]
 # ## Exercises
 #
 # Write the function yourself and let the check try it on hidden cases; {doc}`the workshop
@@ -404,72 +493,6 @@ order = np.argsort(-head_mass.mean(axis=0))[: k + 4]
 #   off, in {doc}`stage 3 <06_head_interventions>`.
 # - **That a head does one thing.** The same head may read any text behind it; a list of ten heads
 #   is a cut through a continuous ranking.
-
-# %% [markdown]
-# ## Appendix: the printed lists on the authors' masses
-#
-# For whoever compares with the paper. Where the folder of the authors' data is given: the same
-# ranking on R1-Qwen-1.5B and R1-Qwen-7B, with the published lists of the three kinds of heads
-# marked.
-
-# %%
-folder = paper_data or os.environ.get(paper.DATA_VARIABLE)
-printed = attention.printed_heads()
-theirs = {
-    paper.MODEL_NAMES[alias]: paper.load_segment_mass(folder, alias)
-    for alias in (("qwen-1p5B", "qwen-7B") if folder else ())
-}
-
-
-def distill_map(who):
-    answer = theirs[who].sel(from_segment="answer", to_segment="reasoning")
-    panel = {f"{who}: answer → reasoning": answer.mean("trace").values}
-    return figures.head_maps(panel, printed[who])
-
-
-absent = "The folder is not given: here would stand the maps of both models."
-distill_map("R1-Qwen-1.5B") if theirs else Markdown(absent)
-
-# %% [markdown]
-# **Figure.** Attention of the answer on the reasoning in R1-Qwen-1.5B by layer and head, mean
-# over the authors' 100 MATH-500 cases; marks are the paper's printed top 10 of each kind of head.
-
-# %%
-distill_map("R1-Qwen-7B") if theirs else Markdown(absent)
-
-# %% [markdown]
-# **Figure.** Attention of the answer on the reasoning in R1-Qwen-7B by layer and head, mean over
-# the authors' 100 MATH-500 cases; marks are the paper's printed top 10 of each kind of head.
-
-# %%
-differing = {
-    who: attention.differing_heads(who, masses, seed=seed)
-    for who, masses in theirs.items()
-}
-run.write_record("published_lists", attention.compare_lists(differing))
-absent = "Nor the heads that are in one of the two top 10 only."
-figures.reading_table(pd.concat(differing.values())) if theirs else Markdown(absent)
-
-# %% [markdown]
-# {% set p = published_lists %}{% if p.shared %}{% for who, n in p.shared.items() %}In {{ who }} {{
-# n }} of the printed top 10 are in ours. {% endfor %}Why not all? The others stand in both in the
-# same order but for a few places, so the masses are the same quantity. Of the {{ p.lost }} printed
-# heads that our ranking lacks, {{ p.lost_below_cut }} lie below the cut by more than their interval
-# over the 100 cases, so that the draw of cases alone hardly explains them; and {{ p.lost_retrieval
-# }} of the {{ p.lost }} are on the printed list of retrieval heads. That fits a list that was in
-# part drawn up on other traces or by another rule; which, the printed material does not say.{%
-# endif %}
-#
-# The printed lists of all three distills, for comparison of depth only: heads of different models
-# have nothing to do with each other.
-
-# %%
-pd.DataFrame(
-    {
-        who: [figures.head_name(*head) for head in kinds["reasoning-focus head"]]
-        for who, kinds in printed.items()
-    }
-)
 
 # %% [markdown]
 # ## What is missing

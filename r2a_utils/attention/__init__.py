@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "value_shares",
         ],
         "distance": ["distance_test", "places_beyond_distance"],
+        "distills": ["measure_distills", "read_distills"],
         "error_reading": [
             "answer_contribution",
             "answer_read",
@@ -56,7 +57,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "logit_attribution": ["has_contributions", "head_contributions"],
         "mass": ["segment_mass", "token_set_mass"],
         "other_texts": ["PROSE", "OnOtherText", "as_generic_text", "on_other_text"],
-        "published_heads": ["compare_lists", "differing_heads", "printed_heads"],
+        "published_heads": [
+            "printed_heads",
+            "printed_places",
+            "ranked_heads",
+            "summarise_published",
+        ],
         "segment_attention": [
             "LiftsOfModels",
             "SegmentAttention",

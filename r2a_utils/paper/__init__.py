@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "load_question_pairs",
             "load_segment_mass",
             "load_traces",
+            "mass_files",
             "paper_writer",
             "traced_problems",
         ],

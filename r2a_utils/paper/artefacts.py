@@ -179,8 +179,24 @@ def load_segment_mass(
             "segment_stop": (("trace", "to_segment"), borders[:, 1:]),
         },
         name="segment_mass",
-        attrs={"model": MODEL_NAMES[model_alias], "condition": condition},
+        attrs={"model": MODEL_NAMES.get(model_alias, model_alias), "condition": condition},
     )
+
+
+def mass_files(folder: str | Path | None = None) -> dict[str, list[Path]]:
+    """The files of attention masses in a folder: the authors' name of a model → its two conditions.
+
+    Raises FileNotFoundError where there are none, or those of one condition alone.
+    """
+    pattern = "segment_attention_{}_{}.npz"
+    found = sorted(data_folder(folder).glob(pattern.format("*", "withR")))
+    if not found:
+        raise FileNotFoundError(f"no {pattern.format('*', 'withR')} is in {data_folder(folder)}")
+    aliases = [path.name.split("_")[2] for path in found]
+    return {
+        alias: [_file(folder, pattern.format(alias, short)) for short in CONDITIONS]
+        for alias in aliases
+    }
 
 
 def load_patching_case(folder: str | Path | None, model_alias: str) -> xr.DataArray:

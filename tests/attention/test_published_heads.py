@@ -1,54 +1,133 @@
-"""The printed lists beside a ranking that differs from them in a known way."""
+"""The distills' heads as the book's file has them, and the printed lists beside them."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
-import xarray as xr
 
-from r2a_utils.attention.published_heads import compare_lists, differing_heads, printed_heads
+from r2a_utils.attention import distills as module
+from r2a_utils.attention.distills import FILE, measure_distills, read_distills
+from r2a_utils.attention.heads import head_scores, uniform_mass
+from r2a_utils.attention.published_heads import (
+    printed_heads,
+    printed_places,
+    ranked_heads,
+    summarise_published,
+)
+from r2a_utils.paper import data_folder, load_segment_mass, mass_files, published
 from r2a_utils.texts.trace import SEGMENTS
 
 WHO = "R1-Qwen-1.5B"
 
 
-def masses(best: list[tuple[int, int]]) -> xr.DataArray:
-    """28 layers of 12 heads, in which these read the reasoning most, in this order."""
-    values = np.full((5, 28, 12, 6, 6), 0.01, dtype=np.float32)
-    values += np.linspace(0, 0.001, 5, dtype=np.float32)[:, None, None, None, None]
-    source, target = SEGMENTS.index("answer"), SEGMENTS.index("reasoning")
-    for rank, (layer, head) in enumerate(best):
-        values[:, layer, head, source, target] += 0.9 - 0.01 * rank
-    starts = np.tile(np.arange(6) * 10, (5, 1))
-    return xr.DataArray(
-        values,
-        dims=("trace", "layer", "head", "from_segment", "to_segment"),
-        coords={
-            "from_segment": list(SEGMENTS),
-            "to_segment": list(SEGMENTS),
-            "segment_start": (("trace", "to_segment"), starts),
-            "segment_stop": (("trace", "to_segment"), starts + 10),
-        },
-    )
+@pytest.fixture(scope="module")
+def distills():
+    return read_distills()
 
 
-def test_what_is_in_one_list_only_is_named():
+def numbers(tree) -> list[float]:
+    """All numbers of a JSON value, in order; NaN where there is none."""
+    if isinstance(tree, dict):
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        return [number for part in tree for number in numbers(part)]
+    return [] if isinstance(tree, str) else [np.nan if tree is None else tree]
+
+
+def test_the_file_is_what_the_authors_masses_give(paper_data):
+    kept, made = json.loads(FILE.read_text(encoding="utf-8")), measure_distills(paper_data)
+    assert kept["source"] == made["source"] and kept["made_by"] == made["made_by"]
+    assert kept["models"].keys() == made["models"].keys()
+    for who, model in made["models"].items():
+        assert kept["models"][who]["files"] == model["files"]
+        rounded = 1.5 * 10**-module.DIGITS
+        np.testing.assert_allclose(numbers(kept["models"][who]), numbers(model), atol=rounded)
+
+
+def test_the_command_writes_the_file(paper_data, distills, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "FILE", tmp_path / "distills.json")
+    monkeypatch.setenv("R2A_PAPER_DATA", str(paper_data))
+    module.main()
+    written = read_distills()
+    assert list(written) == list(distills)
+    np.testing.assert_allclose(written[WHO].scores, distills[WHO].scores, atol=1e-4)
+
+
+def test_no_folder_is_needed_to_read_it_and_its_numbers_are_shares(distills, monkeypatch):
+    monkeypatch.delenv("R2A_PAPER_DATA", raising=False)
+    with pytest.raises(FileNotFoundError):
+        data_folder()
+    for who, distill in read_distills().items():
+        n_cases = {cases.shape for cases in distill.answer.values()}
+        assert n_cases == {(100, len(SEGMENTS))}
+        assert all(
+            np.allclose(cases.sum(axis=1), 1, atol=1e-3) for cases in distill.answer.values()
+        )
+        scores = distill.scores
+        assert (scores["ci_low"] <= scores["mass"]).all() and (scores["mass"] <= 1).all()
+        assert scores["mass"].is_monotonic_decreasing
+        assert (scores["sink_free"] >= scores["mass"] - 1e-4).all()
+        assert scores["lift"].max() < distill.ceiling
+        assert distill.by_head("mass").mean() == pytest.approx(
+            distill.controls["mass"]["reasoning"], abs=1e-4
+        ), who
+
+
+def test_counts_agree_with_the_masses_themselves(paper_data, distills):
+    summary = summarise_published(distills)
+    for alias in mass_files(paper_data):
+        mass = load_segment_mass(paper_data, alias)
+        found, scores = summary.models[mass.attrs["model"]], head_scores(mass)
+        assert found.heads == len(scores)
+        assert found.lift == pytest.approx(scores["lift"].mean(), abs=1e-4)
+        assert found.above == (scores["lift"] > 1).sum()
+        assert found.ceiling == pytest.approx(float((1 / uniform_mass(mass)).mean()), abs=1e-4)
+
+
+def test_the_printed_heads_are_marked_and_what_our_ranking_lacks_is_counted(distills):
+    distill = distills[WHO]
     printed = printed_heads()[WHO]["reasoning-focus head"]
-    assert len(printed) == 10
-    other = next((0, head) for head in range(12) if (0, head) not in printed)
-    same = differing_heads(WHO, masses(printed))
-    assert same.empty
-    table = differing_heads(WHO, masses([*printed[:9], other, printed[9]]))
-    assert list(zip(table["layer"], table["head"], strict=True)) == [other, printed[9]]
-    assert table["printed"].tolist() == [False, True] and table["rank"].tolist() == [10, 11]
-    found = compare_lists({WHO: table})
-    assert (found.shared, found.lost, found.lost_below_cut) == ({WHO: 9}, 1, 1)
-    assert found.lost_retrieval == int(printed[9] in printed_heads()[WHO]["retrieval head"])
+    ranked = ranked_heads({WHO: distill})
+    marked = ranked[ranked["printed"]]
+    assert set(zip(marked["layer"], marked["head"], strict=True)) == set(printed)
+    assert ranked["rank"].tolist() == list(range(1, len(ranked) + 1))
+    order = {head: place for place, head in enumerate(printed)}
+    last = len(order)
+    places = [order.get(head, last) for head in zip(ranked["layer"], ranked["head"], strict=True)]
+    # the same heads with the printed ones in front: nothing is lost
+    scores = distill.scores.iloc[np.argsort(places, kind="stable")].reset_index(drop=True)
+    same = summarise_published({WHO: replace(distill, scores=scores)})
+    assert (same.printed, same.lost, same.models[WHO].shared) == (10, 0, 10)
+    # the tenth, which is on the list of retrieval heads or not, behind another head
+    swapped = scores.iloc[[*range(9), 10, 9, *range(11, len(scores))]].reset_index(drop=True)
+    swapped.loc[10, "ci_high"] = swapped.loc[9, "mass"] - 0.01
+    less = summarise_published({WHO: replace(distill, scores=swapped)})
+    assert (less.lost, less.lost_below_cut, less.models[WHO].shared) == (1, 1, 9)
+    assert less.lost_retrieval == int(printed[9] in printed_heads()[WHO]["retrieval head"])
 
 
-def test_nothing_compared_is_nothing_shared():
-    found = compare_lists({})
-    assert (found.shared, found.lost) == ({}, 0)
+def test_a_preference_is_counted_by_its_sign(distills):
+    distill = distills[WHO]
+    liked = replace(distill, scores=distill.scores.assign(length_matched=1.0))
+    found = summarise_published({WHO: liked})
+    assert (found.prefer_prompt, found.models[WHO].prefer_reasoning) == (0, 336)
+    shunned = replace(distill, scores=distill.scores.assign(length_matched=-1.0))
+    found = summarise_published({WHO: shunned})
+    assert (found.prefer_prompt, found.models[WHO].prefer_reasoning) == (10, 0)
+
+
+def test_overlaps_with_the_printed_retrieval_heads_are_those_that_are_known():
+    places = printed_places()
+    assert list(places.index) == list(published()["models"])
+    assert places["shared"].to_dict() == {"R1-Llama-8B": 2, "R1-Qwen-7B": 1, WHO: 4}
+    assert places["p"][WHO] == pytest.approx(8e-5, abs=5e-6)
+    assert (places["p_groups"] >= 0.5 * places["p"]).all()
+    assert places["in_middle"][WHO] == sum(
+        28 / 3 < layer + 0.5 < 56 / 3 for layer, _ in printed_heads()[WHO]["reasoning-focus head"]
+    )
 
 
 @pytest.mark.parametrize("who", ["R1-Llama-8B", "R1-Qwen-7B", WHO])

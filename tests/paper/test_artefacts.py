@@ -36,6 +36,22 @@ def test_a_missing_folder_or_file_says_what_to_do(monkeypatch, tmp_path):
         paper.load_traces()
     with pytest.raises(ValueError, match="choose one of with_reasoning, without_reasoning"):
         paper.load_segment_mass(tmp_path, "qwen-7B", "withR")
+    with pytest.raises(FileNotFoundError, match=r"no segment_attention_\*_withR\.npz is in"):
+        paper.mass_files(tmp_path)
+
+
+def test_models_are_found_by_their_files(tmp_path):
+    for name in ("llama-8B_withR", "llama-8B_withoutR", "other_withR"):
+        (tmp_path / f"segment_attention_{name}.npz").touch()
+    with pytest.raises(FileNotFoundError, match=r"segment_attention_other_withoutR\.npz is not in"):
+        paper.mass_files(tmp_path)
+    (tmp_path / "segment_attention_other_withR.npz").unlink()
+    [(alias, files)] = paper.mass_files(tmp_path).items()
+    assert alias == "llama-8B"
+    assert [file.name for file in files] == [
+        "segment_attention_llama-8B_withR.npz",
+        "segment_attention_llama-8B_withoutR.npz",
+    ]
 
 
 def test_the_folder_may_come_from_the_environment(folder, monkeypatch):
