@@ -13,7 +13,8 @@ import sympy
 from r2a_utils.causal.pairs import ContrastPair, under_protocol
 from r2a_utils.collecting.grade_school import grade_school_pairs, read_file, write_solution
 from r2a_utils.collecting.loading import load_problems
-from r2a_utils.texts.trace import Trace, encode, render_prompt
+from r2a_utils.texts.prompts import render_prompt
+from r2a_utils.texts.trace import Trace, encode
 
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 # The numbers that words of a question stand for.
