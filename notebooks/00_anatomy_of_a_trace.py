@@ -79,7 +79,7 @@ options = {
 completions = collecting.collect_completions(
     model, problems, "with_reasoning", **options
 )
-trace = texts.telling_trace(completions, model.tokenizer)
+trace = texts.telling_trace(completions, model.tokenizer, tags=model.tags)
 problem = next(p for p in problems if p.id == trace.problem_id)
 print(problem.question)
 
@@ -102,7 +102,7 @@ print(trace.text)
 [at_once] = collecting.collect_completions(
     model, [problem], "without_reasoning", **options
 )
-bare = at_once.to_trace(model.tokenizer)
+bare = at_once.to_trace(model.tokenizer, tags=model.tags)
 print(bare.text)
 print()
 print("right answer:", problem.answer)

@@ -136,7 +136,9 @@ run.write_table("problems", problems_table(problems))
 # box. The paper leaves such traces out; how many there are belongs beside every figure that does.
 
 # %%
-answers = pd.concat(find_answers(completions[c], problems) for c in CONDITIONS)
+answers = pd.concat(
+    find_answers(completions[c], problems, model.tags) for c in CONDITIONS
+)
 counts = funnel(answers)
 figures.funnel(counts)
 
@@ -150,7 +152,7 @@ figures.funnel(counts)
 
 # %%
 traces = read_traces(
-    run.completions_path("with_reasoning"), model.tokenizer, problems
+    run.completions_path("with_reasoning"), model.tokenizer, problems, model.tags
 )
 words = pd.Series([cue.word for t in traces for cue in cues(t)], dtype="str")
 pd.DataFrame(

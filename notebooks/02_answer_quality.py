@@ -120,7 +120,7 @@ completions = [
     for name in CONDITIONS
     for completion in read_completions(run.completions_path(name), problems)
 ]
-graded = answers.grade_completions(completions, problems)
+graded = answers.grade_completions(completions, problems, model.tags)
 sliced = answers.slicing(graded, slice_by)
 graded[sliced.name] = sliced
 run.write_table("answers", graded)
@@ -242,7 +242,7 @@ costs.round(1)
 
 # %%
 path = run.completions_path("with_reasoning")
-traces = read_traces(path, model.tokenizer, problems)[:n_traces]
+traces = read_traces(path, model.tokenizer, problems, model.tags)[:n_traces]
 early = answers.early_answers(model, traces, problems, batch_size=batch_size)
 run.write_table("early_answers", early)
 run.write_record(
@@ -317,7 +317,9 @@ no_cue = collecting.collect_completions(
 
 # %%
 cued = answers.cued_problems(plain, banned)
-arms = [answers.grade_completions(texts, asked) for texts in (plain, no_cue)]
+arms = [
+    answers.grade_completions(arm, asked, model.tags) for arm in (plain, no_cue)
+]
 by_cue = answers.arm_summary(*arms, cued, confidence)
 run.write_table("no_cue", by_cue)
 figures.no_cue(by_cue)
@@ -328,7 +330,8 @@ figures.no_cue(by_cue)
 # held a banned word; {{ answer_quality.confidence | percent }} intervals.
 
 # %% tags=["hide-input"]
-written = read_traces(run.completions_path("no_cue"), model.tokenizer, asked)
+path = run.completions_path("no_cue")
+written = read_traces(path, model.tokenizer, asked, model.tags)
 still = [bool(cues(trace)) for trace in written]
 still_cued = sum(still) / len(still) if still else None
 run.write_record(
@@ -453,7 +456,7 @@ if judge_url is not None:
     judge = answers.Judge(collecting.Endpoint(judge_url, judge_model))
     scores = answers.judge_answers(
         judge,
-        answers.answer_texts(open_completions),
+        answers.answer_texts(open_completions, model.tags),
         open_problems,
         run.folder / "traces" / "verdicts.jsonl",
     )

@@ -74,7 +74,9 @@ model = load_model(model_name)
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
 traces = {
-    name: read_traces(run.completions_path(name), model.tokenizer, problems)
+    name: read_traces(
+        run.completions_path(name), model.tokenizer, problems, model.tags
+    )
     for name in CONDITIONS
 }
 traces = {name: found[:n_traces] for name, found in traces.items()}

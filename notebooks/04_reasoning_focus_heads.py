@@ -70,7 +70,7 @@ run.record_model(model)
 mass = run.read_array("segment_mass_with_reasoning")
 problems = problems_from_table(run.read_table("problems"))
 written = run.completions_path("with_reasoning")
-traces = read_traces(written, model.tokenizer, problems)
+traces = read_traces(written, model.tokenizer, problems, model.tags)
 
 # %% [markdown]
 # ## The ranking

@@ -62,7 +62,7 @@ model = load_model(model_name)
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
 written = run.completions_path("with_reasoning")
-traces = read_traces(written, model.tokenizer, problems)
+traces = read_traces(written, model.tokenizer, problems, model.tags)
 ranking = run.read_table("reasoning_focus_heads")
 rfhs = list(ranking[["layer", "head"]].itertuples(index=False, name=None))
 

@@ -83,7 +83,9 @@ rfhs = list(ranking[["layer", "head"]].itertuples(index=False, name=None))
 # again, drawing its tokens at `sampling_temperature`.
 
 # %%
-by_grade = answers.traces_by_grade(completions, problems, model.tokenizer)
+by_grade = answers.traces_by_grade(
+    completions, problems, model.tokenizer, model.tags
+)
 failed_at_first = len(by_grade[False])
 reviewed = all(map(review.reviewable, by_grade[True] + by_grade[False]))
 asked_again = failed_at_first < fewest_failed and source == "model" and reviewed
@@ -97,7 +99,7 @@ if asked_again:
         ),
         prompt_style=prompt_style,
     )
-    by_grade = answers.traces_by_grade(drawn, problems, model.tokenizer)
+    by_grade = answers.traces_by_grade(drawn, problems, model.tokenizer, model.tags)
 failed, right = by_grade[False], by_grade[True]
 errors = {id(t): review.first_error(t) for t in failed if review.reviewable(t)}
 known = [t for t in failed if errors.get(id(t)) is not None]
@@ -264,7 +266,7 @@ from r2a_utils.teaching.checks import attention as workshop
 
 (layer, head) = rfhs[0]
 boxed = next(c for c in completions if "\\boxed{" in c.text)
-told = boxed.to_trace(model.tokenizer)
+told = boxed.to_trace(model.tokenizer, tags=model.tags)
 writes = answer_span(told).start  # the token in the box; the one before writes it
 
 # %% [markdown]

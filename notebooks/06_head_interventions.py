@@ -89,8 +89,8 @@ crossing = run.read_record("activation_patching")["crossing"]
 # %%
 path = run.completions_path("with_reasoning")
 completions = texts.read_completions(path, problems)
-answers = grade_completions(completions, problems)
-written = texts.read_traces(path, model.tokenizer, problems)
+answers = grade_completions(completions, problems, model.tags)
+written = texts.read_traces(path, model.tokenizer, problems, model.tags)
 ranked = set(run.read_array("segment_mass_with_reasoning").trace.values)
 chosen = causal.choose_traces(model, written, answers, ranked, n_traces)
 traces = chosen.traces

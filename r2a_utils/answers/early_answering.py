@@ -20,7 +20,7 @@ from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.stats import bootstrap_interval, share_interval
 from r2a_utils.texts.boxed import extract_answer
 from r2a_utils.texts.problem import Problem
-from r2a_utils.texts.trace import STEM, Trace, forced_ids, sentences
+from r2a_utils.texts.trace import Trace, answer_stem, forced_ids, sentences
 
 FRACTIONS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 # The fraction beside none and all at which the book quotes the share of right answers.
@@ -55,13 +55,14 @@ def early_answers(
     problems: Iterable[Problem],
     fractions: Sequence[float] = FRACTIONS,
     *,
-    stem: str = STEM,
+    stem: str | None = None,
     max_new_tokens: int = 48,
     batch_size: int = 64,
 ) -> pd.DataFrame:
     r"""Cut each trace's reasoning at fractions of its sentences and force the answer (greedily).
 
-    What is kept, a line break where it does not end in one, `</think>`, the `stem`, and then up to
+    What is kept, a line break where it does not end in one, the closing tag, the `stem`
+    (`answer_stem` if none is given), and then up to
     `max_new_tokens` of the model, of which the text up to the first complete `\boxed{…}` counts.
     One row per trace and fraction: problem_id, sample, fraction, kept (sentences), n (of them in
     all), answer (None where no box was closed), correct, and same_as_full: whether it equals the
@@ -71,6 +72,7 @@ def early_answers(
     """
     if not all(0 <= fraction <= 1 for fraction in fractions):
         raise ValueError(f"fractions {list(fractions)}: each is a share of the sentences, 0 to 1")
+    stem = answer_stem(model.tags) if stem is None else stem
     known = {problem.id: problem for problem in problems}
     counts = [len(sentences(trace)) for trace in traces]
     prompts: dict[tuple[int, int], Prompt] = {}
@@ -79,7 +81,7 @@ def early_answers(
         if problem is None or problem.answer is None:
             raise ValueError(f"no known answer for trace {trace.problem_id!r}: give its problem")
         for kept in {_kept(fraction, count) for fraction in (*fractions, 1.0)}:
-            ids = forced_ids(trace, model.tokenizer, kept, stem)
+            ids = forced_ids(trace, model.tokenizer, kept, stem, model.tags)
             prompts[index, kept] = Prompt(tuple(ids), problem, trace.condition, trace.sample)
     keys, asked, written = list(prompts), list(prompts.values()), {}
     for i, ids, *_ in decode(model, asked, Sampling(max_new_tokens), batch_size):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from r2a_utils.answers.equality import grade_math
 from r2a_utils.texts.boxed import extract_answer
-from r2a_utils.texts.tags import answer_part
+from r2a_utils.texts.tags import R1_TAGS, Tags, answer_part
 
 if TYPE_CHECKING:  # the annotations alone need them
     from transformers import PreTrainedTokenizerBase
@@ -23,15 +23,15 @@ if TYPE_CHECKING:  # the annotations alone need them
     from r2a_utils.texts.trace import Trace
 
 
-def answer_texts(completions: Iterable[Completion]) -> pd.DataFrame:
+def answer_texts(completions: Iterable[Completion], tags: Tags = R1_TAGS) -> pd.DataFrame:
     """One row per completion: problem_id, condition, sample, finished, closed_by_us, well_formed,
     answer_text (missing where it is not well formed), n_tokens.
     """
-    return pd.DataFrame([_answer_row(completion) for completion in completions])
+    return pd.DataFrame([_answer_row(completion, tags) for completion in completions])
 
 
-def _answer_row(completion: Completion) -> dict:
-    text = answer_part(completion.text, completion.condition)
+def _answer_row(completion: Completion, tags: Tags) -> dict:
+    text = answer_part(completion.text, completion.condition, tags)
     return {
         "problem_id": completion.problem_id,
         "condition": completion.condition,
@@ -44,23 +44,27 @@ def _answer_row(completion: Completion) -> dict:
     }
 
 
-def find_answers(completions: Iterable[Completion], problems: list[Problem]) -> pd.DataFrame:
+def find_answers(
+    completions: Iterable[Completion], problems: list[Problem], tags: Tags = R1_TAGS
+) -> pd.DataFrame:
     """`answer_texts` with answer, a row each, in order, and nothing graded.
 
     The answer is the boxed one, missing where there is none; of an open question the whole text.
     Raises ValueError for a completion of a problem that is not given.
     """
-    return pd.DataFrame([row for _, row in _answered(completions, problems)])
+    return pd.DataFrame([row for _, row in _answered(completions, problems, tags)])
 
 
-def grade_completions(completions: Iterable[Completion], problems: list[Problem]) -> pd.DataFrame:
+def grade_completions(
+    completions: Iterable[Completion], problems: list[Problem], tags: Tags = R1_TAGS
+) -> pd.DataFrame:
     """Grade completions: the *answers* frame that `comparison.py` describes, a row each, in order.
 
     `find_answers` with correct, and what the problems' `meta` say in single values (family, steps,
     subject, level, …). Raises ValueError, besides, for a problem that has no known answer.
     """
     rows = []
-    for problem, row in _answered(completions, problems):
+    for problem, row in _answered(completions, problems, tags):
         if problem.answer is None:
             raise ValueError(
                 f"problem {problem.id!r} has no known answer: it cannot be graded; leave stage 02 "
@@ -76,6 +80,7 @@ def traces_by_grade(
     completions: Sequence[Completion],
     problems: list[Problem],
     tokenizer: PreTrainedTokenizerBase,
+    tags: Tags = R1_TAGS,
 ) -> dict[bool, list[Trace]]:
     """Right (True) and wrong (False) traces; what has no boxed answer is left out.
 
@@ -83,19 +88,19 @@ def traces_by_grade(
     """
     metas = {problem.id: problem.meta for problem in problems}
     found = {True: [], False: []}
-    table = grade_completions(completions, problems)
+    table = grade_completions(completions, problems, tags)
     for completion, row in zip(completions, table.itertuples(), strict=True):
         if row.well_formed and pd.notna(row.answer):
-            found[row.correct].append(completion.to_trace(tokenizer, metas[row.problem_id]))
+            found[row.correct].append(completion.to_trace(tokenizer, metas[row.problem_id], tags))
     return found
 
 
 def _answered(
-    completions: Iterable[Completion], problems: list[Problem]
+    completions: Iterable[Completion], problems: list[Problem], tags: Tags
 ) -> Iterator[tuple[Problem, dict]]:
     """Each completion's problem, and its row with the answer."""
     known = {problem.id: problem for problem in problems}
-    for row in map(_answer_row, completions):
+    for row in (_answer_row(completion, tags) for completion in completions):
         if row["problem_id"] not in known:
             raise ValueError(f"problem {row['problem_id']!r} is not among the problems given")
         problem, answer = known[row["problem_id"]], row["answer_text"]

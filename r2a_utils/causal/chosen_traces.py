@@ -57,7 +57,7 @@ def choose_traces(
             "more often"
         )
     first = sorted(written.values(), key=lambda trace: trace.problem_id in ranked)[: 2 * n]
-    short = [shortened(trace, model.tokenizer) for trace in first]
+    short = [shortened(trace, model.tokenizer, model.tags) for trace in first]
     cut = -(-len(short) // 2)
     n_fresh = sum(trace.problem_id not in ranked for trace in short[:cut])
     return ChosenTraces(short[:cut], short[cut:], n_fresh)

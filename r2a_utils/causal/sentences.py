@@ -34,8 +34,8 @@ from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.stats import wilson_interval
 from r2a_utils.texts.boxed import final_answer
 from r2a_utils.texts.problem import Problem
+from r2a_utils.texts.tags import R1_TAGS, Tags
 from r2a_utils.texts.trace import (
-    STEM,
     Trace,
     answer_span,
     encode,
@@ -82,10 +82,11 @@ def answer_lens(
     return xr.Dataset(variables, coords, {"answer": trace.tokens[span.start], "model": model.name})
 
 
-def forced_answers(model: ReasoningModel, trace: Trace, stem: str = STEM) -> pd.DataFrame:
+def forced_answers(model: ReasoningModel, trace: Trace, stem: str | None = None) -> pd.DataFrame:
     """The trace's own answer, forced after no sentence, after the first, …, after the last.
 
-    After the first `sentences` sentences stand `</think>`, the `stem` and the answer. Columns:
+    After the first `sentences` sentences stand the closing tag, the `stem` (`answer_stem` if none
+    is given) and the answer. Columns:
     `sentences`, `position` (where the reasoning is cut), `log_probability` (nats) and `rank` of the
     answer, and `written`, whether greedy decoding writes it (rank 0). What it writes instead, and
     many traces at once, `early_answers` (answers) has.
@@ -94,7 +95,7 @@ def forced_answers(model: ReasoningModel, trace: Trace, stem: str = STEM) -> pd.
     cache = run_with_cache(model, trace.token_ids[: trace.segments["reasoning"].stop])
     rows = []
     for count, position in enumerate(_borders(trace)):
-        forced = forced_ids(trace, model.tokenizer, count, stem)[position:]
+        forced = forced_ids(trace, model.tokenizer, count, stem, model.tags)[position:]
         logits = extend(model, cache, position, (*forced, *answer[:-1]))[len(forced) - 1 :]
         score = answer_scores(logits[None], (answer,))[0, 0]
         rows.append((count, position, float(score[0]), int(score[1]), bool(score[1] == 0)))
@@ -145,18 +146,19 @@ def resampled_answers(
     return frame
 
 
-def shortened(trace: Trace, tokenizer: PreTrainedTokenizerBase, stem: str = STEM) -> Trace:
-    """The trace with its reasoning kept and its answer cut down to `stem` and the boxed result.
+def shortened(trace: Trace, tokenizer: PreTrainedTokenizerBase, tags: Tags = R1_TAGS) -> Trace:
+    """The trace with its reasoning kept and its answer cut to `answer_stem` and the boxed result.
 
     An answer that restates the solution carries the result in its own words, and knocking out the
     reasoning shows little: a short answer has to look back. Raises ValueError for an answer without
     a box. Stage 06.
     """
-    ids = forced_ids(trace, tokenizer, len(sentences(trace)), stem)
+    ids = forced_ids(trace, tokenizer, len(sentences(trace)), tags=tags)
     ids += [*trace.token_ids[answer_span(trace)], *encode(tokenizer, "}")]
     return Trace.from_ids(
         ids,
         tokenizer,
+        tags,
         prompt_length=trace.prompt_length,
         examples_stop=trace.examples_stop,
         problem_id=trace.problem_id,

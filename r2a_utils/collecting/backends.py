@@ -15,6 +15,7 @@ from r2a_utils.collecting.server import server_backend
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.paper import TRACED, paper_writer
 from r2a_utils.texts.problem import Problem
+from r2a_utils.texts.tags import respelt
 from r2a_utils.texts.trace import encode
 from r2a_utils.tiny.world import write_text
 
@@ -45,7 +46,7 @@ def backend_of(source: str, model: ReasoningModel, write: Write | None = None) -
     if source == "written" and write is not None:
         return teacher_forced(model, write)
     if source.startswith(("http://", "https://")):
-        return server_backend(Endpoint(source, model.name), model.tokenizer)
+        return server_backend(Endpoint(source, model.name), model.tokenizer, tags=model.tags)
     written = '"written", ' if write is not None else ""
     raise ValueError(f'source is {source!r}; choose "model", {written}or the URL of a server')
 
@@ -55,13 +56,16 @@ def teacher_forced(model: ReasoningModel, write: Write) -> Backend:
 
     For models that cannot solve the problems but can be watched while they read. A text that is
     longer than the sampling's limit, its end token counted, is cut there and is not finished.
-    Nor is anything drawn or closed: of the sampling, the limit alone counts.
+    It is written with R1's tags, which become the model's own. Nothing is drawn or closed: of the
+    sampling, the limit alone counts.
     """
 
     def teacher_forced(prompts: list[Prompt], sampling: Sampling):
         limit = sampling.max_new_tokens
         for index, prompt in enumerate(prompts):
-            ids = encode(model.tokenizer, write(prompt.problem, prompt.condition))
+            ids = encode(
+                model.tokenizer, respelt(write(prompt.problem, prompt.condition), model.tags)
+            )
             yield index, ids[:limit], len(ids) < limit
 
     return teacher_forced

@@ -40,10 +40,11 @@ from r2a_utils.texts.completions import (
     reusable,
 )
 from r2a_utils.texts.problem import Problem
-from r2a_utils.texts.prompts import PromptStyle, rendered
+from r2a_utils.texts.prompts import PromptStyle, Rendered, rendered
 from r2a_utils.texts.tokens import bos_id
 from r2a_utils.texts.trace import Trace
 
+FIXED_QUESTION = "What is 2 + 2?"  # its prompt tells in what way a question is put
 LEAVE_EVERY = 16  # decoding steps between two departures of finished rows from a batch
 
 
@@ -137,7 +138,8 @@ def collect_completions(
     share an id, and RuntimeError when another process writes the file. Stages 00 to 05 ask so.
     """
     asked = _prompts(model, problems, condition, samples, prompt_style, without)
-    settings = _settings(model, backend, condition, sampling)
+    first = _rendered(model, FIXED_QUESTION, condition, prompt_style, without)
+    settings = _settings(model, backend, condition, sampling, first)
     with held(Path(path)) if path is not None else nullcontext():
         done: dict[tuple[str, int], Completion] = {}
         if path is not None:
@@ -176,7 +178,8 @@ def kept_completions(
     asked in another way than this. Stage 02 takes its plain arm from stage 01 so.
     """
     asked = _prompts(model, problems, condition, samples, prompt_style, without)
-    settings = _settings(model, backend, condition, sampling)
+    first = _rendered(model, FIXED_QUESTION, condition, prompt_style, without)
+    settings = _settings(model, backend, condition, sampling, first)
     ids = {key: prompt.ids for key, prompt in asked.items()}
     found = reusable(Path(path), settings, ids)
     missing = [key for key in asked if key not in found]
@@ -200,9 +203,7 @@ def _prompts(
     """What is asked, by (problem id, sample)."""
     prompts = {}
     for problem in problems:
-        ids, examples = rendered(
-            model.tokenizer, problem.question, condition, prompt_style, without, model.tags
-        )
+        ids, examples = _rendered(model, problem.question, condition, prompt_style, without)
         for sample in range(samples):
             prompts[problem.id, sample] = Prompt(tuple(ids), problem, condition, sample, examples)
     if len(prompts) != len(problems) * samples:
@@ -357,10 +358,27 @@ def _choose(logits: torch.Tensor, sampling: Sampling, streams: list[random.Rando
     return drawn.clamp(max=logits.shape[1] - 1)
 
 
+def _rendered(
+    model: ReasoningModel,
+    question: str,
+    condition: str,
+    prompt_style: str | PromptStyle,
+    without: str,
+) -> Rendered:
+    return rendered(model.tokenizer, question, condition, prompt_style, without, model.tags)
+
+
 def _settings(
-    model: ReasoningModel, backend: Backend | None, condition: str, sampling: Sampling
+    model: ReasoningModel,
+    backend: Backend | None,
+    condition: str,
+    sampling: Sampling,
+    first: Rendered,
 ) -> str:
-    """A short digest of all that decides what is written after a prompt.
+    """A short digest of all that decides what is written, the question apart.
+
+    `first` is the prompt of a fixed question: another template, system message or style gives
+    another.
 
     Of the model its weights count, and the type in which they calculate, and not its name: a copy
     in another folder writes the same, and other weights in the same folder do not.
@@ -369,4 +387,5 @@ def _settings(
     weights = weights_digest(source, model.revision) or model.weights_sha256
     writer = getattr(backend, "__name__", "decode")
     parts = [weights, str(model.dtype), sorted(model.end_ids), writer, condition, asdict(sampling)]
+    parts.append(first.ids)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

@@ -26,7 +26,7 @@ from r2a_utils.models.hooks import architecture
 from r2a_utils.models.reasoning_model import ReasoningModel
 from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
 from r2a_utils.models.weights import find_weights, quiet
-from r2a_utils.texts.tags import R1_TAGS, Tags
+from r2a_utils.texts.tags import Tags, find_tags
 
 # float16 is missing on purpose: the R1 distills overflow it and answer with NaN.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -42,6 +42,7 @@ def load_model(
     device: str | torch.device = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
+    tags: Tags | None = None,
 ) -> ReasoningModel:
     """Load a model by its registered name, by a hub id, from a local folder or from a GGUF file.
 
@@ -51,6 +52,8 @@ def load_model(
     is returned carries the commit. `trust_remote_code` runs Python code that comes with the
     weights: only for authors whom you trust. GGUF files are named by path ("model.gguf"), on the
     hub ("hf:owner/repository/file.gguf") or as in Ollama's store ("ollama:deepseek-r1:1.5b").
+    `tags` are the marks around its thoughts; if none are given, those of its entry in the registry,
+    or else those that its chat template and its vocabulary name (`find_tags`).
 
     Raises ValueError (a name, revision, dtype or device that is not there; a tokenizer that cannot
     write the tags; weights that lack tensors, have them in another shape or hold NaN; a decoder
@@ -63,7 +66,8 @@ def load_model(
     source, revision, extra = find_weights(name, revision, trust_remote_code, dtype)
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, **extra)
-        _check_tags(name, tokenizer, R1_TAGS)
+        tags = tags or _tags(name, tokenizer)
+        _check_tags(name, tokenizer, tags)
         config = AutoConfig.from_pretrained(source, revision=revision, **extra)
         try:
             hf, report = AutoModelForCausalLM.from_pretrained(
@@ -79,7 +83,7 @@ def load_model(
         except torch.OutOfMemoryError as error:
             raise MemoryError(_too_large(name, str(error))) from error
     _check_whole(name, hf, report)
-    model = _wrap(name, revision, hf, tokenizer, packed_weights(source))
+    model = _wrap(name, revision, hf, tokenizer, tags, packed_weights(source))
     architecture(model)  # a decoder that the engines cannot read is refused now, not hours later
     return model
 
@@ -109,7 +113,8 @@ def random_model(
         hf = AutoModelForCausalLM.from_config(
             config, dtype=dtype, attn_implementation=_kernel(config)
         )
-    return _wrap(f"random {architecture}", None, hf, tokenizer)
+    tags = _tags(architecture, tokenizer)
+    return _wrap(f"random {architecture}", None, hf, tokenizer, tags)
 
 
 def _wrap(
@@ -117,11 +122,12 @@ def _wrap(
     revision: str | None,
     hf: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    tags: Tags,
     packed: PackedWeights | None = None,
 ) -> ReasoningModel:
     hf.eval().requires_grad_(False)
     lm = nnsight.TransformersModel(hf, tokenizer=tokenizer)
-    return ReasoningModel(name, revision, lm, tokenizer, packed)
+    return ReasoningModel(name, revision, lm, tokenizer, packed, tags)
 
 
 def _kernel(config: PreTrainedConfig) -> str:
@@ -230,6 +236,14 @@ def _listed(keys: Iterable[str], most: int = 5) -> str:
     keys = sorted(keys)
     more = f" and {len(keys) - most} more" if len(keys) > most else ""
     return f"{', '.join(keys[:most])}{more}"
+
+
+def _tags(name: str, tokenizer: PreTrainedTokenizerBase) -> Tags:
+    """The tags of a model that is registered with its own, or that its tokenizer tells of."""
+    if name in REGISTRY and REGISTRY[name].tags is not None:
+        return REGISTRY[name].tags
+    template = tokenizer.get_chat_template() if tokenizer.chat_template else ""
+    return find_tags(template, tokenizer.get_vocab())
 
 
 def _check_tags(name: str, tokenizer: PreTrainedTokenizerBase, tags: Tags) -> None:

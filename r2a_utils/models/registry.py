@@ -10,16 +10,22 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from r2a_utils.texts.tags import Tags
+
 BUNDLED = Path(__file__).parents[1] / "tiny"
 
 
 @dataclass(frozen=True)
 class KnownModel:
-    """One entry of the registry; `hub_id` is None for the model bundled with this package."""
+    """One entry of the registry; `hub_id` is None for the model bundled with this package.
+
+    `tags` are given where a model's template and vocabulary do not tell them.
+    """
 
     hub_id: str | None
     about: str
     shape: dict | None = None
+    tags: Tags | None = None
 
 
 def _qwen2(hidden, layers, heads, kv_heads, mlp, vocabulary) -> dict:

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.texts.completions import Completion
 from r2a_utils.texts.problem import Problem
+from r2a_utils.texts.tags import R1_TAGS, Tags
 from r2a_utils.texts.trace import Trace, cues, sentences
 
 
@@ -35,7 +36,10 @@ def problems_of_steps(problems: Iterable[Problem], steps: int = 4) -> list[Probl
 
 
 def telling_trace(
-    completions: Iterable[Completion], tokenizer: PreTrainedTokenizerBase, word: str = "wait"
+    completions: Iterable[Completion],
+    tokenizer: PreTrainedTokenizerBase,
+    word: str = "wait",
+    tags: Tags = R1_TAGS,
 ) -> Trace:
     """The first trace in which the cue `word` stands, or else the first that is well formed.
 
@@ -44,7 +48,7 @@ def telling_trace(
     traces, fault = [], "there are no completions"
     for completion in completions:
         try:
-            traces.append(completion.to_trace(tokenizer))
+            traces.append(completion.to_trace(tokenizer, tags=tags))
         except ValueError as error:
             fault = fault if "trace" in fault else str(error)
     if not traces:

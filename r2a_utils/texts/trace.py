@@ -26,9 +26,10 @@ SEGMENTS = ("bos", "prompt", "think", "reasoning", "end_think", "answer")
 EXAMPLES = "examples"
 CONDITIONS = ("with_reasoning", "without_reasoning")
 
+_STEM = "The answer is \\boxed{"
 # What is written after `</think>` to force an answer: the blank line and the box with which R1's
 # models and r2a-tiny begin their own.
-STEM = R1_TAGS.after_close + "The answer is \\boxed{"
+STEM = R1_TAGS.after_close + _STEM
 
 # Beginnings and ends of sentence that a stored text may carry over from the model that wrote it.
 _FOREIGN_BOS = ("<｜begin▁of▁sentence｜>", "<|begin_of_text|>", "<|endoftext|>", "<s>")
@@ -299,18 +300,24 @@ def _goes_on(text: str, end: re.Match) -> bool:
     return _NO_END_BEHIND.search(text, behind, end.start()) is not None
 
 
+def answer_stem(tags: Tags) -> str:
+    """What forces an answer behind the closing tag of a model with these tags. Stages 02 and 06."""
+    return tags.after_close + _STEM
+
+
 def forced_ids(
     trace: Trace,
     tokenizer: PreTrainedTokenizerBase,
     kept: int,
-    stem: str = STEM,
+    stem: str | None = None,
     tags: Tags = R1_TAGS,
 ) -> list[int]:
     """Token ids of a trace up to its first `kept` sentences, closed, and the `stem`.
 
-    With all sentences kept they are the trace's own, up to its own `</think>`.
+    With all sentences kept they are the trace's own, up to its own closing tag. The stem is
+    `answer_stem` if none is given.
     """
-    parts = sentences(trace)
+    parts, stem = sentences(trace), answer_stem(tags) if stem is None else stem
     if kept == len(parts):
         return [*trace.token_ids[: trace.segments["answer"].start], *encode(tokenizer, stem)]
     stop = parts[kept].start

@@ -390,3 +390,17 @@ def test_impossible_sampling_is_refused(options):
 def test_two_problems_with_one_id_are_refused(tiny, problems):
     with pytest.raises(ValueError, match="same id"):
         collect_completions(tiny, [problems[0], problems[0]])
+
+
+def test_another_template_makes_the_texts_of_a_kept_file_anew(tmp_path, tiny):
+    """Even of a template that treats the asked questions alike."""
+    path, [problem] = tmp_path / "kept.jsonl", QUESTIONS[:1]
+    options = {"path": path, "sampling": Sampling(4)}
+    [first] = collect_completions(tiny, [problem], **options)
+    own = tiny.tokenizer.chat_template
+    try:
+        tiny.tokenizer.chat_template = own + "{% if '2 + 2' in messages[0].content %}!{% endif %}"
+        [second] = collect_completions(tiny, [problem], **options)
+    finally:
+        tiny.tokenizer.chat_template = own
+    assert first.prompt_ids == second.prompt_ids and first.settings != second.settings

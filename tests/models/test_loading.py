@@ -25,6 +25,7 @@ from transformers import (
 from r2a_utils.models import loading, weights
 from r2a_utils.models.loading import ReasoningModel, load_model, random_model
 from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
+from r2a_utils.texts.tags import R1_TAGS, Tags
 
 # What the hub's pages say; the totals of the safetensors files.
 PUBLISHED_TOTALS = {
@@ -365,3 +366,18 @@ def test_the_wrapper_and_the_plain_module_are_the_same_model(make_random_model):
     with torch.no_grad(), model.lm.trace(input_ids=ids):
         logits = model.lm.output.logits.save()
     assert torch.equal(logits, model.hf(ids).logits)
+
+
+def test_a_models_tags_are_given_or_found_in_its_template(tiny, tmp_path):
+    tiny.hf.save_pretrained(tmp_path)
+    tiny.tokenizer.save_pretrained(tmp_path)
+    assert load_model(tmp_path, device="cpu").tags == R1_TAGS
+    given = Tags("[THINK]", "[/THINK]", after_open="")
+    assert load_model(tmp_path, device="cpu", tags=given).tags == given
+    template = tmp_path / "chat_template.jinja"
+    written = template.read_text("utf-8")
+    for tags in (R1_TAGS.open, R1_TAGS.close):
+        written = written.replace(tags, "")
+    template.write_text(written + "{# <seed:think> #}", "utf-8")
+    model = load_model(tmp_path, device="cpu")
+    assert (model.tags.open, model.tags.close) == ("<seed:think>", "</seed:think>")
