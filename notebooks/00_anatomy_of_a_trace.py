@@ -20,6 +20,7 @@
 #       prompt_style: {choices: [chat, raw, example], or: [path]}
 #       without: {choices: [finished, empty, direct]}
 #       max_new_tokens: {least: 1, most: 1000000}
+#       close_after: {least: 1, most: 1000000}
 # ---
 
 # %% [markdown]
@@ -50,6 +51,7 @@ seed = 0
 prompt_style = "chat"
 without = "finished"
 max_new_tokens = 512
+close_after: int | None = None
 
 # %% [markdown]
 # ## One problem
@@ -70,7 +72,7 @@ problems = texts.problems_of_steps(
     load_problems(dataset, seed=seed, columns=names)[:40]
 )
 options = {
-    "sampling": collecting.Sampling(max_new_tokens=max_new_tokens),
+    "sampling": collecting.Sampling(max_new_tokens, close_after=close_after),
     "prompt_style": prompt_style,
     "without": without,
 }

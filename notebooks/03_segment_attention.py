@@ -20,7 +20,9 @@
 #       batch_size: {least: 1, most: 1000000}
 #       source: {choices: [model, written], or: [url]}
 #       prompt_style: {choices: [chat, raw, example], or: [path]}
+#       without: {choices: [finished, empty, direct]}
 #       max_new_tokens: {least: 1, most: 1000000}
+#       close_after: {least: 1, most: 1000000}
 #       seed: {least: 0, most: 4294967295}
 #       paper_data: {or: [path]}
 # ---
@@ -42,8 +44,8 @@
 # %% [markdown]
 # ## Parameters
 #
-# - `source`, `prompt_style`, `max_new_tokens`: how {doc}`the traces were written
-#   <01_collect_traces>`; the problem at the end of this page is asked in the same way.
+# - `source`, `prompt_style`, `without`, `max_new_tokens`, `close_after`: how {doc}`the traces were
+#   written <01_collect_traces>`; the problem at the end of this page is asked in the same way.
 # - `paper_data` names a folder with the authors' data; `None` stands for what the environment
 #   variable `R2A_PAPER_DATA` names, if it is set.
 
@@ -54,7 +56,9 @@ n_traces = 120
 batch_size = 16
 source = "model"
 prompt_style = "chat"
+without = "finished"
 max_new_tokens = 512
+close_after: int | None = None
 seed = 0
 paper_data: str | None = None
 
@@ -65,6 +69,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from r2a_utils import attention, figures, load_model, paper
+from r2a_utils.collecting import Sampling
 from r2a_utils.explorers import ask_explorer
 from r2a_utils.runs import Run
 from r2a_utils.texts import CONDITIONS, SEGMENTS, problems_from_table, read_traces
@@ -281,7 +286,8 @@ figures.reading_table(compared, digits=4)
 # %%
 to_reasoning = from_answer.sel(to_segment="reasoning")
 looking = to_reasoning.to_series().nlargest(3).index.tolist()
-asked = {"max_new_tokens": max_new_tokens, "prompt_style": prompt_style}
+sampling = Sampling(max_new_tokens, close_after=close_after)
+asked = {"sampling": sampling, "prompt_style": prompt_style, "without": without}
 absent = "The model did not write the traces of this run: it is not asked here."
 ask_explorer(
     model, looking, problems[0].question, **asked

@@ -17,6 +17,7 @@
 #       prompt_style: {choices: [chat, raw, example], or: [path]}
 #       temperature: {least: 0, most: 10}
 #       max_new_tokens: {least: 1, most: 1000000}
+#       close_after: {least: 1, most: 1000000}
 #       fewest_failed: {least: 1, most: 1000000}
 #       n_asked_again: {least: 1, most: 1000000}
 #       sampling_temperature: {above: 0, most: 10}
@@ -39,7 +40,7 @@
 # %% [markdown]
 # ## Parameters
 #
-# `source`, `prompt_style`, `temperature` and `max_new_tokens` are what {doc}`stage 1
+# `source`, `prompt_style`, `temperature`, `max_new_tokens` and `close_after` are what {doc}`stage 1
 # <01_collect_traces>` had: where fewer than `fewest_failed` traces failed, a model that wrote its
 # traces itself is asked again in the same way, `n_asked_again` problems at `sampling_temperature`.
 
@@ -50,6 +51,7 @@ source = "model"
 prompt_style = "chat"
 temperature = 0.0
 max_new_tokens = 512
+close_after: int | None = None
 fewest_failed = 30
 n_asked_again = 400
 sampling_temperature = 1.0
@@ -95,7 +97,10 @@ if asked_again:
         problems[:n_asked_again],
         path=run.completions_path("sampled_again"),
         sampling=collecting.Sampling(
-            max_new_tokens, sampling_temperature, seed=seed
+            max_new_tokens,
+            sampling_temperature,
+            seed=seed,
+            close_after=close_after,
         ),
         prompt_style=prompt_style,
     )

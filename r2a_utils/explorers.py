@@ -100,12 +100,15 @@ class Explorer:
         return {**self.widget._repr_mimebundle_(**options), "text/html": self._plain}
 
 
+ASKED = Sampling(512)
+
+
 def ask_explorer(
     model: ReasoningModel,
     heads: Sequence[Head],
     question: str,
     *,
-    max_new_tokens: int = 512,
+    sampling: Sampling = ASKED,
     prompt_style: str = "chat",
     without: str = "finished",
 ) -> Explorer:
@@ -125,7 +128,7 @@ def ask_explorer(
                 model,
                 [problem],
                 condition,
-                sampling=Sampling(max_new_tokens),
+                sampling=sampling,
                 prompt_style=prompt_style,
                 without=without,
             )[0]

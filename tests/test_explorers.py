@@ -73,7 +73,7 @@ def test_a_typed_question_is_the_one_that_is_asked(tiny):
 
 
 def test_what_cannot_be_shown_is_said_in_place_of_the_picture(tiny):
-    explorer = ask_explorer(tiny, HEADS, "", max_new_tokens=3)
+    explorer = ask_explorer(tiny, HEADS, "", sampling=Sampling(3))
     explorer._button.click()
     assert "type a problem first" in explorer._message.value
     explorer.controls["question"].value = QUESTION
