@@ -82,6 +82,7 @@ from r2a_utils.collecting import (
     grade_school,
     question_pairs,
     teacher_forced,
+    write_solution,
 )
 from r2a_utils.explorers import patch_explorer
 from r2a_utils.models import load_model
@@ -105,10 +106,7 @@ draw, write = {
         question_pairs.question_problems,
         question_pairs.write_comparison,
     ),
-    "grade_school": (
-        grade_school.grade_school_pairs,
-        grade_school.write_solution,
-    ),
+    "grade_school": (grade_school.grade_school_pairs, write_solution),
     "paper": (
         partial(question_pairs.paper_question_problems, folder=paper_data),
         question_pairs.write_comparison,

@@ -18,12 +18,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "decode",
             "kept_completions",
         ],
-        "grade_school": ["grade_school_pairs", "write_solution"],
+        "grade_school": ["grade_school_pairs"],
         "loading": [
             "column_names",
             "load_problems",
         ],
         "losses": ["explain_losses"],
         "question_pairs": ["paper_question_problems", "question_problems", "write_comparison"],
+        "solutions": ["write_solution"],
     },
 )

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from r2a_utils.collecting.endpoint import Endpoint
 from r2a_utils.collecting.generation import Backend, Prompt, Sampling
-from r2a_utils.collecting.grade_school import write_solution
 from r2a_utils.collecting.server import server_backend
+from r2a_utils.collecting.solutions import write_solution
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.paper import TRACED, paper_writer
 from r2a_utils.texts.problem import Problem
@@ -22,15 +22,15 @@ from r2a_utils.tiny.world import write_text
 Write = Callable[[Problem, str], str]
 
 
-def writer_of(dataset: str) -> Write | None:
+def writer_of(dataset: str) -> Write:
     """What has been written for the problems of a data set, by problem and condition.
 
-    Of "tiny" and "grade_school" our own texts, of "R1-Qwen-1.5B" and "R1-Qwen-7B" the authors'
-    traces of that model; of any other data set nothing.
+    Of "tiny" our own texts, of "R1-Qwen-1.5B" and "R1-Qwen-7B" the authors' traces of that model;
+    of any other data set the solutions that it brings (`write_solution`).
     """
     if dataset in TRACED:
         return paper_writer(dataset)
-    return {"tiny": write_text, "grade_school": write_solution}.get(dataset)
+    return write_text if dataset == "tiny" else write_solution
 
 
 def backend_of(source: str, model: ReasoningModel, write: Write | None = None) -> Backend | None:

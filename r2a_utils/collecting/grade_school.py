@@ -14,7 +14,6 @@ from pathlib import Path
 
 from r2a_utils.runs.folder import json_lines
 from r2a_utils.texts.problem import Problem
-from r2a_utils.texts.tags import R1_TAGS
 
 FILE = Path(__file__).resolve().parents[2] / "book" / "data" / "grade_school.jsonl"
 # What a problem keeps of its row beside id, question and answer.
@@ -39,18 +38,6 @@ def grade_school_pairs(n: int, seed: int = 0) -> list[tuple[Problem, Problem]]:
         (_problem(row, row["id"]), _problem(row | row["twin"], f"{row['id']}-twin"))
         for row in random.Random(seed).sample(rows, n)
     ]
-
-
-def write_solution(problem: Problem, condition: str) -> str:
-    """A completion of our own for such a problem: the steps, then the answer; for teacher forcing.
-
-    Within a pair of twins only numbers differ. Stages 01 and 05 put it before a model (`source`).
-    """
-    answer = f"The answer is \\boxed{{{problem.answer}}}."
-    if condition == "without_reasoning":
-        return answer
-    closed = f"{R1_TAGS.before_close}{R1_TAGS.close}{R1_TAGS.after_close}"
-    return f"{problem.meta['reasoning']}{closed}{answer}"
 
 
 def read_file() -> list[dict]:

@@ -72,13 +72,13 @@ def load_problems(
     own), "math500" and "wildbench" (from the Hugging Face hub), "R1-Qwen-1.5B" and "R1-Qwen-7B"
     (the MATH-500 problems of which the authors' data, in R2A_PAPER_DATA, have that model's trace).
     `n` draws that many, by `seed`, in the source's order; without it all come (1,000 of "tiny").
-    `columns` says which columns of a file hold the id, the question and the answer, as in
-    {"question": "text", "answer": "label"}; without it the layouts in `LAYOUTS` are recognised. A
-    dot leads into a nested cell ("doc.problem"); of a chat the last user turn is asked, of a list
-    its single element. A row without an id is named by a digest of its question, so that other rows
-    do not rename it. A WildBench question is the first user turn, as in the paper. All other
-    columns become `meta`: numbers, truth values or texts; a column of anything else, or of several
-    kinds, is text.
+    `columns` says which columns of a file hold the id, the question, the answer and, for teacher
+    forcing, the reasoning, as in {"question": "text", "answer": "label"}; without it the layouts in
+    `LAYOUTS` are recognised. A dot leads into a nested cell ("doc.problem"); of a chat the last
+    user turn is asked, of a list its single element. A row without an id is named by a digest of
+    its question, so that other rows do not rename it. A WildBench question is the first user turn,
+    as in the paper. All other columns become `meta`: numbers, truth values or texts; a column of
+    anything else, or of several kinds, is text.
 
     Raises ValueError, naming the row, for a missing or empty question, a cell with no one meaning,
     a duplicate id, an empty file, a column that is not there, an unknown name, or more problems
@@ -159,8 +159,9 @@ def _problems(rows: list[dict], source: str, columns: Mapping[str, str] | None) 
             problem = _wildbench_problem(row, where)
         else:
             cells = {key: _cell(row, column, where) for key, column in mapping.items()}
+            solved = {"reasoning": cells["reasoning"]} if "reasoning" in cells else {}
             problem = Problem(
-                cells.get("id", ""), cells["question"], cells.get("answer") or None, meta
+                cells.get("id", ""), cells["question"], cells.get("answer") or None, meta | solved
             )
         if "id" in mapping and not _cell(row, mapping["id"], where):
             raise ValueError(f"{where}: no id in the column {mapping['id']!r}")
@@ -199,10 +200,10 @@ def _mapping(rows: list[dict], source: str, columns: Mapping[str, str] | None) -
             f"{source} has the columns {there}: say which hold what, for example "
             'columns={"id": …, "question": …, "answer": …}'
         )
-    unknown = set(columns) - {"id", "question", "answer"}
+    unknown = set(columns) - {"id", "question", "answer", "reasoning"}
     if unknown or "question" not in columns:
         raise ValueError(
-            f"columns={dict(columns)}: the keys are question (needed), id and answer, "
+            f"columns={dict(columns)}: the keys are question (needed), id, answer and reasoning, "
             "the values are names of columns"
         )
     for column in columns.values():
@@ -283,7 +284,7 @@ def _described(value: object) -> str:
 
 
 def _other_columns(rows: list[dict], mapping: Mapping[str, str]) -> list[str]:
-    """Columns that are neither id nor question nor answer, nor what holds one of these."""
+    """Columns that the mapping does not name, and that hold nothing that it names."""
     taken = set(mapping.values()) | {column.partition(".")[0] for column in mapping.values()}
     return [c for c in dict.fromkeys(c for row in rows for c in row) if c not in taken]
 

@@ -269,7 +269,7 @@ def sentences(trace: Trace) -> list[slice]:
     """
     start, stop = trace.segments["reasoning"].start, trace.segments["reasoning"].stop
     text = trace.reasoning_text
-    borders, position, pending = [start], 0, _sentence_ends(text)
+    borders, position, pending = [start], 0, sentence_ends(text)
     for i in range(start, stop):
         position += len(trace.tokens[i])
         if pending and position >= pending[0]:
@@ -280,7 +280,7 @@ def sentences(trace: Trace) -> list[slice]:
     return list(map(slice, borders[:-1], borders[1:]))
 
 
-def _sentence_ends(text: str) -> list[int]:
+def sentence_ends(text: str) -> list[int]:
     """Where sentences end, in characters; blank text in front belongs to the first."""
     begun = len(text) - len(text.lstrip())
     return [

@@ -4,7 +4,7 @@ import pytest
 
 from r2a_utils.collecting.backends import backend_of, writer_of
 from r2a_utils.collecting.generation import collect_completions
-from r2a_utils.collecting.grade_school import write_solution
+from r2a_utils.collecting.solutions import write_solution
 from r2a_utils.texts.problem import Problem
 from r2a_utils.tiny.world import write_text
 
@@ -35,5 +35,5 @@ def test_what_is_written_goes_by_the_data_set(paper_data, monkeypatch):
     monkeypatch.setenv("R2A_PAPER_DATA", str(paper_data))
     assert writer_of("tiny") is write_text
     assert writer_of("grade_school") is write_solution
-    assert writer_of("math500") is None
+    assert writer_of("math500") is write_solution
     assert callable(writer_of("R1-Qwen-7B"))

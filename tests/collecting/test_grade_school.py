@@ -11,8 +11,9 @@ import pytest
 import sympy
 
 from r2a_utils.causal.pairs import ContrastPair, under_protocol
-from r2a_utils.collecting.grade_school import grade_school_pairs, read_file, write_solution
+from r2a_utils.collecting.grade_school import grade_school_pairs, read_file
 from r2a_utils.collecting.loading import load_problems
+from r2a_utils.collecting.solutions import write_solution
 from r2a_utils.texts.prompts import render_prompt
 from r2a_utils.texts.trace import Trace, encode
 
