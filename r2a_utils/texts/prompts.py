@@ -46,8 +46,7 @@ WORKED = (
     Example(
         "A baker fills 6 trays with 8 rolls each. She sells 29 of the rolls. How many are left?",
         "The baker has 6 trays of 8 rolls, which is 6 * 8 = 48 rolls.\n"
-        "She sells 29 of them, so 48 - 29 = 19 are left.\n"
-        "Let me check: 19 + 29 = 48. Good.",
+        "She sells 29 of them, so 48 - 29 = 19 are left.",
         "The answer is \\boxed{19}.",
     ),
     Example(

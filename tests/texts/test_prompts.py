@@ -9,6 +9,7 @@ import pytest
 from r2a_utils.collecting import Sampling, collect_completions
 from r2a_utils.texts import (
     CONDITIONS,
+    CUES,
     EXAMPLES,
     SEGMENTS,
     STYLES,
@@ -137,6 +138,8 @@ def test_the_built_in_examples_box_what_they_work_out():
     for example in STYLES["example"].examples:
         [box] = boxes(example.answer)
         assert f" {box.content}" in example.thought and box.content not in example.question
+        # What is imitated is no reflection: cues are counted in what the model writes.
+        assert not [cue for cue in CUES if cue in example.thought.lower()]
 
 
 def test_a_collected_completion_knows_where_its_examples_end(
