@@ -24,7 +24,6 @@
 #       max_new_tokens: {least: 1, most: 1000000}
 #       close_after: {least: 1, most: 1000000}
 #       seed: {least: 0, most: 4294967295}
-#       paper_data: {or: [path]}
 # ---
 
 # %% [markdown]
@@ -46,8 +45,6 @@
 #
 # - `source`, `prompt_style`, `without`, `max_new_tokens`, `close_after`: how {doc}`the traces were
 #   written <01_collect_traces>`; the problem at the end of this page is asked in the same way.
-# - `paper_data` names a folder with the authors' data; `None` stands for what the environment
-#   variable `R2A_PAPER_DATA` names, if it is set.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
@@ -60,11 +57,8 @@ without = "finished"
 max_new_tokens = 512
 close_after: int | None = None
 seed = 0
-paper_data: str | None = None
 
 # %%
-import os
-
 import pandas as pd
 from IPython.display import Markdown
 
@@ -203,37 +197,29 @@ run.write_record("segment_attention", summary)
 # ## The same from the real distills
 #
 # The authors kept the masses of 100 MATH-500 cases for two of their models
-# {cite:p}`zhang2025reasoning`. Where their folder is given, the six boxes and the controls are
-# made from those numbers by the same code.
+# {cite:p}`zhang2025reasoning`. The six boxes and the controls are made from those numbers by the
+# same code ({doc}`/data`).
 
 # %%
-folder = paper_data or os.environ.get(paper.DATA_VARIABLE)
-aliases = ("qwen-1p5B", "qwen-7B") if folder else ()
-theirs = {
-    (paper.MODEL_NAMES[alias], name): paper.load_segment_mass(folder, alias, name)
-    for alias in aliases
+distills = attention.read_distills()
+boxes = {
+    f"{who}, {figures.CONDITION_LABELS[name]}": distill.answer[name]
+    for who, distill in distills.items()
     for name in CONDITIONS
 }
-boxes = {}
-for (who, name), masses in theirs.items():
-    label = f"{who}, {figures.CONDITION_LABELS[name]}"
-    boxes[label] = attention.answer_by_segment(masses).values
-absent = "The folder is not given: here would stand the six boxes of both models."
-figures.six_boxes(boxes) if theirs else Markdown(absent)
+figures.six_boxes(boxes)
 
 # %% [markdown]
 # **Figure.** Attention of the answer's tokens on each segment in the authors' data: two distilled
 # R1 models on 100 MATH-500 cases, with and without reasoning.
 
 # %%
-reasoned = {who: m for (who, name), m in theirs.items() if name == "with_reasoning"}
 shares = {
     f"{who}, {column}": values.values
-    for who, m in reasoned.items()
-    for column, values in attention.segment_controls(m)[measured].items()
+    for who, distill in distills.items()
+    for column, values in distill.controls[measured].items()
 }
-absent = "Nor are their controls: mass, sink-free mass and uniform null by segment."
-figures.segment_shares(shares) if shares else Markdown(absent)
+figures.segment_shares(shares)
 
 # %% [markdown]
 # **Figure.** The answer's attention by segment in the authors' data with reasoning: as measured,
@@ -241,11 +227,10 @@ figures.segment_shares(shares) if shares else Markdown(absent)
 
 # %%
 run.write_record(
-    "segment_attention_of_distills", attention.lifts_of_models(reasoned)
+    "segment_attention_of_distills", attention.lifts_of_distills(distills)
 )
 
 # %% [markdown]
-# {% if segment_attention_of_distills.lift_reasoning %}
 # {% for name, lift in segment_attention_of_distills.lift_reasoning.items() %} In {{ name }} the
 # answer gives the reasoning {{ lift | number }} times what a uniform head would; {{
 # segment_attention_of_distills.above[name] }} of its {{ segment_attention_of_distills.heads[name]
@@ -260,8 +245,8 @@ run.write_record(
 # number }}. {% if (segment_attention.lift_reasoning - theirs) | abs < 0.1 %}So the mean lift does
 # not tell a model that writes such texts from one that was not trained to.{% endif %}{% endif %}
 #
-# The masses come from sampled traces of one benchmark, on raw prompts without a chat template.
-# {% endif %}
+# The masses come from sampled traces of one benchmark, on raw prompts without a chat template. What
+# a low lift does not show, {doc}`the next page <04_reasoning_focus_heads>` says.
 #
 # ## Beside the paper
 #

@@ -22,7 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "value_shares",
         ],
         "distance": ["distance_test", "places_beyond_distance"],
-        "distills": ["measure_distills", "read_distills"],
+        "distills": ["lifts_of_distills", "measure_distills", "read_distills"],
         "error_reading": [
             "answer_contribution",
             "answer_read",
@@ -64,11 +64,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "summarise_published",
         ],
         "segment_attention": [
-            "LiftsOfModels",
             "SegmentAttention",
             "answer_by_segment",
             "lift_by_head",
-            "lifts_of_models",
             "segment_controls",
             "summarise_segments",
         ],

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,15 @@ class Distill:
         return self.scores.pivot(index="layer", columns="head", values=column).to_numpy()
 
 
+@dataclass(frozen=True)
+class LiftsOfDistills:
+    """By model: the lift of the reasoning, and how many of its heads give it more than uniform."""
+
+    lift_reasoning: dict[str, float]
+    heads: dict[str, int]
+    above: dict[str, int]
+
+
 def read_distills() -> dict[str, Distill]:
     """The distills whose masses the authors kept, by name, as the file of this book has them.
 
@@ -75,6 +85,15 @@ def read_distills() -> dict[str, Distill]:
         )
         for who, found in kept["models"].items()
     }
+
+
+def lifts_of_distills(distills: Mapping[str, Distill]) -> LiftsOfDistills:
+    """The reasoning's lift in each distill: mean mass over the mean uniform null. Stage 03."""
+    return LiftsOfDistills(
+        lift_reasoning={who: float(d.controls["lift"]["reasoning"]) for who, d in distills.items()},
+        heads={who: len(d.scores) for who, d in distills.items()},
+        above={who: int((d.scores["mass"] > d.uniform).sum()) for who, d in distills.items()},
+    )
 
 
 def measure_distills(folder: str | Path | None = None) -> dict:

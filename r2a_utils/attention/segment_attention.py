@@ -6,7 +6,6 @@ and heads. It does not single out heads: that is heads.py's. Shown in stage 03.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -38,15 +37,6 @@ class SegmentAttention:
     largest_head: float
     n_heads: int
     heads_above_uniform: int
-
-
-@dataclass(frozen=True)
-class LiftsOfModels:
-    """By model: the mean lift of the reasoning, and how many of its heads have one above 1."""
-
-    lift_reasoning: dict[str, float]
-    heads: dict[str, int]
-    above: dict[str, int]
 
 
 def answer_by_segment(mass: Masses) -> Float[xr.DataArray, "trace to_segment"]:
@@ -102,17 +92,4 @@ def summarise_segments(mass: Masses, prefilled: Masses) -> SegmentAttention:
         largest_head=float(reading.max()),
         n_heads=int(reading.size),
         heads_above_uniform=int((lift_by_head(mass) > 1).sum()),
-    )
-
-
-def lifts_of_models(masses: Mapping[str, Masses]) -> LiftsOfModels:
-    """The lift of the reasoning in several models, by name; empty where there is none.
-
-    Raises ValueError for masses without the borders of the segments.
-    """
-    by_head = {who: lift_by_head(mass) for who, mass in masses.items()}
-    return LiftsOfModels(
-        lift_reasoning={who: segment_controls(m)["lift"]["reasoning"] for who, m in masses.items()},
-        heads={who: lifts.size for who, lifts in by_head.items()},
-        above={who: int((lifts > 1).sum()) for who, lifts in by_head.items()},
     )

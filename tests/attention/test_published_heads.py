@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from r2a_utils.attention import distills as module
-from r2a_utils.attention.distills import FILE, measure_distills, read_distills
+from r2a_utils.attention.distills import FILE, lifts_of_distills, measure_distills, read_distills
 from r2a_utils.attention.heads import head_scores, uniform_mass
 from r2a_utils.attention.published_heads import (
     printed_heads,
@@ -17,6 +17,7 @@ from r2a_utils.attention.published_heads import (
     ranked_heads,
     summarise_published,
 )
+from r2a_utils.attention.segment_attention import answer_by_segment, lift_by_head, segment_controls
 from r2a_utils.paper import data_folder, load_segment_mass, mass_files, published
 from r2a_utils.texts.trace import SEGMENTS
 
@@ -77,10 +78,16 @@ def test_no_folder_is_needed_to_read_it_and_its_numbers_are_shares(distills, mon
 
 
 def test_counts_agree_with_the_masses_themselves(paper_data, distills):
-    summary = summarise_published(distills)
+    summary, lifts = summarise_published(distills), lifts_of_distills(distills)
     for alias in mass_files(paper_data):
         mass = load_segment_mass(paper_data, alias)
-        found, scores = summary.models[mass.attrs["model"]], head_scores(mass)
+        who = mass.attrs["model"]
+        found, scores = summary.models[who], head_scores(mass)
+        lift = segment_controls(mass)["lift"]["reasoning"]
+        assert lifts.lift_reasoning[who] == pytest.approx(lift, abs=1e-4)
+        assert lifts.above[who] == (lift_by_head(mass) > 1).sum()
+        answer = distills[who].answer["with_reasoning"]
+        np.testing.assert_allclose(answer, answer_by_segment(mass), atol=1e-4)
         assert found.heads == len(scores)
         assert found.lift == pytest.approx(scores["lift"].mean(), abs=1e-4)
         assert found.above == (scores["lift"] > 1).sum()

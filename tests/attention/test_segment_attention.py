@@ -10,7 +10,6 @@ from r2a_utils.attention import (
     answer_by_segment,
     head_scores,
     lift_by_head,
-    lifts_of_models,
     segment_controls,
     segment_mass,
     summarise_segments,
@@ -55,13 +54,6 @@ def test_the_summary_finds_the_keen_head_and_its_layer(mass):
     assert summary.largest_head == pytest.approx(head_scores(mass)["mass"][0])
     assert summary.prefilled == pytest.approx(float(uniform_mass(flat).mean()))
     assert summary.lift_reasoning > 1 and sum(summary.answer.values()) == pytest.approx(1)
-
-
-def test_models_are_summed_up_by_name(mass):
-    lifts = lifts_of_models({"keen": mass})
-    assert lifts.heads == {"keen": 12} and lifts.above == {"keen": 1}
-    assert lifts.lift_reasoning["keen"] == segment_controls(mass)["lift"]["reasoning"]
-    assert lifts_of_models({}).lift_reasoning == {}
 
 
 def test_one_trace_is_enough(tiny, world_traces):

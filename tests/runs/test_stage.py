@@ -154,7 +154,7 @@ def test_the_source_hash_follows_the_modules_that_a_stage_imports(package, code,
 def test_a_stage_that_reads_the_papers_folder_declares_it():
     assert stage.FROM_ENVIRONMENT["paper_data"] == paper.DATA_VARIABLE
     readers = [s for s in load_stages().values() if "DATA_VARIABLE" in s.code]
-    assert len(readers) > 1
+    assert readers
     assert all("paper_data" in stage.parameters for stage in readers)
 
 
