@@ -18,7 +18,7 @@
 #         or: [path]
 #       seed: {least: 0, most: 4294967295}
 #       prompt_style: {choices: [chat, raw, example], or: [path]}
-#       without: {choices: [finished, empty, direct]}
+#       without: {choices: [finished, empty, direct, native]}
 #       max_new_tokens: {least: 1, most: 1000000}
 #       close_after: {least: 1, most: 1000000}
 # ---
@@ -45,10 +45,12 @@
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+tags: dict | None = None
 dataset = "tiny"
 columns: list[str] | None = None
 seed = 0
 prompt_style = "chat"
+system = ""
 without = "finished"
 max_new_tokens = 512
 close_after: int | None = None
@@ -65,7 +67,7 @@ from r2a_utils import collecting, figures, load_model, load_problems, texts
 from r2a_utils.runs import Run
 
 run = Run.open(run_dir)
-model = load_model(model_name)
+model = load_model(model_name, tags=tags)
 run.record_model(model)
 names = collecting.column_names(columns)
 problems = texts.problems_of_steps(
@@ -74,6 +76,7 @@ problems = texts.problems_of_steps(
 options = {
     "sampling": collecting.Sampling(max_new_tokens, close_after=close_after),
     "prompt_style": prompt_style,
+    "system": system,
     "without": without,
 }
 

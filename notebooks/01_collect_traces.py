@@ -22,7 +22,7 @@
 #       seed: {least: 0, most: 4294967295}
 #       source: {choices: [model, written], or: [url]}
 #       prompt_style: {choices: [chat, raw, example], or: [path]}
-#       without: {choices: [finished, empty, direct]}
+#       without: {choices: [finished, empty, direct, native]}
 #       temperature: {least: 0, most: 10}
 #       top_p: {above: 0, most: 1}
 #       samples: {least: 1, most: 1000000}
@@ -54,6 +54,10 @@
 #   `.csv`, `.tsv` or `.parquet`. `columns` says what its columns are called where that is not "id",
 #   "question" and "answer": `["question=text", "answer=label"]`.
 # - `temperature`: 0 is greedy decoding; the paper samples at 0.6.
+# - `tags` are the marks that the model writes around its thought. They are found in its chat
+#   template and its vocabulary; `{open: "[THINK]", close: "[/THINK]"}` names others.
+# - `system` is a system message. `without` "native" is the model's own way not to think, where its
+#   template has one; "finished" is the paper's prefilled thought, "empty" one that holds nothing.
 # - `source`: "model" decodes on this machine. "written" does not let the model write at all but
 #   puts given texts before it ({term}`teacher forcing`), for models that cannot solve the problems
 #   but can be watched reading: texts of the bundled world, worked solutions of our word problems,
@@ -61,19 +65,20 @@
 #   that does not end. The URL of an OpenAI-compatible server, such as "http://localhost:8000/v1",
 #   lets that server write, under the model's own name; the later stages still load the model here
 #   to look inside.
-
 # - `close_after`: after so many tokens a thought that is still open is closed for the model, which
 #   goes on to its answer; so is one that the model ends without closing it. None closes nothing.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+tags: dict | None = None
 dataset = "tiny"
 columns: list[str] | None = None
 n_problems = 400
 seed = 0
 source = "model"
 prompt_style = "chat"
+system = ""
 without = "finished"
 temperature = 0.0
 top_p = 1.0
@@ -92,7 +97,7 @@ from r2a_utils.runs import Run
 from r2a_utils.texts import CONDITIONS, CUES, cues, problems_table, read_traces
 
 run = Run.open(run_dir)
-model = load_model(model_name)
+model = load_model(model_name, tags=tags)
 run.record_model(model)
 names = collecting.column_names(columns)
 problems = collecting.load_problems(dataset, n=n_problems, seed=seed, columns=names)
@@ -114,6 +119,7 @@ options = {
     "sampling": sampling,
     "samples": samples,
     "prompt_style": prompt_style,
+    "system": system,
     "without": without,
     "batch_size": batch_size,
     "backend": collecting.backend_of(source, model, collecting.writer_of(dataset)),

@@ -29,7 +29,7 @@
 #       max_new_tokens: {least: 1, most: 1000000}
 #       close_after: {least: 1, most: 1000000}
 #       batch_size: {least: 1, most: 1000000}
-#       without: {choices: [finished, empty, direct]}
+#       without: {choices: [finished, empty, direct, native]}
 #       judge_url: {or: [url]}
 #       open_dataset: {choices: [tiny, math500, wildbench, R1-Qwen-1.5B, R1-Qwen-7B], or: [path]}
 #       n_open: {least: 1, most: 1000000}
@@ -68,10 +68,12 @@ run_dir = "runs/default"
 slice_by: str | None = None
 confidence = 0.95
 model_name = "r2a-tiny"
+tags: dict | None = None
 n_traces = 60
 n_no_cue = 150
 source = "model"
 prompt_style = "chat"
+system = ""
 temperature = 0.0
 top_p = 1.0
 samples = 1
@@ -103,7 +105,7 @@ from r2a_utils.texts import (
 
 pd.set_option("display.precision", 3)
 run = Run.open(run_dir)
-model = load_model(model_name)
+model = load_model(model_name, tags=tags)
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
 
@@ -297,7 +299,7 @@ asked = problems[:n_no_cue]
 sampling = collecting.Sampling(
     max_new_tokens, temperature, top_p, seed, close_after=close_after
 )
-options = {"samples": samples, "prompt_style": prompt_style}
+options = {"samples": samples, "prompt_style": prompt_style, "system": system}
 plain = collecting.kept_completions(
     model,
     asked,

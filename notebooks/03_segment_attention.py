@@ -49,10 +49,12 @@
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+tags: dict | None = None
 n_traces = 120
 batch_size = 16
 source = "model"
 prompt_style = "chat"
+system = ""
 without = "finished"
 max_new_tokens = 512
 close_after: int | None = None
@@ -69,7 +71,7 @@ from r2a_utils.runs import Run
 from r2a_utils.texts import CONDITIONS, SEGMENTS, problems_from_table, read_traces
 
 run = Run.open(run_dir)
-model = load_model(model_name)
+model = load_model(model_name, tags=tags)
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
 traces = {
@@ -273,6 +275,7 @@ to_reasoning = from_answer.sel(to_segment="reasoning")
 looking = to_reasoning.to_series().nlargest(3).index.tolist()
 sampling = Sampling(max_new_tokens, close_after=close_after)
 asked = {"sampling": sampling, "prompt_style": prompt_style, "without": without}
+asked["system"] = system
 absent = "The model did not write the traces of this run: it is not asked here."
 ask_explorer(
     model, looking, problems[0].question, **asked

@@ -46,6 +46,7 @@
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+tags: dict | None = None
 k = 10
 n_shuffles = 100
 n_long = 60
@@ -65,7 +66,7 @@ from r2a_utils.runs import Run
 from r2a_utils.texts import problems_from_table, read_traces
 
 run = Run.open(run_dir)
-model = load_model(model_name)
+model = load_model(model_name, tags=tags)
 run.record_model(model)
 mass = run.read_array("segment_mass_with_reasoning")
 problems = problems_from_table(run.read_table("problems"))

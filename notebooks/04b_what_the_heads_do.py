@@ -43,6 +43,7 @@
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+tags: dict | None = None
 n_maps = 3
 n_long = 60
 n_cued = 100
@@ -58,7 +59,7 @@ from r2a_utils.runs import Run
 from r2a_utils.texts import cues, problems_from_table, read_traces
 
 run = Run.open(run_dir)
-model = load_model(model_name)
+model = load_model(model_name, tags=tags)
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
 written = run.completions_path("with_reasoning")

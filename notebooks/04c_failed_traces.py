@@ -47,8 +47,10 @@
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+tags: dict | None = None
 source = "model"
 prompt_style = "chat"
+system = ""
 temperature = 0.0
 max_new_tokens = 512
 close_after: int | None = None
@@ -70,7 +72,7 @@ from r2a_utils.texts import answer_span, cues, problems_from_table, read_complet
 from r2a_utils.tiny import review
 
 run = Run.open(run_dir)
-model = load_model(model_name)
+model = load_model(model_name, tags=tags)
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
 completions = read_completions(run.completions_path("with_reasoning"), problems)
@@ -103,6 +105,7 @@ if asked_again:
             close_after=close_after,
         ),
         prompt_style=prompt_style,
+        system=system,
     )
     by_grade = answers.traces_by_grade(drawn, problems, model.tokenizer, model.tags)
 failed, right = by_grade[False], by_grade[True]

@@ -59,10 +59,12 @@
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+tags: dict | None = None
 pairs = "tiny"
 source = "model"
 protocol = "own"
 prompt_style = "chat"
+system = ""
 n_pairs = 60
 n_attributed = 4
 seed = 0
@@ -90,7 +92,7 @@ from r2a_utils.runs import Run
 from r2a_utils.tiny import world
 
 run = Run.open(run_dir)
-model = load_model(model_name)
+model = load_model(model_name, tags=tags)
 run.record_model(model)
 
 # %% [markdown]
@@ -122,6 +124,7 @@ sides = [
         path=run.completions_path(f"contrast_{name}"),
         sampling=Sampling(512),
         prompt_style=prompt_style,
+        system=system,
         backend=teacher_forced(model, write) if source == "written" else None,
         on_unfinished="drop",
     )

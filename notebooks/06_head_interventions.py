@@ -50,6 +50,7 @@
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+tags: dict | None = None
 n_traces = 24
 n_spans = 4
 n_random_sets = 100
@@ -72,7 +73,7 @@ from r2a_utils.models import architecture, load_model
 from r2a_utils.runs import Run
 
 run = Run.open(run_dir)
-model = load_model(model_name)
+model = load_model(model_name, tags=tags)
 run.record_model(model)
 problems = texts.problems_from_table(run.read_table("problems"))
 rfhs = run.read_table("reasoning_focus_heads")[["layer", "head"]]

@@ -40,7 +40,7 @@ from r2a_utils.texts.completions import (
     reusable,
 )
 from r2a_utils.texts.problem import Problem
-from r2a_utils.texts.prompts import PromptStyle, Rendered, rendered
+from r2a_utils.texts.prompts import PromptStyle, Rendered, read_style, rendered
 from r2a_utils.texts.tokens import bos_id
 from r2a_utils.texts.trace import Trace
 
@@ -124,6 +124,7 @@ def collect_completions(
     sampling: Sampling = Sampling(),
     samples: int = 1,
     prompt_style: str | PromptStyle = "chat",
+    system: str = "",
     without: str = "finished",
     batch_size: int = 64,
     backend: Backend | None = None,
@@ -137,8 +138,9 @@ def collect_completions(
     wanted any more stands beside it (`texts/completions.py`). Raises ValueError when two problems
     share an id, and RuntimeError when another process writes the file. Stages 00 to 05 ask so.
     """
-    asked = _prompts(model, problems, condition, samples, prompt_style, without)
-    first = _rendered(model, FIXED_QUESTION, condition, prompt_style, without)
+    style = read_style(prompt_style, system)
+    asked = _prompts(model, problems, condition, samples, style, without)
+    first = _rendered(model, FIXED_QUESTION, condition, style, without)
     settings = _settings(model, backend, condition, sampling, first)
     with held(Path(path)) if path is not None else nullcontext():
         done: dict[tuple[str, int], Completion] = {}
@@ -169,6 +171,7 @@ def kept_completions(
     sampling: Sampling = Sampling(),
     samples: int = 1,
     prompt_style: str | PromptStyle = "chat",
+    system: str = "",
     without: str = "finished",
     backend: Backend | None = None,
 ) -> list[Completion]:
@@ -177,8 +180,9 @@ def kept_completions(
     Makes nothing and changes nothing. Raises ValueError where a completion is not there, or was
     asked in another way than this. Stage 02 takes its plain arm from stage 01 so.
     """
-    asked = _prompts(model, problems, condition, samples, prompt_style, without)
-    first = _rendered(model, FIXED_QUESTION, condition, prompt_style, without)
+    style = read_style(prompt_style, system)
+    asked = _prompts(model, problems, condition, samples, style, without)
+    first = _rendered(model, FIXED_QUESTION, condition, style, without)
     settings = _settings(model, backend, condition, sampling, first)
     ids = {key: prompt.ids for key, prompt in asked.items()}
     found = reusable(Path(path), settings, ids)
@@ -197,13 +201,13 @@ def _prompts(
     problems: list[Problem],
     condition: str,
     samples: int,
-    prompt_style: str | PromptStyle,
+    style: PromptStyle,
     without: str,
 ) -> dict[tuple[str, int], Prompt]:
     """What is asked, by (problem id, sample)."""
     prompts = {}
     for problem in problems:
-        ids, examples = _rendered(model, problem.question, condition, prompt_style, without)
+        ids, examples = _rendered(model, problem.question, condition, style, without)
         for sample in range(samples):
             prompts[problem.id, sample] = Prompt(tuple(ids), problem, condition, sample, examples)
     if len(prompts) != len(problems) * samples:
@@ -362,10 +366,10 @@ def _rendered(
     model: ReasoningModel,
     question: str,
     condition: str,
-    prompt_style: str | PromptStyle,
+    style: PromptStyle,
     without: str,
 ) -> Rendered:
-    return rendered(model.tokenizer, question, condition, prompt_style, without, model.tags)
+    return rendered(model.tokenizer, question, condition, style, without, model.tags)
 
 
 def _settings(

@@ -7,7 +7,7 @@ the model, and loads it. It knows nothing of traces and opens no nnsight trace (
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import nnsight
 import psutil
@@ -26,7 +26,7 @@ from r2a_utils.models.hooks import architecture
 from r2a_utils.models.reasoning_model import ReasoningModel
 from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
 from r2a_utils.models.weights import find_weights, quiet
-from r2a_utils.texts.tags import Tags, find_tags
+from r2a_utils.texts.tags import Tags, find_tags, read_tags
 
 # float16 is missing on purpose: the R1 distills overflow it and answer with NaN.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -42,7 +42,7 @@ def load_model(
     device: str | torch.device = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
-    tags: Tags | None = None,
+    tags: Tags | Mapping[str, str] | None = None,
 ) -> ReasoningModel:
     """Load a model by its registered name, by a hub id, from a local folder or from a GGUF file.
 
@@ -52,8 +52,9 @@ def load_model(
     is returned carries the commit. `trust_remote_code` runs Python code that comes with the
     weights: only for authors whom you trust. GGUF files are named by path ("model.gguf"), on the
     hub ("hf:owner/repository/file.gguf") or as in Ollama's store ("ollama:deepseek-r1:1.5b").
-    `tags` are the marks around its thoughts; if none are given, those of its entry in the registry,
-    or else those that its chat template and its vocabulary name (`find_tags`).
+    `tags` are the marks around its thoughts, or their texts (`read_tags`); if none are given, those
+    of its entry in the registry, or else those that its chat template and its vocabulary name
+    (`find_tags`).
 
     Raises ValueError (a name, revision, dtype or device that is not there; a tokenizer that cannot
     write the tags; weights that lack tensors, have them in another shape or hold NaN; a decoder
@@ -66,7 +67,7 @@ def load_model(
     source, revision, extra = find_weights(name, revision, trust_remote_code, dtype)
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, **extra)
-        tags = tags or _tags(name, tokenizer)
+        tags = read_tags(tags) if isinstance(tags, Mapping) else tags or _tags(name, tokenizer)
         _check_tags(name, tokenizer, tags)
         config = AutoConfig.from_pretrained(source, revision=revision, **extra)
         try:

@@ -31,6 +31,7 @@ KINDS = {
     "float": "a number",
     "str": "a text",
     "list": "a list",
+    "dict": "entries ({name: value})",
     "None": "None",
 }
 # A run's parameters are shown on its page and kept in its manifest, so a secret must never be one.
@@ -150,12 +151,16 @@ def resolve(
     """
     selected = list(selected)
     problems: list[str] = []
-    sections = {name: value for name, value in given.items() if isinstance(value, Mapping)}
-    shared = {name: value for name, value in given.items() if name not in sections}
+    every_name = {name for parameters in stages.values() for name in parameters}
+    shared = {
+        name: value
+        for name, value in given.items()
+        if name in every_name or not isinstance(value, Mapping)
+    }
+    sections = {name: value for name, value in given.items() if name not in shared}
     for name in sections:
         if name not in stages:
             problems.append(f"there is no stage {name!r}{nearest(name, stages)}")
-    every_name = {name for parameters in stages.values() for name in parameters}
     reachable = {name for stage in selected for name in stages[stage]}
     problems += _wrong_names(shared, every_name, "no stage has a parameter")
     elsewhere = settings.keys() & (every_name - reachable)
@@ -226,6 +231,8 @@ def looks_secret(name: str, value: Any) -> bool:
     """Whether a parameter's name or value looks like a credential, or is a URL that holds one."""
     if _secret_name(name):
         return True
+    if isinstance(value, Mapping):
+        return any(looks_secret(entry, element) for entry, element in value.items())
     if isinstance(value, (list, tuple)):
         return any(looks_secret("", element) for element in value)
     if not isinstance(value, str):

@@ -67,7 +67,7 @@ class PromptStyle:
     without reasoning asks for the answer alone; `{open}` and `{close}` in them are the model's
     tags. `examples` are solved problems, each a turn of the user and one of the model. `template`
     are options of the tokenizer's chat template (`{"enable_thinking": True}`, a date). A style that
-    is `raw` has none of this: the question and the instruction, without a template.
+    is `raw` is the question and the instruction, without a template; a system message is text.
     """
 
     system: str | None = None
@@ -130,7 +130,8 @@ def render_prompt(
     """Token ids of a prompt, up to where the model goes on writing.
 
     `prompt_style` is "chat" (the tokenizer's own template, token for token), "raw" (the paper's:
-    BOS, the question, the instruction to reason and to box the answer, no template), "example" (a
+    BOS, the question, the instruction to reason and to box the answer, no template; a system
+    message stands as text in front), "example" (a
     system message and worked examples, for a model that thinks between tags when asked), a JSON
     file or a `PromptStyle`. With reasoning, the prompt ends in the opening tag, which is added
     where the template lacks it. Without, it ends in a closed thought: `without` is "finished" (the
@@ -164,12 +165,13 @@ def rendered(
         raise ValueError(f"unknown without={without!r}; choose from {', '.join(WITHOUT)}.")
     way = without if condition == "without_reasoning" else ""
     if style.raw:
-        if style.system or way in ("direct", "native"):
+        if way in ("direct", "native"):
             raise ValueError(
-                'a raw prompt has no template and no system message: pass without="empty", or '
-                'prompt_style="chat".'
+                'a raw prompt has no template: pass without="empty", or prompt_style="chat".'
             )
-        before, ids = "", [*first_ids(tokenizer), *encode(tokenizer, question + INSTRUCTION + " ")]
+        told = f"{style.system}\n\n" if style.system else ""
+        asked = encode(tokenizer, told + question + INSTRUCTION + " ")
+        before, ids = "", [*first_ids(tokenizer), *asked]
         thought = _thought(tags, tags.after_open, way)
     else:
         before, text = _conversation(tokenizer, question, style, way, tags)

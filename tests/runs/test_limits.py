@@ -15,7 +15,7 @@ from r2a_utils.texts.prompts import STYLES, WITHOUT
 STAGES = load_stages()
 DECLARED = {name: stage.parameters for name, stage in STAGES.items()}
 # Words of the user's own, of which no list can be made.
-FREE = {"run_dir", "columns", "slice_by", "judge_model"}
+FREE = {"run_dir", "columns", "slice_by", "judge_model", "system", "tags"}
 
 
 @pytest.mark.parametrize("stage", STAGES)

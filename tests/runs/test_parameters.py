@@ -13,6 +13,7 @@ chat = False
 layers: list[int] | None = None
 words = ["wait", "hmm"]
 share = [0.5, 1]
+tags: dict | None = None
 """
 PARAMETERS = declared(CELL, "01_first.py")
 STAGES = {
@@ -41,6 +42,7 @@ def test_the_defaults_are_the_values_that_the_cell_shows():
         "layers": None,
         "words": ["wait", "hmm"],
         "share": [0.5, 1],
+        "tags": None,
     }
 
 
@@ -48,6 +50,12 @@ def test_a_shared_value_goes_to_every_stage_that_declares_it_and_a_section_to_on
     values = settle({"n_problems": 5, "02_second": {"n_pairs": 3, "n_problems": 4}})
     assert values["01_first"]["n_problems"] == 5
     assert values["02_second"] == {"run_dir": "", "n_pairs": 3, "n_problems": 4}
+
+
+def test_entries_under_the_name_of_a_parameter_are_its_value_and_no_section():
+    assert settle({"tags": {"open": "a"}})["01_first"]["tags"] == {"open": "a"}
+    assert "tags = None" not in fill(CELL, PARAMETERS, settle({"tags": {"a": "b"}})["01_first"])
+    assert "there is no stage 'tagz'" in refusal({"tagz": {"open": "a"}})
 
 
 def test_what_is_set_by_name_wins_over_the_file():
@@ -69,6 +77,7 @@ def test_what_is_set_by_name_wins_over_the_file():
         ("layers", "None", None),
         ("words", "wait,but", ["wait", "but"]),
         ("share", "[1e-1, 2]", [0.1, 2.0]),
+        ("tags", '{open: "[THINK]", close: x}', {"open": "[THINK]", "close": "x"}),
     ],
 )
 def test_a_text_from_the_command_line_takes_the_type_of_the_default(name, text, value):
@@ -89,6 +98,8 @@ def test_a_text_from_the_command_line_takes_the_type_of_the_default(name, text, 
         ("model_name", False, "a text, not False"),
         ("layers", ["1"], "each of layers takes a whole number, not '1'"),
         ("layers", 3, "a list or None (int elements), not 3"),
+        ("tags", "<think>", "entries ({name: value}) or None, not '<think>'"),
+        ("tags", {"api_key": "x"}, "looks like a secret"),
     ],
 )
 def test_a_value_of_another_type_is_refused_with_what_is_taken(name, value, expected):
@@ -156,7 +167,7 @@ def test_the_run_folder_is_not_a_parameter_to_give():
     assert "--run-id" in refusal({"run_dir": "elsewhere"})
 
 
-@pytest.mark.parametrize("cell", ["n = 2 * 3", "import os", "n = {}", "a = b = 1", "n: tensor = 1"])
+@pytest.mark.parametrize("cell", ["n = 2 * 3", "import os", "n = {1}", "a = b = 1", "n: tensor = 1"])
 def test_a_parameters_cell_holds_only_literal_values(cell):
     with pytest.raises(ParameterError, match="line 1 of the parameters cell"):
         declared(cell, "01_first.py")

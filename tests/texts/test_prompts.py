@@ -117,7 +117,7 @@ def test_the_answer_alone_is_asked_for_without_examples_too(instruct_tokenizer):
     ids = render_prompt(instruct_tokenizer, QUESTION, "without_reasoning", without="direct")
     text = instruct_tokenizer.decode(ids)
     assert "at once and alone" in text and text.endswith("<think>\n\n</think>\n\n")
-    with pytest.raises(ValueError, match="a raw prompt has no template and no system"):
+    with pytest.raises(ValueError, match="a raw prompt has no template"):
         render_prompt(instruct_tokenizer, QUESTION, "without_reasoning", "raw", "direct")
 
 

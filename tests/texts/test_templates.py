@@ -250,13 +250,11 @@ def test_a_message_that_the_template_loses_or_refuses_is_told(template, said):
         render_prompt(tokenizer, QUESTION, prompt_style=PromptStyle("Box it."))
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"prompt_style": PromptStyle("Box it.", raw=True)}, {"without": "native"}],
-)
-def test_the_raw_prompt_has_no_template_to_switch(options):
+def test_the_raw_prompt_has_no_template_to_switch_and_a_system_message_as_text():
     with pytest.raises(ValueError, match="a raw prompt has no template"):
-        render_prompt(merging(), "q", "without_reasoning", **({"prompt_style": "raw"} | options))
+        render_prompt(merging(), "q", "without_reasoning", "raw", "native")
+    ids = render_prompt(merging(), "q", prompt_style=read_style("raw", "Box it."))
+    assert merging().decode(ids).startswith("Box it.\n\nq Please reason")
 
 
 def test_tags_are_read_as_a_run_writes_them():
