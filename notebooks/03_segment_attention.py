@@ -20,7 +20,7 @@
 #       batch_size: {least: 1, most: 1000000}
 #       source: {choices: [model, written], or: [url]}
 #       prompt_style: {choices: [chat, raw, example], or: [path]}
-#       without: {choices: [finished, empty, direct]}
+#       without: {choices: [finished, empty, direct, native]}
 #       max_new_tokens: {least: 1, most: 1000000}
 #       close_after: {least: 1, most: 1000000}
 #       seed: {least: 0, most: 4294967295}

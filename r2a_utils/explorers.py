@@ -110,6 +110,7 @@ def ask_explorer(
     *,
     sampling: Sampling = ASKED,
     prompt_style: str = "chat",
+    system: str = "",
     without: str = "finished",
 ) -> Explorer:
     """Type a problem; the model answers with and without reasoning, and its attention is shown.
@@ -130,6 +131,7 @@ def ask_explorer(
                 condition,
                 sampling=sampling,
                 prompt_style=prompt_style,
+                system=system,
                 without=without,
             )[0]
             for condition in CONDITIONS
