@@ -87,9 +87,8 @@ rfhs = list(ranking[["layer", "head"]].itertuples(index=False, name=None))
 # again, drawing its tokens at `sampling_temperature`.
 
 # %%
-by_grade = answers.traces_by_grade(
-    completions, problems, model.tokenizer, model.tags
-)
+written_by = model.tokenizer, model.tags
+by_grade = answers.traces_by_grade(completions, problems, *written_by)
 failed_at_first = len(by_grade[False])
 reviewed = all(map(review.reviewable, by_grade[True] + by_grade[False]))
 asked_again = failed_at_first < fewest_failed and source == "model" and reviewed
@@ -107,7 +106,7 @@ if asked_again:
         prompt_style=prompt_style,
         system=system,
     )
-    by_grade = answers.traces_by_grade(drawn, problems, model.tokenizer, model.tags)
+    by_grade = answers.traces_by_grade(drawn, problems, *written_by)
 failed, right = by_grade[False], by_grade[True]
 errors = {id(t): review.first_error(t) for t in failed if review.reviewable(t)}
 known = [t for t in failed if errors.get(id(t)) is not None]
