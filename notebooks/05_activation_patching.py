@@ -12,7 +12,7 @@
 #     reads: []
 #     writes: [
 #       traces/contrast_clean, traces/contrast_corrupted, tables/patching_curves,
-#       records/activation_patching, records/attribution_patching
+#       records/contrast_pairs, records/activation_patching, records/attribution_patching
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
@@ -157,7 +157,7 @@ def read_as(name):
 # %% [markdown]
 # Nothing is padded: a pair whose traces cannot be aligned token by token is refused and counted. A
 # pair is kept if the model tells its two sides apart (the logit differences of the clean and the
-# corrupted trace are {{ activation_patching.min_gap | number(0) }} nat or more apart) and by itself
+# corrupted trace are {{ contrast_pairs.min_gap | number(0) }} nat or more apart) and by itself
 # writes either answer, and if its conclusion is a single differing token in the reasoning. Both
 # sides run once; all that follows patches these passes. What the other protocols give is measured
 # here as well, and shown below.
@@ -175,8 +175,13 @@ for name in causal.PROTOCOLS:
         kept = sifted.kept
     else:
         effects[name] = causal.patch_two_places(model, sifted.kept)["effect"].values
-causal.check_kept(counts, protocol)
+sifting = {"protocol": protocol, "kept": len(kept), "min_gap": causal.MIN_GAP}
+run.write_record("contrast_pairs", sifting | {"counts": counts})
 pd.DataFrame(counts).rename_axis("protocol", axis=1)
+
+# %% tags=["hide-input"]
+if not kept:
+    run.end(causal.why_none_is_kept(counts, protocol))
 
 # %% [markdown]
 # ## One pair, every cell

@@ -11,7 +11,7 @@
 #   r2a:
 #     reads: [
 #       tables/problems, traces/with_reasoning, arrays/segment_mass_with_reasoning,
-#       tables/reasoning_focus_heads, records/activation_patching
+#       tables/reasoning_focus_heads, records/contrast_pairs, records/activation_patching
 #     ]
 #     writes: [
 #       tables/knockout_profile, tables/head_sets, records/head_interventions,
@@ -78,7 +78,9 @@ run.record_model(model)
 problems = texts.problems_from_table(run.read_table("problems"))
 rfhs = run.read_table("reasoning_focus_heads")[["layer", "head"]]
 rfhs = tuple(rfhs.itertuples(index=False, name=None))
-crossing = run.read_record("activation_patching")["crossing"]
+crossing = None  # where no pair was kept, nothing was patched
+if run.read_record("contrast_pairs")["kept"]:
+    crossing = run.read_record("activation_patching")["crossing"]
 
 # %% [markdown]
 # We take traces with a right answer, one a problem, and first those that had no part in ranking the

@@ -12,7 +12,7 @@
 #     reads: [
 #       arrays/segment_mass_with_reasoning, tables/accuracy_by_steps,
 #       tables/reasoning_focus_heads, tables/patching_curves, records/answer_quality,
-#       records/segment_attention, records/activation_patching
+#       records/segment_attention, records/contrast_pairs, records/activation_patching
 #     ]
 #     writes: [
 #       tables/findings, records/paper_effects, records/home_figures, figures/answers,
@@ -48,7 +48,8 @@ from r2a_utils.runs import Run
 run = Run.open(run_dir)
 quality = run.read_record("answer_quality")
 attention = run.read_record("segment_attention")
-patching = run.read_record("activation_patching")
+pairs = run.read_record("contrast_pairs")
+patching = run.read_record("activation_patching") if pairs["kept"] else {}
 paper = published_findings()
 
 # %% [markdown]
@@ -67,9 +68,9 @@ own = {
     "with_reasoning": quality["with_reasoning"],
     "without_reasoning": quality["without_reasoning"],
     "mass": attention["answer"]["reasoning"],
-    "early_probe": patching["early_probe"],
-    "early_boxed_probe": patching["early_boxed_probe"],
-    "first": patching["flipping_first"],
+    "early_probe": patching.get("early_probe"),
+    "early_boxed_probe": patching.get("early_boxed_probe"),
+    "first": patching.get("flipping_first"),
 }
 headings = {
     "with_reasoning": "right with reasoning",
@@ -77,7 +78,7 @@ headings = {
     "mass": "attention answer → reasoning",
     "early_probe": "early effect, “Final answer is A.”",
     "early_boxed_probe": "early effect, “Final answer is \\boxed{A}.”",
-    "first": f"effect before layer 0, “{patching['protocol']}”",
+    "first": f"effect before layer 0, “{pairs['protocol']}”",
 }
 this = pd.DataFrame([own], index=["this run"])
 findings = pd.concat([this, paper]).rename(columns=headings).astype(float)
@@ -115,8 +116,10 @@ by_steps = run.read_table("accuracy_by_steps")
 home = {
     "answers": figures.home_answers(by_steps, quality["asked_for"]),
     "heads": figures.home_heads(to_reasoning.values, rfhs.tolist()),
-    "patching": figures.home_patching(run.read_table("patching_curves")),
 }
+if patching:
+    curves = run.read_table("patching_curves")
+    home["patching"] = figures.home_patching(curves)
 for name, figure in home.items():
     run.write_figure(name, figure)
 run.write_record(
@@ -133,6 +136,8 @@ run.write_record(
 #    answer_quality.n }} problems (difference {{ (100 * answer_quality.difference) | number(1) }}
 #    points, {{ (100 * answer_quality.ci_low) | number(1) }} to {{ (100 * answer_quality.ci_high) |
 #    number(1) }}). This is about outcomes: a gain would also come if reasoning merely bought time.
+
+# %% [markdown]
 # 2. **{% if segment_attention.lift_reasoning > 1 %}The answer looks at the reasoning more than its
 #    length explains.{% elif segment_attention.heads_above_uniform %}Some heads look at the
 #    reasoning more than its length explains, the mean of all heads does not.{% else %}No head
@@ -144,6 +149,8 @@ run.write_record(
 #    reasoning_focus_heads.top_mass | percent }}, and {{ reasoning_focus_heads.beyond_distance }}
 #    of the top {{ reasoning_focus_heads.k }} give it more than their distance profiles would.
 #    Looking is not using.
+
+# %% [markdown]
 # 3. **{% if activation_patching.flip_low > 0.5 %}In most pairs the answer follows one token of the
 #    reasoning.{% elif activation_patching.flip_rate > 0 %}In some pairs the answer follows one
 #    token of the reasoning.{% else %}In no pair does the answer follow one token of the
@@ -165,6 +172,8 @@ run.write_record(
 #    }}, the right answer's log-probability changes by {{ head_interventions.strongest_change |
 #    number }} nats{% if activation_patching.crossing is not none %}; the curves of {term}`patching
 #    <patch>` cross before layer {{ activation_patching.crossing }}{% endif %}.
+
+# %% [markdown]
 # 4. **Whether just these heads carry it is another question.** {% if head_interventions.flip_n
 #    %}Answers that change or are lost with the {term}`Reasoning-Focus Heads <RFH>`, and with
 #    random heads of the same layers in the median (range): {% for way, f in
@@ -175,6 +184,8 @@ run.write_record(
 #    cut or {term}`ablate <ablation>` tells the two apart{% else %}By the answer's log-probability
 #    at least one of four ways to cut or {term}`ablate <ablation>` tells the two apart{% endif %}
 #    ({{ head_interventions.smallest_p | p_value }}).
+
+# %% [markdown]
 # 5. **Where in the reasoning it lies.** {% if sentence_importance.needed_n %}A forced answer needs
 #    {{ sentence_importance.needed | percent }} of the reasoning ({{ sentence_importance.needed_n
 #    }} of {{ sentence_importance.n }} {term}`traces <trace>`).{% else %}After none of the
@@ -183,7 +194,8 @@ run.write_record(
 #    answer more than {{ sentence_importance.noise | number(1) }} nats{% if
 #    sentence_importance.dear_n %}; in {{ sentence_importance.last_strongest | percent }} of those
 #    it is the last one{% endif %}.
-#
+
+# %% [markdown]
 # ## What may be concluded
 #
 # {% if activation_patching.flip_low > 0.5 %}In this model and on these pairs of problems, the
@@ -195,7 +207,8 @@ run.write_record(
 # says is not shown by this run.{% endif %} {% if answer_quality.ci_low > 0 %}More answers are
 # right after reasoning, and how much of that gain comes by this way no stage has measured.{% endif
 # %}
-#
+
+# %% [markdown]
 # ## What this does not show
 #
 # - **That the reasoning is faithful.** An answer that takes its conclusion from the reasoning does

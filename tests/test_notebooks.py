@@ -93,6 +93,24 @@ def test_pairs_of_plain_questions_are_run_too(tmp_path):
     assert Run.open(tmp_path / "run").read_record("activation_patching")["n"] in range(1, 5)
 
 
+def test_where_no_pair_is_kept_patching_ends_and_the_stages_after_it_go_on(small_runs, tmp_path):
+    """The bundled model hardly tells the two sides of a plain question apart."""
+    folder = tmp_path / MAIN_RUN
+    shutil.copytree(small_runs / MAIN_RUN, folder)
+    settings = {"pairs": "questions", "source": "written", "n_pairs": "1"}
+    run_stages(folder, ["05", "06", "07"], settings=settings, progress=False)
+    entries = read_manifest(folder)["stages"]
+    assert {entry["status"] for entry in entries.values()} == {"completed"}
+    assert "needs 1 pair, has 0" in entries["05_activation_patching"]["ended"]
+    records = Run.open(folder).records()
+    assert records["contrast_pairs"]["counts"]["own"]["kept"] == 0
+    assert not {"activation_patching", "attribution_patching"} & set(records)
+    assert records.keys() >= {"head_interventions", "home_figures"}
+    assert (
+        Run.open(folder).read_table("findings")["effect before layer 0, “own”"].isna()["this run"]
+    )
+
+
 def test_nothing_runs_again_when_nothing_has_changed(small_runs, pages):
     results = run_stages(small_runs / MAIN_RUN, progress=False)
     assert [result.stage for result in results if result.ran] == []

@@ -43,7 +43,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "controls_at_two_places",
             "donors",
         ],
-        "recorded_pairs": ["RecordedPair", "check_kept", "record_pair", "sift"],
+        "recorded_pairs": ["MIN_GAP", "RecordedPair", "record_pair", "sift", "why_none_is_kept"],
         "random_sets": ["against_random", "n_possible_sets", "random_head_sets", "random_spans"],
         "sentence_importance": [
             "SHOWN_SENTENCES",

@@ -230,19 +230,19 @@ def sift(
     return Sifted(kept, steps)
 
 
-def check_kept(counts: dict[str, dict[str, int]], protocol: str) -> None:
-    """Raise ValueError, with what to do, where no pair is kept under a protocol.
+def why_none_is_kept(counts: dict[str, dict[str, int]], protocol: str) -> str:
+    """What patching needs, what it has, and what to do, where a protocol keeps no pair.
 
-    `counts` are those of `sift`, by protocol.
+    `counts` are those of `sift`, by protocol. Stage 05 ends with it.
     """
-    if counts[protocol]["kept"]:
-        return
     others = {name: found["kept"] for name, found in counts.items() if name != protocol}
-    raise ValueError(
-        f"patching needs 1 pair, has 0 under the protocol {protocol!r}: {counts[protocol]}. "
-        f"--set n_pairs=… asks more; other protocols keep {others} (--set protocol=…); "
+    steps = ", ".join(f"{step} {n}" for step, n in counts[protocol].items())
+    kept = ", ".join(f"{name} keeps {n}" for name, n in others.items())
+    return (
+        f"Patching needs 1 pair, has 0 under the protocol {protocol!r} ({steps}). "
+        f"--set n_pairs=… asks more; of the other protocols {kept} (--set protocol=…); "
         "--set prompt_style=raw puts the question in another way; --set source=model lets the "
-        "model write the traces itself"
+        "model write the traces itself."
     )
 
 

@@ -37,6 +37,7 @@ from r2a_utils.publishing.comparison_page import compare
 from r2a_utils.publishing.exercises import fold_solutions, has_tag, load_exercises
 from r2a_utils.publishing.foreign_text import html_of, inert
 from r2a_utils.publishing.missing_stages import (
+    ended_stages,
     in_place_of,
     missing_stages,
     placeholder,
@@ -147,7 +148,8 @@ def assemble(
         if declared.id in summaries:
             _write_stage_pages(declared, summaries, available, source)
     first = summaries[shown[0].id]
-    with_page = {n: stage for n, stage in available.items() if n not in first["missing"]}
+    without = {*first["missing"], *first["ended"]}
+    with_page = {name: stage for name, stage in available.items() if name not in without}
     others = {
         "comparison": compare(shown, summaries),
         "plans": plans_table(read_plans(book / "params")),
@@ -177,6 +179,7 @@ def _summary(declared: BookRun, pages: str, available: Mapping[str, Stage]) -> d
         "records": without_folders(records, folders),
         "stages": stages,
         "missing": missing,
+        "ended": ended_stages(declared.run, stages),
         "machines": _machines(stages),
         "folders": folders,
     }
@@ -209,13 +212,14 @@ def _rendered(
     summaries: Mapping[str, Any],
     others: Mapping[str, Any] | None = None,
 ) -> str:
-    """Prose with its numbers; where a stage is missing that it may quote, what is missing."""
+    """Prose with its numbers; where a stage lacks results that it may quote, what is missing."""
     try:
         return render(text, page, summary, summaries, others)
     except ProseError:
-        if not summary["missing"]:
+        without = summary["missing"] | summary["ended"]
+        if not without:
             raise
-        return in_place_of(text, summary["missing"])
+        return in_place_of(text, without)
 
 
 def check_pages(source: Path, html: Path) -> None:

@@ -117,8 +117,9 @@ def _own_row(summary: Mapping[str, Any]) -> Row:
         elif finding.part == "answers" and "written" in sources:
             cells[finding.key] = Cell(missing="teacher-forced: the model reads given texts")
         else:
-            maker = makers(f"records/{finding.record}", NOTEBOOKS)[0].partition("_")[0]
-            cells[finding.key] = Cell(missing=f"not run: `{command} --stages {maker}`")
+            maker = makers(f"records/{finding.record}", NOTEBOOKS)[0]
+            not_run = f"not run: `{command} --stages {maker.partition('_')[0]}`"
+            cells[finding.key] = Cell(missing=summary["ended"].get(maker, not_run))
     model = records.get("model", {}).get("name", summary["title"])
     page = f"{summary['pages']}/{next(iter(stages))}.ipynb"
     asked = [entry["inputs"]["parameters"].get("dataset") for entry in stages.values()]

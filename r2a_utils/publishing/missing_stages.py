@@ -2,16 +2,19 @@
 
 A stage that failed, was not wanted or is older than what it reads takes nothing with it but its own
 page and the sentences that quote it: in their place stands what is missing and the command that
-makes it. This file knows manifests and headers, and no page of the book.
+makes it. A stage that ended itself, because there was nothing to measure, has its page as far as it
+goes; what quotes the rest of it says why. This file knows manifests and headers, and no page of the
+book.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from r2a_utils.publishing.foreign_text import inert
 from r2a_utils.runs.manifest import read_manifest, stale_stages
 from r2a_utils.runs.stage import Stage
 
@@ -35,6 +38,16 @@ def missing_stages(run: Path, stages: Mapping[str, Stage]) -> dict[str, str]:
         f"`r2a run --run-id {run.name} --stages {name.partition('_')[0]}` makes it."
         for name in stages
         if name in reasons
+    }
+
+
+def ended_stages(run: Path, stages: Iterable[str]) -> dict[str, str]:
+    """The stages of those asked for that ended before their results, each with a sentence why."""
+    made = read_manifest(run)["stages"]
+    return {
+        name: f"Stage {name} of run `{run.name}` ended before its results. {inert(ended)}"
+        for name in stages
+        if (ended := made.get(name, {}).get("ended"))
     }
 
 

@@ -13,6 +13,7 @@ from r2a_utils.publishing.book import BUILD
 from r2a_utils.publishing.book_runs import MAIN_PAGES, BookRun
 from r2a_utils.publishing.quoted_numbers import ProseError, render
 from r2a_utils.runs.folder import Run
+from r2a_utils.runs.manifest import read_manifest
 from r2a_utils.runs.running import StageResult
 
 # What stands first on a stage's page. A stage without one has an empty place.
@@ -41,12 +42,13 @@ HEADLINES = {
 
 def summary(folder: Path, results: Sequence[StageResult], shown: Sequence[BookRun]) -> str:
     """The table of a run's stages, and where to read on; `shown` are the runs of the book."""
-    records = Run.open(folder).records()
+    records, entries = Run.open(folder).records(), read_manifest(folder)["stages"]
     lines = [f"{'stage':26} {'status':9} {'minutes':>7}  finding"]
     for result in results:
         status = "ran" if result.ran else "unchanged"
         minutes = f"{result.seconds / 60:7.1f}"
-        finding = headline(result.stage, folder.name, records)
+        ended = entries.get(result.stage, {}).get("ended")
+        finding = ended or headline(result.stage, folder.name, records)
         lines.append(f"{result.stage:26} {status:9} {minutes}  {finding}".rstrip())
     return "\n".join([*lines, "", _where(folder, results, shown)])
 

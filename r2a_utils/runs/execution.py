@@ -1,7 +1,8 @@
 """Execute one stage's notebook with Papermill, and make a page of it that is good anywhere.
 
-Success means that every code cell completed; anything else raises StageFailed, which names the
-notebook and the cell, and keeps the notebook as far as it came. A page that succeeded is freed of
+Success means that every code cell completed, or that the stage itself ended its page (`Run.end`);
+anything else raises StageFailed, which names the notebook and the cell, and keeps the notebook as
+far as it came. A page that succeeded is freed of
 what belongs to this machine or needs a live kernel. What the stage computes, and whether it needed
 to run, is not this file's business.
 """
@@ -30,6 +31,7 @@ from traitlets import default
 from traitlets.config import Config
 
 from r2a_utils.runs.attempt import UNFINISHED, run_of
+from r2a_utils.runs.folder import StageEnd
 from r2a_utils.runs.local_paths import without_folders
 from r2a_utils.runs.parameters import fill, literal
 from r2a_utils.runs.stage import ROOT, Stage
@@ -52,6 +54,8 @@ def execute(
     progress_bar: Mapping[str, Any],
 ) -> NotebookNode:
     """Run a stage's notebook from the repository's root and return it, cleaned.
+
+    Where the stage ended itself, the notebook goes as far, and its metadata `ended` says why.
 
     `values` holds every parameter but `run_dir`, which is the run's `folder`; `cell_timeout` is in
     seconds for each cell; `progress_bar` goes to tqdm. Raises StageFailed.
@@ -85,10 +89,11 @@ def execute(
                 extra_arguments=["--log-level=CRITICAL"],
             )
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
-        os.replace(part, failed)
-        index = _last_started(nbformat.read(failed, as_version=4))
-        raise _failure(stage, failed, index, _reason(error, cell_timeout)) from error
-    executed = nbformat.read(part, as_version=4)
+        if getattr(error, "ename", None) != StageEnd.__name__:
+            os.replace(part, failed)
+            index = _last_started(nbformat.read(failed, as_version=4))
+            raise _failure(stage, failed, index, _reason(error, cell_timeout)) from error
+    executed = _until_its_end(nbformat.read(part, as_version=4))
     unfinished = _first_unfinished(executed)
     if unfinished is not None:
         os.replace(part, failed)
@@ -100,6 +105,22 @@ def execute(
     clean(executed, folder)
     part.unlink()
     return executed
+
+
+def _until_its_end(notebook: NotebookNode) -> NotebookNode:
+    """An executed notebook without what stands behind the cell in which the stage ended itself."""
+    for index, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            if output.get("ename") == StageEnd.__name__:
+                notebook.metadata["ended"] = reason = output.evalue
+                cell.outputs = [nbformat.v4.new_output("display_data", {"text/markdown": reason})]
+                cell.metadata.papermill["status"] = "completed"
+                kept = [
+                    c for c in notebook.cells[: index + 1] if c.get("id", "").startswith("cell-")
+                ]
+                notebook.cells = kept
+                return notebook
+    return notebook
 
 
 @contextmanager

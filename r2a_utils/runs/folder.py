@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 import xarray as xr
@@ -45,6 +45,10 @@ _ARRAY_WITHOUT_NAME = "values"
 
 class RunFolderError(RuntimeError):
     """A run folder that cannot be used as it is; the message says why and what to do."""
+
+
+class StageEnd(Exception):  # noqa: N818  no error: what there is has been shown
+    """Raised by `Run.end`: a stage that has nothing more to measure; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,14 @@ class Run:
             path,
             lambda part: figure.savefig(part, format="png", dpi=150, bbox_inches="tight"),
         )
+
+    def end(self, reason: str) -> NoReturn:
+        """End the stage here, because there is nothing more to measure.
+
+        Its page ends with the reason: what is needed, what is there, what to do. Raises StageEnd,
+        by which the run knows it from a failure. Stage 05 ends so where no pair is kept.
+        """
+        raise StageEnd(reason)
 
     def records(self) -> dict[str, dict[str, Any]]:
         """All records of the run, by name."""

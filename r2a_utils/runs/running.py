@@ -132,6 +132,8 @@ def run_stages(
             results.append(StageResult(name, ran, seconds, _page(folder, name)))
         if place != folder:
             finish(folder)
+        for name in selected:
+            _remove_what_it_lacks(folder, available[name])
     return results
 
 
@@ -264,16 +266,30 @@ def _run_stage(
         "status": "completed",
         "inputs": inputs,
         "chain": chain(inputs),
-        "started": started.isoformat(timespec="seconds"),
+        "started": started.isoformat(timespec="milliseconds"),
         "seconds": seconds,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "model": Run.open(place).records().get("model"),
     }
+    if "ended" in executed.metadata:
+        entry["ended"] = executed.metadata.pop("ended")
     executed.metadata["r2a"] = {"stage": stage.name, "run_id": run_of(place).name, **entry}
     write_aside(page, lambda path: nbformat.write(executed, path))
     write_entry(place, stage.name, entry)
     return seconds
+
+
+def _remove_what_it_lacks(folder: Path, stage: Stage) -> None:
+    """Remove what an earlier run of a stage left that has now ended without making it again."""
+    entry = read_manifest(folder)["stages"][stage.name]
+    if "ended" not in entry:
+        return
+    started = datetime.datetime.fromisoformat(entry["started"]).timestamp()
+    for kind, _, name in (artifact.partition("/") for artifact in stage.header.writes):
+        for path in () if kind == "traces" else (folder / kind).glob(f"{name}.*"):
+            if path.stat().st_mtime < started:
+                path.unlink()
 
 
 def _print_prose(stage: Stage, page: Path) -> None:
@@ -282,10 +298,13 @@ def _print_prose(stage: Stage, page: Path) -> None:
     results = iter([cell for cell in executed.cells if cell.cell_type == "code"])
     notebook = nbformat.from_dict(stage.notebook)
     cells = []
+    last = executed.cells[-1].id if "ended" in executed.metadata.r2a else None
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
             cell = {**next(results), "metadata": cell.metadata}
         cells.append(nbformat.from_dict({**cell, "id": f"cell-{index}"}))
+        if cell.get("id") == last:
+            break
     if cells != executed.cells:
         executed.cells = cells
         write_aside(page, lambda path: nbformat.write(executed, path))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from r2a_utils.causal.recorded_pairs import check_kept, sift
+from r2a_utils.causal.recorded_pairs import sift, why_none_is_kept
 from r2a_utils.collecting.generation import Sampling, collect_traces
 from r2a_utils.tiny.world import contrast_problems
 
@@ -61,15 +61,12 @@ def test_a_pair_that_the_model_does_not_tell_apart_is_left_out(make_random_model
     assert sifted.counts[left_out] == len(pairs) - sifted.counts["refused: cannot be aligned"]
 
 
-def test_no_pair_at_all_is_refused_with_what_can_be_done():
+def test_where_no_pair_is_kept_it_is_said_why_and_what_can_be_done():
     counts = {"own": {"kept": 1}, "probe": {"refused: cannot be aligned": 7, "kept": 0}}
-    check_kept(counts, "own")
-    with pytest.raises(
-        ValueError, match="needs 1 pair, has 0 under the protocol 'probe'"
-    ) as raised:
-        check_kept(counts, "probe")
-    for said in ("'refused: cannot be aligned': 7", "'own': 1", "--set n_pairs=", "prompt_style"):
-        assert said in str(raised.value)
+    told = why_none_is_kept(counts, "probe")
+    assert told.startswith("Patching needs 1 pair, has 0 under the protocol 'probe'")
+    for said in ("refused: cannot be aligned 7", "own keeps 1", "--set n_pairs=", "prompt_style"):
+        assert said in told
 
 
 def test_no_traces_give_no_pairs(tiny):

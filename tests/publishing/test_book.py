@@ -188,6 +188,21 @@ def test_what_a_run_lacks_hides_nothing_else(made, tmp_path):
     assert "--run-id part" not in (html / "part/02_later.html").read_text()  # it wants no other
 
 
+def test_what_quotes_a_stage_that_ended_itself_says_why(made, tmp_path):
+    """Its own page is shown as far as it goes."""
+    runs = tmp_path / "runs"
+    shutil.copytree(made / "runs", runs)
+    entries = json.loads((runs / "default/manifest.json").read_text())
+    entries["stages"]["02_later"]["ended"] = "Needs 1, has 0; --set n=1"
+    (runs / "default/manifest.json").write_text(json.dumps(entries))
+    (runs / "default/records/count.json").unlink()
+    shown = declared_runs(made / "book", runs)
+    assemble(made / "book", shown, tmp_path / "source", made / "notebooks")
+    told = (tmp_path / "source/intro.md").read_text()
+    assert "02_later of run `default` ended before its results. Needs 1, has 0; --set n=1" in told
+    assert (tmp_path / "source/stages/02_later.ipynb").exists()
+
+
 def test_a_misspelt_quotation_is_refused_where_nothing_is_missing(made):
     status = made / "book/status.md"
     good = status.read_text()

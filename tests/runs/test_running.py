@@ -306,6 +306,59 @@ def test_a_cell_that_takes_too_long_is_named(run, tmp_path):
     assert not (tmp_path / "trial/notebooks/03_third.ipynb").exists()
 
 
+ENDING = """\
+# ---
+# jupyter:
+#   r2a:
+#     writes: [records/why, records/found]
+# ---
+
+# %% tags=["parameters"]
+run_dir = "runs/default"
+n = 1
+
+# %%
+from r2a_utils.runs.folder import Run
+run = Run.open(run_dir)
+run.write_record("why", {"n": n})
+
+# %% [markdown]
+# Up to here.
+
+# %%
+if not n:
+    run.end("Needs 1, has 0; --set n=1")
+
+# %%
+run.write_record("found", {"n": n})
+n
+"""
+
+
+def test_a_stage_that_ends_itself_has_a_page_as_far_as_it_goes_and_is_no_failure(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    notebook = tmp_path / "notebooks/01_ending.py"
+    notebook.write_text(ENDING)
+    place = {"notebooks": tmp_path / "notebooks", "progress": False}
+    folder = tmp_path / "run"
+    run_stages(folder, **place)
+    assert Run.open(folder).records().keys() == {"why", "found"}
+    run_stages(folder, settings={"n": "0"}, **place)
+    entry = read_manifest(folder)["stages"]["01_ending"]
+    assert entry["status"] == "completed" and entry["ended"] == "Needs 1, has 0; --set n=1"
+    assert Run.open(folder).records().keys() == {"why"}  # what was found before is of another run
+    page = nbformat.read(folder / "notebooks/01_ending.ipynb", as_version=4)
+    assert [cell.cell_type for cell in page.cells] == ["code", "code", "markdown", "code"]
+    assert page.cells[-1].outputs[0]["data"] == {"text/markdown": "Needs 1, has 0; --set n=1"}
+    assert not list(folder.rglob("*.failed.ipynb"))
+    notebook.write_text(ENDING.replace("Up to here.", "As far as here."))
+    [result] = run_stages(folder, **place)
+    assert not result.ran
+    page = nbformat.read(folder / "notebooks/01_ending.ipynb", as_version=4)
+    assert [cell.cell_type for cell in page.cells] == ["code", "code", "markdown", "code"]
+    assert page.cells[2].source == "As far as here."
+
+
 def test_leaving_early_is_not_success(run, tmp_path):
     with pytest.raises(StageFailed, match=r"code cell 3 .* did not complete"):
         run(["03"], given={"mode": "exit"})
