@@ -21,6 +21,7 @@ from r2a_utils.attention.weights import attention_rows, tolerance
 from r2a_utils.engine.forward import run_with_cache
 from r2a_utils.models.hooks import head_outputs, logit_directions, read_attention
 from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.models.places import architecture, check_component
 from r2a_utils.texts.trace import Trace
 
 _ADDITIVE: WeakSet[torch.nn.Module] = WeakSet()
@@ -61,7 +62,8 @@ def head_contributions(
     rows = attention_rows(model, trace, heads, slice(first, max(queries) + 1)).values
     given = []
     for (layer, head), weights in zip(heads, rows, strict=True):
-        values = cache.values[layer][head // (model.n_heads // model.n_kv_heads)].float()
+        shared = model.n_heads // len(cache.values[layer])
+        values = cache.values[layer][head // shared].float()
         into = head_outputs(model, layer)[head].float()
         gains = (directions @ into.T) @ values.T
         given.append(gains.cpu().numpy() * weights[np.array(queries) - first])
@@ -93,33 +95,48 @@ def has_contributions(model: ReasoningModel, trace: Trace) -> bool:
 
 
 def _check_additive(model: ReasoningModel) -> None:
-    """Raise ValueError where layers are not sums of what heads and the MLP give.
+    """Raise ValueError where layers are not sums of what heads read and what the MLP gives.
 
     How a decoder is wired does not depend on what it reads: a few tokens show it.
     """
     if model.hf in _ADDITIVE:
         return
-    ids = [i % model.vocab_size for i in range(1, 9)]
+    ids, places = [i % model.vocab_size for i in range(1, 9)], architecture(model)
+    check_component(model, "mlp_out")
+    for layer in range(model.n_layers):
+        if not (places.has(layer, "z") and places.has(layer, "mlp_out")):
+            raise ValueError(
+                f"{model.name}: layer {layer} is not one attention and one MLP, so that what "
+                "single heads give cannot be told from the rest. What heads read, and what patches "
+                "and knockouts do, can be measured all the same"
+            )
     cache = run_with_cache(model, ids, ("z", "attn_out", "mlp_out"))
-    parts, own = cache.activations, _own_results(model, ids)
+    tokens = torch.tensor([ids], device=model.device)
+    read = read_attention(
+        model, tokens, lambda *given: given[-1][0].flatten(1), range(model.n_layers)
+    )
+    parts = cache.activations
     for layer, (below, above) in enumerate(pairwise(parts["resid"])):
         written = torch.einsum(
             "thd,hdm->tm",
-            parts["z"][layer].unflatten(-1, (model.n_heads, model.head_dim)).float(),
+            parts["z"][layer].unflatten(-1, (model.n_heads, -1)).float(),
             head_outputs(model, layer).float(),
         )
         attended, given = parts["attn_out"][layer].float(), (above - below).float()
         # A bias of o_proj is nobody's: it is the same at every token.
         moved = (attended - written) - (attended - written).mean(0)
         left = given - attended - parts["mlp_out"][layer].float()
-        behind = parts["z"][layer].float() - own[layer]  # a norm or a gate between heads and o_proj
-        errors = ((moved, attended), (left, given), (behind, own[layer]))
-        error = max(off.abs().max() / whole.abs().max() for off, whole in errors)
+        between = parts["z"][layer] - read[layer]
+        error = max(
+            moved.abs().max() / attended.abs().max(),
+            left.abs().max() / given.abs().max(),
+            between.abs().max() / read[layer].abs().max(),
+        )
         if not error <= tolerance(model):
             raise ValueError(
-                f"{model.name}: layer {layer} does not add what its heads and its MLP give to the "
-                f"residual stream as it is (off by {error:.2g}): it scales, normalises or gates "
-                "them, so that single heads have no share in the logits. What heads read, and what "
+                f"{model.name}: layer {layer} does not add what its heads read and its MLP gives "
+                f"to the residual stream as it is (off by {error:.2g}): it changes them, "
+                "so that single heads have no share in the logits. What heads read, and what "
                 "patches and knockouts do, can be measured all the same"
             )
     _ADDITIVE.add(model.hf)

@@ -2,8 +2,10 @@
 
 The mass of a query on a set of keys is attention whose values are replaced by the set's 0/1
 indicator: `softmax(q kᵀ) · 1_set`. The indicators ride along with the model's own values (see
-`models.hooks.read_marks`), so that no token × token matrix exists for any head. Single rows, where
-they are wanted, are weights.py's; its functions can be had from here.
+`models.hooks.read_marks`), so that no token × token matrix exists for any head. Where that is not
+exact (`engine/oracle.py` asks each model once), masses are summed from the weights that the
+family's eager attention forms. Single rows, where they are wanted, are weights.py's; its functions
+can be had from here.
 
 This file knows segments and token sets. It does not know which heads matter (heads.py) nor how a
 model is entered (models/hooks.py).
@@ -32,14 +34,19 @@ from r2a_utils.attention.weights import (
     tolerance,
     trace_label,
 )
-from r2a_utils.models.hooks import layer_windows, most_marks, read_marks
+from r2a_utils.engine.oracle import has_learned_sink, marks_fault
+from r2a_utils.models.hooks import most_marks, read_marks, read_weights
 from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.models.places import architecture
 from r2a_utils.runs.folder import write_aside
 from r2a_utils.texts.trace import Trace
 
 __all__ = ["attention_profile", "attention_rows", "segment_mass", "token_set_mass"]
 
 Tokens = slice | Sequence[int]
+
+LEARNED_SINK = "learned_sink"
+"""The column of what a head leaves to no token, in models that learn such a sink (gpt-oss)."""
 
 # A batch's activations grow with its tokens and not with its traces; beyond this many tokens a
 # larger batch is no faster, on a CPU or a GPU, and a longer trace runs alone.
@@ -59,7 +66,10 @@ def segment_mass(
     one segment sum to 1, and are 0 on later segments. Returns float32 with the dims (trace, layer,
     head, from_segment, to_segment); `trace` holds problem ids, or numbers where ids repeat;
     `segment_start` and `segment_stop` are each segment's token borders; where some layers look
-    back at a window only, `window` [layer] has its tokens, 0 for a layer that sees all.
+    back at a window only, `window` [layer] has its tokens, 0 for a layer that sees all. Layers
+    without attention are NaN. Where heads leave attention to a learned sink, it is one more
+    to_segment, `LEARNED_SINK`, without tokens. The attribute `engine` says whether masses were read
+    by marks ("fast") or summed from eager weights ("plain").
 
     `batch_size` traces of similar length run together. With a `folder`, each trace's masses are
     kept there as soon as they are known, and a call that was killed continues where it was.
@@ -73,22 +83,27 @@ def segment_mass(
         raise ValueError("some prompts hold worked examples and some do not: read them apart.")
     sets = [dict(trace.segments) for trace in traces]
     masses = _masses(model, traces, sets, sets, batch_size, folder)
-    _check_segment_masses(model, masses)
+    rest = _checked_rest(model, masses)
     borders = [[t.segments[s].indices(len(t))[:2] for s in names] for t in traces]
     borders = np.array(borders, dtype=np.int64).reshape(-1, len(names), 2)
+    targets = names
+    if has_learned_sink(model):
+        masses = np.concatenate([masses, rest[..., None]], axis=-1)
+        targets = [*names, LEARNED_SINK]
+        borders = np.pad(borders, ((0, 0), (0, 1), (0, 0)))
     return xr.DataArray(
         masses,
         dims=("trace", "layer", "head", "from_segment", "to_segment"),
         coords={
             **_coordinates(model, traces),
             "from_segment": names,
-            "to_segment": names,
+            "to_segment": targets,
             **_windows(model),
             "segment_start": (("trace", "to_segment"), borders[..., 0]),
             "segment_stop": (("trace", "to_segment"), borders[..., 1]),
         },
         name="segment_mass",
-        attrs={"model": model.name, "units": "share of a query's attention"},
+        attrs=_attributes(model),
     )
 
 
@@ -106,7 +121,8 @@ def token_set_mass(
     `token_sets` has a mapping for each trace, all with the same names; a set is a slice or a
     sequence of token positions, and sets may overlap (cues, sentences, numbers, shuffled borders).
     `queries` has a set of positions for each trace, by default its answer. Returns float32 with the
-    dims (trace, layer, head, token_set), 0 for an empty set. `batch_size` and `folder` are
+    dims (trace, layer, head, token_set), 0 for an empty set, NaN in layers without attention;
+    attribute `engine` as of `segment_mass`. `batch_size` and `folder` are
     as for `segment_mass`. Raises ValueError for sets of other names than the first trace's, and
     what `segment_mass` does. Stages 04 and 04b.
     """
@@ -123,7 +139,7 @@ def token_set_mass(
         dims=("trace", "layer", "head", "token_set"),
         coords={**_coordinates(model, traces), "token_set": names},
         name="token_set_mass",
-        attrs={"model": model.name, "units": "share of a query's attention"},
+        attrs=_attributes(model),
     )
 
 
@@ -214,9 +230,25 @@ def _batch_masses(
         return (means @ marked.float()).cpu()
 
     token_ids, keys = token_ids.to(model.device), keys.to(model.device)
+    if marks_fault(model):
+
+        def summed(
+            layer: int, weights: Float[Tensor, "trace head token key"]
+        ) -> Float[Tensor, "trace head query_set mark"]:
+            return pool(weights.float() @ keys[:, None].to(weights.device))
+
+        return _stacked(read_weights(model, token_ids, summed))
     columns = keys.split(most_marks(model), dim=-1)
-    passes = [torch.stack(read_marks(model, token_ids, c, pool), dim=1) for c in columns]
-    return torch.cat(passes, dim=-1).numpy()
+    passes = [_stacked(read_marks(model, token_ids, c, pool)) for c in columns]
+    return np.concatenate(passes, axis=-1)
+
+
+def _stacked(
+    layers: Sequence[Float[Tensor, "trace head query_set mark"] | None],
+) -> Float[np.ndarray, "trace layer head query_set mark"]:
+    """The layers side by side, those without attention as NaN."""
+    missing = torch.full_like(next(found for found in layers if found is not None), torch.nan)
+    return torch.stack([missing if m is None else m for m in layers], dim=1).numpy()
 
 
 def _indicators(length: int, sets: Mapping[str, Tokens]) -> Float[Tensor, "{length} set"]:
@@ -229,18 +261,22 @@ def _indicators(length: int, sets: Mapping[str, Tokens]) -> Float[Tensor, "{leng
     return indicators
 
 
-def _check_segment_masses(
+def _checked_rest(
     model: ReasoningModel, masses: Float[np.ndarray, "trace layer head segment segment"]
-) -> None:
+) -> Float[np.ndarray, "trace layer head segment"]:
+    """What the masses miss of 1; RuntimeError where it is more than rounding and no sink."""
     future = np.triu(np.ones(masses.shape[-2:], dtype=bool), k=1)
-    on_future = float(np.abs(masses[..., future]).max())
-    off_one = float(np.abs(masses.sum(-1) - 1).max())
+    rest, attending = 1 - masses.sum(-1), list(architecture(model).attending)
+    on_future = float(np.abs(masses[:, attending][..., future]).max())
+    off_one = rest[:, attending]
+    off_one = float((-off_one if has_learned_sink(model) else np.abs(off_one)).max())
     # Not "<" the other way round: NaN must fail too.
     if not (on_future == 0 and off_one <= tolerance(model)):
         raise RuntimeError(
             f"{model.name}: attention on later tokens is {on_future:.2g} (must be 0) and masses "
             f"miss 1 by {off_one:.2g}: its attention is no causal softmax, or it overflowed."
         )
+    return rest
 
 
 def _keep(file: Path, mass: Float[np.ndarray, "layer head query_set key_set"]) -> None:
@@ -254,8 +290,13 @@ def _keep(file: Path, mass: Float[np.ndarray, "layer head query_set key_set"]) -
 
 def _windows(model: ReasoningModel) -> dict:
     """The coordinate that the uniform null needs where layers do not see everything."""
-    windows = [width or 0 for width in layer_windows(model)]
+    windows = [width or 0 for width in architecture(model).windows]
     return {"window": ("layer", windows)} if any(windows) else {}
+
+
+def _attributes(model: ReasoningModel) -> dict[str, str]:
+    engine = "plain" if marks_fault(model) else "fast"
+    return {"model": model.name, "units": "share of a query's attention", "engine": engine}
 
 
 def _coordinates(model: ReasoningModel, traces: Sequence[Trace]) -> dict:

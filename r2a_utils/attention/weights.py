@@ -7,7 +7,8 @@ entered (models/hooks.py); masses over whole traces are mass.py's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,10 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from r2a_utils.attention.distance import reads_by_distance
-from r2a_utils.models.hooks import read_attention
+from r2a_utils.engine.oracle import rows_fault
+from r2a_utils.models.hooks import read_attention, read_weights
 from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.models.places import architecture
 from r2a_utils.texts.trace import Trace
 
 # Rows of attention that are formed at once, over all heads, hold at most this many weights.
@@ -34,25 +37,24 @@ def attention_rows(
 
     `heads` are (layer, head) pairs and become the coordinates `layer` and `head_index` of `head`.
     `queries` is a slice of tokens, by default the answer; for a plain list of token ids, all. Each
-    row sums to 1 and is 0 on later tokens. Raises ValueError for heads or queries outside the model
-    and the trace. Stage 04b draws them.
+    row sums to 1 (to less where the model has a learned sink) and is 0 on later tokens. Raises
+    ValueError for heads or queries outside the model and the trace. Stage 04b draws them.
     """
     token_ids, queries = _rows_wanted(model, trace, queries)
-    wanted: dict[int, list[int]] = {}
+    wanted, attending = {}, architecture(model).attending
     for layer, head in heads:
-        if not (0 <= layer < model.n_layers and 0 <= head < model.n_heads):
+        if not (layer in attending and 0 <= head < model.n_heads):
             raise ValueError(
-                f"no head ({layer}, {head}): {model.n_layers} layers × {model.n_heads}."
+                f"no head ({layer}, {head}): {len(attending)} of {model.n_layers} layers attend, "
+                f"with {model.n_heads} heads each."
             )
         wanted.setdefault(layer, []).append(head)
 
-    def read(layer, query, key, value, mask, scaling, z):
-        chosen = torch.tensor(wanted[layer], device=query.device)
-        rows = _rows(model, query, key, value, mask, scaling, z, queries, chosen)
+    def read(rows: Rows) -> Float[Tensor, "head query key"]:
         return torch.cat([weights for _, weights in rows], dim=1).cpu()
 
-    layers = sorted(wanted)
-    by_layer = dict(zip(layers, read_attention(model, token_ids, read, layers), strict=True))
+    found = _read_rows(model, token_ids, queries, dict(sorted(wanted.items())), read)
+    by_layer = dict(zip(sorted(wanted), found, strict=True))
     rows = [by_layer[layer][wanted[layer].index(head)] for layer, head in heads]
     return xr.DataArray(
         torch.stack(rows).numpy(),
@@ -82,7 +84,7 @@ def attention_profile(
     `entropy` of the whole row, in nats, at most log(i + 1) for token i; `by_distance` [read or
     within, layer, head, distance], the rows' sums by distance (`Counts` of distance.py).
     `mean_position` is NaN where the span lies wholly after the query, and `peak` is then the span's
-    first position.
+    first position. Layers without attention are NaN, with -1 as `peak`.
     Raises ValueError for a span without a key, or queries outside the trace. Stage 04b.
     """
     if keys is None:
@@ -92,12 +94,11 @@ def attention_profile(
     if start >= stop:
         raise ValueError(f"no key lies in {keys}: the trace has {token_ids.shape[1]} tokens.")
 
-    def read(layer, query, key, value, mask, scaling, z):
-        every = torch.arange(model.n_heads, device=query.device)
-        positions = torch.arange(start, stop, dtype=torch.float32, device=query.device)
+    def read(rows: Rows) -> tuple[Tensor, Tensor]:
         found, by_distance = [], 0
-        for first, weights in _rows(model, query, key, value, mask, scaling, z, queries, every):
+        for first, weights in rows:
             span = weights[..., start:stop]
+            positions = torch.arange(start, stop, dtype=torch.float32, device=span.device)
             mass = span.sum(-1)
             entropy = torch.special.entr(weights).sum(-1)
             _check_entropy(model, entropy, first)
@@ -106,15 +107,17 @@ def attention_profile(
             by_distance += reads_by_distance(weights, first)
         return torch.cat(found, dim=-1).cpu(), by_distance.cpu()
 
-    found = read_attention(model, token_ids, read, range(model.n_layers))
-    measured, by_distance = (torch.stack(of_layers) for of_layers in zip(*found, strict=True))
+    attending = architecture(model).attending
+    every = dict.fromkeys(attending, range(model.n_heads))
+    found = zip(*_read_rows(model, token_ids, queries, every, read), strict=True)
+    measured, by_distance = (_in_all_layers(model, torch.stack(parts)) for parts in found)
     dims = ("layer", "head", "query")
     mass, mean_position, peak, entropy = measured.unbind(1)
     return xr.Dataset(
         {
             "mass": (dims, mass.numpy()),
             "mean_position": (dims, mean_position.numpy()),
-            "peak": (dims, peak.numpy().astype(np.int64)),
+            "peak": (dims, peak.nan_to_num(-1).numpy().astype(np.int64)),
             "entropy": (dims, entropy.numpy()),
             "by_distance": (
                 ("sum", "layer", "head", "distance"),
@@ -129,6 +132,54 @@ def attention_profile(
         },
         attrs={"model": model.name, "first_key": start, "last_key": stop - 1},
     )
+
+
+Rows = Iterator[tuple[int, Float[Tensor, "head row token"]]]
+"""Attention weights, a few rows at a time, each piece with its first row's token."""
+
+
+def _read_rows(
+    model: ReasoningModel,
+    token_ids: Int[Tensor, "1 token"],
+    queries: slice,
+    heads: Mapping[int, Sequence[int]],
+    read: Callable[[Rows], Any],
+) -> list[Any]:
+    """What `read` makes of the rows `queries` of the `heads` of each layer, in rising order.
+
+    Rows are formed from the queries and keys of the running model where that is exact, and are
+    those of the family's eager attention elsewhere.
+    """
+
+    def formed(layer, query, key, value, mask, scaling, z):
+        chosen = torch.tensor(heads[layer], device=query.device)
+        return read(_rows(model, query, key, value, mask, scaling, z, queries, chosen))
+
+    def own(layer: int, weights: Float[Tensor, "1 head token token"]):
+        rows = weights[0, list(heads[layer]), queries].float()
+        return read(iter([(queries.start, rows)]))
+
+    if rows_fault(model, _formed_rows):
+        return read_weights(model, token_ids, own, list(heads))
+    return read_attention(model, token_ids, formed, list(heads))
+
+
+def _formed_rows(model: ReasoningModel, token_ids: Int[Tensor, "1 token"]) -> list[Tensor]:
+    every = torch.arange(model.n_heads)
+
+    def form(layer, query, key, value, mask, scaling, z):
+        rows = _rows(model, query, key, value, mask, scaling, z, slice(0, query.shape[2]), every)
+        return torch.cat([weights for _, weights in rows], dim=1)
+
+    return read_attention(model, token_ids, form, architecture(model).attending)
+
+
+def _in_all_layers(
+    model: ReasoningModel, found: Float[Tensor, "attending ..."]
+) -> Float[Tensor, "layer ..."]:
+    every = found.new_full((model.n_layers, *found.shape[1:]), torch.nan)
+    every[list(architecture(model).attending)] = found
+    return every
 
 
 def _rows(

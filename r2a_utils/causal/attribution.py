@@ -29,9 +29,9 @@ from torch import Tensor
 
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import (
+    chosen_heads,
     chosen_layers,
     chosen_positions,
-    head_columns,
     patch_grid,
     token_coords,
 )
@@ -93,7 +93,7 @@ def attribution_grid(
             caches = passes.clean if direction == "denoising" else passes.corrupted
     check_pair(model, pair)
     positions, layers = chosen_positions(pair, positions), chosen_layers(model, layers)
-    heads, _ = head_columns(model, component, heads)
+    heads = chosen_heads(model, component, heads)
     if component in "qk" and any(pair.alignment[p] != p for p in positions):
         raise ValueError(f"{component} of a pair with shifted positions cannot be attributed")
     denoising = direction == "denoising"
@@ -115,12 +115,17 @@ def attribution_grid(
         read = donor.logits[-1 - len(extension) :]
         ld_donor += float(_difference(read, pair, extension, 1))
         ld_receiver += float(ld.detach())
-        nodes = [receiver.nodes["z" if fixed else component][layer] for layer in layers]
+        nodes = [receiver.nodes["attended" if fixed else component][layer] for layer in layers]
         for i, gradients in enumerate(_gradients(receiver, ld, nodes, dropped)):
             for j, (layer, gradient) in enumerate(zip(layers, gradients, strict=True)):
+                if gradient is None:  # the layer has no such part
+                    total[i, j] = torch.nan
+                    continue
                 runs = (component, layer, donor, receiver, gradient)
                 moved = _refocused(*runs, positions) if fixed else _moved(*runs, *places)
-                total[i, j] += moved[[head or 0 for head in heads]]
+                for row, head in enumerate(heads):
+                    there = (head or 0) < len(moved)
+                    total[i, j, row] += moved[head or 0] if there else torch.nan
     gap = ld_donor - ld_receiver
     if abs(gap) < min_gap:
         raise ValueError(
@@ -263,10 +268,13 @@ def _donor(
 def _gradients(
     run: ActivationGraph,
     ld: Float[Tensor, ""],
-    nodes: list[Float[Tensor, "1 ..."]],
+    nodes: list[Float[Tensor, "1 ..."] | None],
     dropped: list[int | None],
-) -> Iterator[list[Float[Tensor, "1 ..."]]]:
-    """dLD/d(node) of all nodes, once for every dropped layer (None: nothing is dropped)."""
+) -> Iterator[list[Float[Tensor, "1 ..."] | None]]:
+    """dLD/d(node) of all nodes, once for every dropped layer (None: nothing is dropped).
+
+    None for a node that is not there.
+    """
     now_dropped = None
 
     def drop(layer: int):
@@ -276,14 +284,17 @@ def _gradients(
         node.register_hook(drop(layer))
         for name in ("attn_out", "mlp_out")
         for layer, node in enumerate(run.nodes[name])
+        if node is not None
     ]
+    there = [node for node in nodes if node is not None]
     try:
         for now_dropped in dropped:
             keep = now_dropped != dropped[-1]
-            found = torch.autograd.grad(ld, nodes, retain_graph=keep, allow_unused=True)
+            found = iter(torch.autograd.grad(ld, there, retain_graph=keep, allow_unused=True))
+            gradients = [None if node is None else next(found) for node in nodes]
             yield [
-                torch.zeros_like(node) if gradient is None else gradient
-                for node, gradient in zip(nodes, found, strict=True)
+                torch.zeros_like(node) if gradient is None and node is not None else gradient
+                for node, gradient in zip(nodes, gradients, strict=True)
             ]
     finally:
         for handle in handles:
@@ -303,7 +314,8 @@ def _moved(
     theirs, ours = donor.nodes[component][layer][0], receiver.nodes[component][layer][0].detach()
     parts = [theirs, ours, gradient[0]]
     if component == "z":
-        parts = [_by_head(part, receiver, layer) for part in parts]
+        heads = len(receiver.nodes["q"][layer][0])
+        parts = [part.unflatten(-1, (heads, -1)).transpose(0, 1) for part in parts]
     elif component not in HEAD_COMPONENTS:
         parts = [part[None] for part in parts]
     theirs, ours, gradient = parts
@@ -330,12 +342,13 @@ def _refocused(
     `gradient` is dLD/dz [1, token, width]; returns [head, position] of query heads, or of
     key/value heads for k. Everything in double precision, one head at a time: [token, token].
     """
-    q, k, v, z = (receiver.nodes[name][layer][0].detach().double() for name in "qkvz")
-    z, gradient = (_by_head(part, receiver, layer) for part in (z, gradient[0].double()))
+    names = ("q", "k", "v", "attended")
+    q, k, v, z = (receiver.nodes[name][layer][0].detach().double() for name in names)
+    z, gradient = z.transpose(0, 1), gradient[0].double().transpose(0, 1)
     theirs = donor.nodes[component][layer][0].double()
     shared, scale = len(q) // len(k), receiver.scales[layer]
     at = torch.tensor(positions, device=q.device)
-    eps = torch.finfo(receiver.nodes["z"][layer].dtype).eps
+    eps = torch.finfo(receiver.nodes["attended"][layer].dtype).eps
     future = ~receiver.visible[layer].to(q.device)
     moved = torch.zeros(len(theirs), len(positions), dtype=torch.double)
     for head in range(len(q)):

@@ -29,6 +29,7 @@ from r2a_utils.engine.answer_logprobs import answer_scores
 from r2a_utils.engine.forward import continue_greedily, engine_of, replay, run_with_cache
 from r2a_utils.engine.patches import EdgeCut, Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.models.places import architecture, every_head
 from r2a_utils.stats import bootstrap_mean_intervals
 from r2a_utils.texts.boxed import final_answer
 from r2a_utils.texts.trace import Trace, answer_span, token_texts
@@ -97,9 +98,9 @@ def measure(
     `scored` are the tokens that count as the answer (default: the content of its last box).
     Columns: `before` and `after`, the answer's log-probability in nats; `change`, their difference;
     `rank`, 0 where greedy decoding still writes every token of it; `flip`, where it did before and
-    no longer does. What is resampled depends on `seed`, the trace's problem and sample, and the
-    ablation's `draw`; not on its place in the list, so that head sets are compared under one draw.
-    The attribute `engine` is "fast", or "plain" where only whole forwards are exact.
+    no longer does; `engine`, "fast" or "plain", is in the frame's `attrs`. What is resampled
+    depends on `seed`, the trace's problem and sample, and the ablation's `draw`; not on its place
+    in the list, so that head sets are compared under one draw.
     Raises ValueError for an answer without a box, a place, layer or head that is not there, a query
     behind what is scored, and an ablation that needs a pool and has none. Stage 06.
     """
@@ -121,7 +122,7 @@ def measure(
     frame["change"] = frame["after"] - frame["before"]
     frame["rank"] = after[:, 1].long().numpy()
     frame["flip"] = (frame["rank"] > 0) & (float(before[1]) == 0)
-    frame.attrs["engine"] = engine_of(model, n)
+    frame.attrs["engine"] = engine_of(model, len(cache.token_ids))
     return frame
 
 
@@ -196,7 +197,8 @@ def knockout_profile(
     """`measure` of a knockout in each window of `width` layers; `layer` is the window's middle.
 
     At the first and last layers the window is cut off, so that every layer has one. Several edges
-    are cut one after the other, not together; `edge` counts them. Raises ValueError for a window
+    are cut one after the other, not together; `edge` counts them. A window without attention has no
+    numbers (NaN). Raises ValueError for a window
     that does not fit, and as `measure` does. Geva et al. 2023; stage 06.
     """
     if not 1 <= width <= model.n_layers:
@@ -205,11 +207,13 @@ def knockout_profile(
         tuple(i for i in range(m - (width - 1) // 2, m + width // 2 + 1) if 0 <= i < model.n_layers)
         for m in range(model.n_layers)
     ]
-    knockouts = [Knockout(*edge, layers=window) for edge in edges for window in windows]
+    attending = {*architecture(model).attending}
+    cutting = [i for i, window in enumerate(windows) if attending & {*window}]
+    knockouts = [Knockout(*edge, layers=windows[i]) for edge in edges for i in cutting]
     frame = measure(model, trace, knockouts, scored=scored)
-    frame.insert(0, "edge", np.repeat(range(len(edges)), model.n_layers))
-    frame.insert(1, "layer", np.tile(range(model.n_layers), len(edges)))
-    return frame
+    cut = pd.MultiIndex.from_product([range(len(edges)), cutting], names=["edge", "layer"])
+    every = pd.MultiIndex.from_product([range(len(edges)), range(model.n_layers)], names=cut.names)
+    return frame.set_index(cut).reindex(every).reset_index()
 
 
 WAYS = ("answer → reasoning", "answer → random spans of that length", "answer → prompt")
@@ -260,18 +264,22 @@ def knockout_heads(
 ) -> Float[xr.DataArray, "layer head"]:
     """Change of the answer's log-probability (nats), dims (layer, head): one head loses the edges.
 
+    NaN in layers without attention; attribute `engine` as of `measure`.
     Raises ValueError as `measure` does. Stage 06.
     """
-    heads = [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
+    heads = every_head(model)
     frame = measure(
         model, trace, [Knockout(*edges, heads=(head,)) for head in heads], scored=scored
     )
+    change = np.full((model.n_layers, model.n_heads), np.nan)
+    change[tuple(np.transpose(heads))] = frame["change"]
     return xr.DataArray(
-        frame["change"].to_numpy().reshape(model.n_layers, model.n_heads),
+        change,
         dims=("layer", "head"),
         coords={"layer": range(model.n_layers), "head": range(model.n_heads)},
         name="change",
-        attrs={"long_name": "change of the answer's log-probability", "units": "nats"},
+        attrs={"long_name": "change of the answer's log-probability", "units": "nats"}
+        | frame.attrs,
     )
 
 
@@ -296,10 +304,12 @@ def _patched_run(model, trace: Trace, change: Intervention, n: int, pool, seed) 
     if not queries:
         raise ValueError(f"the queries {change.queries!r} lie behind what is scored")
     if isinstance(change, Knockout):
-        keys, by_layer = _place(trace, change.keys), {}
+        keys, by_layer, attending = _place(trace, change.keys), {}, architecture(model).attending
         if change.heads is None:
             layers = range(model.n_layers) if change.layers is None else change.layers
-            by_layer = dict.fromkeys(layers)
+            by_layer = dict.fromkeys(layer for layer in layers if layer in attending)
+            if not by_layer:
+                raise ValueError(f"no layer of {tuple(layers)} attends: they have no edges to cut")
         else:
             for layer, head in _checked(model, change.heads):
                 by_layer[layer] = (*by_layer.get(layer, ()), head)
@@ -324,14 +334,17 @@ def _ablated(
     seed: list[int],
 ) -> list[Float[Tensor, "{n} head_dim"]]:
     """What stands in place of each head's z, [n, head_dim]."""
-    heads, width = _checked(model, ablation.heads), model.head_dim
+    heads, shapes = _checked(model, ablation.heads), architecture(model).shapes
     if ablation.method == "zero":
-        return [torch.zeros(n, width)] * len(heads)
+        return [torch.zeros(n, shapes[layer].value_dim) for layer, _ in heads]
     if pool is None:
         raise ValueError(
             f"{ablation.method} ablation needs a pool: pass pool=answer_z(model, traces)"
         )
-    rows = [pool[layer][:, head * width : (head + 1) * width] for layer, head in heads]
+    rows = [
+        pool[layer].unflatten(-1, (model.n_heads, shapes[layer].value_dim))[:, head]
+        for layer, head in heads
+    ]
     if ablation.method == "mean":
         return [row.mean(0).expand(n, -1) for row in rows]
     # All heads take the same tokens' vectors, so that they fit together as in a real answer.
@@ -350,9 +363,11 @@ def _place(trace: Trace, place: Place) -> range:
 
 
 def _checked(model: ReasoningModel, heads: Sequence[Head]) -> Sequence[Head]:
+    attending = architecture(model).attending
     for layer, head in heads:
-        if not (0 <= layer < model.n_layers and 0 <= head < model.n_heads):
+        if not (layer in attending and 0 <= head < model.n_heads):
             raise ValueError(
-                f"no head {(layer, head)}: there are {model.n_layers} layers of {model.n_heads}"
+                f"no head {(layer, head)}: {len(attending)} of {model.n_layers} layers attend, "
+                f"with {model.n_heads} heads each"
             )
     return heads

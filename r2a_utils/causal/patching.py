@@ -46,6 +46,7 @@ from r2a_utils.engine.answer_logprobs import answer_scores, logit_difference
 from r2a_utils.engine.forward import engine_of, replay
 from r2a_utils.engine.patches import HEAD_COMPONENTS, Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.models.places import architecture
 
 Metric = Callable[[Float[Tensor, " vocabulary"]], Tensor | float]
 """Logits [vocabulary], float32 or finer, after the last token before the answer → one number."""
@@ -92,16 +93,16 @@ def patch_metrics(
     `effect`, `logit_difference` (nats), `flip` (greedy decoding now writes the donor's answer and
     did not before); with a last dim answer (clean, corrupted): `log_probability` (nats),
     `probability`, `rank` (0: greedy decoding writes this answer; of several tokens the worst).
-    Attributes: `ld_clean`, `ld_corrupted`, `engine` ("fast", or "plain" where only whole forwards
-    are exact) and `noise_floor`, the most by which patches that change nothing, early and late,
-    move `effect`: rounding, and no more where replaying is right. A cell
-    whose donor vector equals the receiver's bit for bit is not run: by the default metric its
+    Attributes: `ld_clean`, `ld_corrupted`, `engine` ("fast" or "plain") and `noise_floor`, the most
+    by which patches that change nothing, early and late, move `effect`: rounding, and no more where
+    replaying is right. Cells of a layer that lacks the component are NaN (rank -1, no flip). A
+    cell whose donor vector equals the receiver's bit for bit is not run: by the default metric its
     effect is exactly 0.
 
     Raises ValueError for a pair of another model, tokens outside the vocabulary, a position that is
     not aligned, an unknown layer, head, component or direction, a component that the pair was not
-    recorded with, a gap below `min_gap`, and a metric that gives more than one number; MemoryError
-    where even one cell does not fit. Stage 05 explains.
+    recorded with or cannot be read in this model, a gap below `min_gap`, and a metric that gives
+    more than one number; MemoryError where even one cell does not fit. Stage 05 explains.
     """
     transfer = Transfer(recorded(model, pair, component), component, direction)
     transfer.recorded.check_gap(min_gap)
@@ -131,14 +132,16 @@ def sweep(
     """
     positions = chosen_positions(transfer.pair, positions)
     layers = chosen_layers(model, layers)
-    heads, columns = head_columns(model, transfer.component, heads)
+    heads = chosen_heads(model, transfer.component, heads)
     own = transfer.receiver.activations[transfer.component]
-    cells, patched = [], []
+    cells, patched, missing = [], [], torch.zeros(len(layers), len(heads), dtype=torch.bool)
     for i, layer in enumerate(layers):
         for j, head in enumerate(heads):
-            for k, position in enumerate(positions):
-                place, value = donated(layer, position, columns[j])
-                if not torch.equal(value, own[layer][place, columns[j]]):
+            columns = _columns(model, transfer.component, layer, head, own[layer].shape[-1])
+            missing[i, j] = columns is None
+            for k, position in enumerate(positions if columns else ()):
+                place, value = donated(layer, position, columns)
+                if not torch.equal(value, own[layer][place, columns]):
                     cells.append((i, j, k))
                     patched.append(
                         PatchedRun((Patch(transfer.component, layer, place, value[None], head),))
@@ -153,10 +156,11 @@ def sweep(
     if cells:
         where = tuple(torch.tensor(cells).T)
         table[where], effect[where] = scores[: len(cells)], measured.after[: len(cells)]
+    table[missing], effect[missing] = torch.nan, torch.nan
     floor = float((measured.after[len(cells) :] - measured.before).abs().max())
     dataset = _dataset(transfer, table.numpy(), effect.numpy(), layers, heads, positions)
-    engine = engine_of(model, len(transfer.receiver.token_ids))
-    return dataset.assign_attrs(model=model.name, engine=engine, noise_floor=floor)
+    engine = engine_of(model, max(len(cache.token_ids) for cache in transfer.receivers.values()))
+    return dataset.assign_attrs(model=model.name, noise_floor=floor, engine=engine)
 
 
 def _nulls(transfer: Transfer, layers: Sequence[int], positions: Sequence[int]) -> list[PatchedRun]:
@@ -247,7 +251,7 @@ def _dataset(
     else:
         coords["head"], dims = heads, ("layer", "head", "position")
     coords |= token_coords(transfer.pair, positions)
-    log_probability, rank = table[..., 0], table[..., 1].astype(np.int64)
+    log_probability, rank = table[..., 0], np.nan_to_num(table[..., 1], nan=-1).astype(np.int64)
     donor = 0 if transfer.direction == "denoising" else 1
     flip = (rank[..., donor] == 0) & bool(transfer.receiver_scores[donor, 1] > 0)
     return xr.Dataset(
@@ -303,20 +307,32 @@ def chosen_layers(model: ReasoningModel, layers: Sequence[int] | None) -> list[i
     return _chosen("layer", layers, model.n_layers)
 
 
-def head_columns(
+def chosen_heads(
     model: ReasoningModel, component: str, heads: Sequence[int] | None
-) -> tuple[list[int | None], list[slice]]:
-    """The heads of a component and each one's slice; a single None for components without heads.
+) -> list[int | None]:
+    """The heads of a component as a list; a single None for components without heads.
 
-    Raises ValueError for heads of a component without any, and for heads that are not there.
+    Raises ValueError for heads of a component without any, and for heads that no layer has.
     """
     if component not in HEAD_COMPONENTS:
         if heads is not None:
             raise ValueError(f"component {component!r} has no heads: only {HEAD_COMPONENTS} have")
-        return [None], [slice(None)]
-    n_heads, width = model.n_kv_heads if component in "kv" else model.n_heads, model.head_dim
-    chosen = _chosen("head", heads, n_heads)
-    return chosen, [slice(head * width, (head + 1) * width) for head in chosen]
+        return [None]
+    places = architecture(model)
+    most = max(places.heads(layer, component) for layer in range(model.n_layers))
+    return _chosen("head", heads, most)
+
+
+def _columns(
+    model: ReasoningModel, component: str, layer: int, head: int | None, width: int
+) -> slice | None:
+    """A head's columns of a layer's component, or all; None where the layer has none."""
+    places = architecture(model)
+    if head is None:
+        return slice(None) if places.has(layer, component) else None
+    there = places.heads(layer, component)
+    size = width // there if head < there else 0
+    return slice(head * size, (head + 1) * size) if size else None
 
 
 def _chosen(what: str, wanted: Sequence[int] | None, n: int) -> list[int]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import takewhile
 
 import nnsight
@@ -51,8 +52,10 @@ from r2a_utils.engine.plain import (
     extend_plainly,
     replay_plainly,
 )
-from r2a_utils.models.hooks import UnlikeAttentionError, architecture, visible_keys
+from r2a_utils.models.hooks import UnlikeAttentionError, scale_of, visible_keys
+from r2a_utils.models.places import architecture, check_component
 from r2a_utils.models.reasoning_model import ReasoningModel
+from r2a_utils.models.watching import asked
 
 
 def run_with_cache(
@@ -68,9 +71,22 @@ def run_with_cache(
     `read` are the positions whose logits are kept. What a cache `after` has in common with the
     sequence, up to the first token that differs or is read, is taken from it and not run again; it
     must hold the same components. A model that cannot be replayed is run plainly, from nothing.
+    Raises ValueError for a component that cannot be read in this model.
     """
-    if not _replayable(model, len(token_ids)):
+    for name in components:
+        check_component(model, name)
+    if not replayable(model, len(token_ids)):
         return cache_plainly(model, token_ids, components, read)
+    return _run_with_cache(model, token_ids, components, read, after)
+
+
+def _run_with_cache(
+    model: ReasoningModel,
+    token_ids: Sequence[int],
+    components: Sequence[str],
+    read: Sequence[int],
+    after: ActivationCache | None,
+) -> ActivationCache:
     n = len(token_ids)
     read = tuple(range(n)[i] for i in read)
     names = [name for name in COMPONENTS if name == "resid" or name in components]
@@ -108,7 +124,7 @@ def extend(
     model: ReasoningModel, cache: ActivationCache, position: int, token_ids: Sequence[int]
 ) -> Float[Tensor, "new_token vocabulary"]:
     """Logits [new token, vocabulary] of other tokens after the cache's first `position`."""
-    if not _replayable(model, position + len(token_ids)):
+    if not replayable(model, position + len(token_ids)):
         return extend_plainly(model, cache, position, token_ids)
     kept_keys = _kv_cache(model, cache, position)
     ids = torch.tensor([list(token_ids)], device=model.device)
@@ -123,20 +139,28 @@ def run_with_graph(model: ReasoningModel, token_ids: Sequence[int]) -> Activatio
     Under `torch.no_grad` the same without a graph. Logits are those of the whole sequence.
     """
     places, scales, visible, graph = architecture(model), [], [], torch.is_grad_enabled()
-    nodes: dict[str, list[Tensor]] = {name: [] for name in COMPONENTS}
+    nodes: dict[str, list[Tensor | None]] = {name: [] for name in (*COMPONENTS, "attended")}
     ids = torch.tensor([list(token_ids)], device=model.device)
     with model.lm.trace(ids, use_cache=False):
         # Parameters take no gradient, so the embeddings are where the graph begins.
         places.embedding.output.requires_grad_(graph)
-        for layer in range(model.n_layers):
+        for layer, shape in enumerate(places.shapes):
             nodes["resid"].append(places.component(layer, "resid"))
-            (_, query, key, value, mask, *_), named = places.attend(layer).inputs
-            for name, node in zip("qkv", (query, key, value), strict=True):
+            if shape:
+                (_, query, key, value, mask, *_), named = places.attend(layer).inputs
+                scales.append(scale_of(query, named))
+                visible.append(visible_keys(mask, len(token_ids), query.device))
+                attended = places.attend(layer).output[0]
+                found = (query, key, value, attended, places.component(layer, "z"))
+            else:
+                scales.append(None)
+                visible.append(None)
+                found = (None,) * 5
+            for name, node in zip(("q", "k", "v", "attended", "z"), found, strict=True):
                 nodes[name].append(node)
-            scales.append(named["scaling"])
-            visible.append(visible_keys(mask, len(token_ids), query.device))
-            for name in ("z", "attn_out", "mlp_out"):
-                nodes[name].append(places.component(layer, name))
+            for name in ("attn_out", "mlp_out"):
+                there = places.has(layer, name)
+                nodes[name].append(places.component(layer, name) if there else None)
         logits = nnsight.save(model.lm.output.logits)
     return ActivationGraph(nodes, scales, visible, logits[0])
 
@@ -158,26 +182,32 @@ def replay(
     not fit the cache. A model that cannot be replayed (see `oracle.py`), or whose window is shorter
     than the sequence, runs plainly, a whole forward for each.
     """
-    if not _replayable(model, len(cache.token_ids)):
+    if not replayable(model, len(cache.token_ids)):
         return replay_plainly(model, cache, runs, reduce)
     return _replay(model, cache, runs, reduce, max_tokens)
 
 
-def engine_of(model: ReasoningModel, tokens: int) -> str:
-    """Which engine runs a model on so many tokens: "fast", or "plain" where only that is exact."""
-    return "fast" if _replayable(model, tokens) else "plain"
-
-
-def _replayable(model: ReasoningModel, tokens: int) -> bool:
+def replayable(model: ReasoningModel, tokens: int) -> bool:
     """Whether the fast engine is exact for a model, on so many tokens."""
     width = window(model)
     return (width is None or tokens <= width) and not replay_fault(model, _probe)
 
 
+def engine_of(model: ReasoningModel, tokens: int) -> str:
+    """Which engine runs patches and cuts of a model on so many tokens: "fast" or "plain"."""
+    return "fast" if replayable(model, tokens) else "plain"
+
+
 def _probe(
-    model: ReasoningModel, cache: ActivationCache, runs: Sequence[PatchedRun]
-) -> Float[Tensor, "run read vocabulary"]:
-    return _replay(model, cache, runs, lambda logits: logits, None)
+    model: ReasoningModel,
+    token_ids: Sequence[int],
+    components: Sequence[str],
+    read: Sequence[int],
+    runs: Sequence[PatchedRun],
+) -> ActivationCache:
+    """A cache by the fast engine, with the logits [run, read, vocabulary] of some runs."""
+    cache = _run_with_cache(model, token_ids, components, read, None)
+    return replace(cache, logits=_replay(model, cache, runs, lambda logits: logits, None))
 
 
 def _replay(
@@ -244,7 +274,7 @@ def continue_greedily(
             raise ValueError(f"a run acts at {run.position}, inside the {last + 1} tokens")
         if run is not None and any(patch.component != "z" for patch in run.patches):
             raise ValueError("only patches of z can be continued")
-    if not _replayable(model, last + max_new_tokens):
+    if not replayable(model, last + max_new_tokens):
         return continue_plainly(model, cache, runs, max_new_tokens)
     places, ends = architecture(model), model.end_ids
     written: list[list[int]] = [[int(cache.logits[-1].argmax())] for _ in runs]
@@ -301,9 +331,9 @@ def _replay_pack(
             for name in COMPONENTS[1:]:
                 chosen = [(row, patch) for row, patch in patches if patch.component == name]
                 if chosen:
-                    target = places.component(index, name)[0]
+                    target, columns = places.target(index, name)
                     for row, patch in chosen:
-                        write(target, row, patch)
+                        write(target[0], row, patch, columns)
         rows = pack.rows(cache.read)
         places.final_norm.input = places.final_norm.input[:, rows]
         logits = nnsight.save(model.lm.output.logits)
@@ -337,10 +367,6 @@ def _attention(module: torch.nn.Module, name: str) -> Iterator[None]:
         module.set_attn_implementation(before)
 
 
-# What a model may tell its attention beside the scale, without changing what attention is.
-_HARMLESS = {"is_causal", "sliding_window", "position_ids", "position_embeddings", "use_cache"}
-
-
 def _packed_attention(
     module, query, key, value, attention_mask, scaling=None, r2a_pack=None, **options
 ):
@@ -360,14 +386,8 @@ def _check_options(carried: Pack | Rows | None, scaling: float | None, options: 
     """Raise UnlikeAttentionError where attention is told what the engine does not do."""
     if carried is None or scaling is None:
         raise UnlikeAttentionError("its layers do not hand on what attention is to be told")
-    asked = [
-        name
-        for name, value in options.items()
-        if name not in _HARMLESS
-        and (isinstance(value, torch.Tensor) or value not in (None, False, 0))
-    ]
-    if asked:
-        raise UnlikeAttentionError(f"its attention asks for {', '.join(asked)}")
+    if asked(options):
+        raise UnlikeAttentionError(f"its attention asks for {', '.join(asked(options))}")
 
 
 AttentionInterface.register("r2a_replay", _packed_attention)

@@ -1,9 +1,10 @@
-"""May this model be replayed? Asked of each model once, and answered by its own forward.
+"""May this model be read and replayed the fast way? Asked once, answered by its own forward.
 
 The fast engine takes the recorded keys of a prefix and forms attention itself; that is right where
 attention is softmax(scaled q·k) over all that came before and nothing else carries news from token
 to token. A short sequence shows whether it is: runs of several kinds, packed together, against the
-plain engine. It takes some milliseconds, once for each model.
+plain engine. Masses read by marks are held against the weights that the family's eager attention
+forms. Each takes some milliseconds, once for each model.
 """
 
 from __future__ import annotations
@@ -15,59 +16,157 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from r2a_utils.engine.patches import ActivationCache, EdgeCut, Patch, PatchedRun
+from r2a_utils.engine.patches import (
+    COMPONENTS,
+    ActivationCache,
+    EdgeCut,
+    Patch,
+    PatchedRun,
+)
 from r2a_utils.engine.plain import cache_plainly, replay_plainly
-from r2a_utils.models.hooks import UnlikeAttentionError, layer_windows
+from r2a_utils.models.hooks import read_marks, read_weights
+from r2a_utils.models.places import architecture
 from r2a_utils.models.reasoning_model import ReasoningModel
 
-Replay = Callable[[ReasoningModel, ActivationCache, Sequence[PatchedRun]], Tensor]
+FastWay = Callable[
+    [ReasoningModel, Sequence[int], Sequence[str], Sequence[int], Sequence[PatchedRun]],
+    ActivationCache,
+]
+"""(model, token ids, components, read, runs) → a cache whose logits are [run, read, vocabulary]."""
+
+FormRows = Callable[[ReasoningModel, Tensor], list[Tensor]]
+"""(model, token ids [1, token]) → for each layer that attends its weights [head, row, token]."""
 
 TOKENS = 12
 
-_FAULTS: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
+_ANSWERS: WeakKeyDictionary[torch.nn.Module, dict[str, str]] = WeakKeyDictionary()
 
 
-def replay_fault(model: ReasoningModel, replay: Replay) -> str:
-    """Why the fast engine is wrong for a model; empty where it is right.
+def replay_fault(model: ReasoningModel, fast: FastWay) -> str:
+    """Why the fast engine is wrong for a model; empty where it is right."""
+    return _asked_once(model, "replay", lambda: _replay_fault(model, fast))
 
-    `replay(model, cache, runs)` is the fast way to the logits [run, read, vocabulary].
+
+def marks_fault(model: ReasoningModel) -> str:
+    """Why masses read by marks are wrong for a model; empty where they are right.
+
+    Raises ValueError where they cannot be held against anything.
     """
-    if model.hf not in _FAULTS:
-        _FAULTS[model.hf] = _fault(model, replay)
-    return _FAULTS[model.hf]
+    return _asked_once(model, "marks", lambda: _marks_fault(model))
+
+
+def rows_fault(model: ReasoningModel, form: FormRows) -> str:
+    """Why rows of attention may not be formed from queries and keys; empty where they may."""
+    return _asked_once(model, "rows", lambda: _rows_fault(model, form))
+
+
+def has_learned_sink(model: ReasoningModel) -> bool:
+    """Whether heads leave part of their attention to no token: their weights sum to less than 1."""
+    return bool(_asked_once(model, "sink", lambda: _sink(model)))
 
 
 def window(model: ReasoningModel) -> int | None:
     """How many tokens the narrowest layer looks back at, itself included; None: at all."""
-    return min((width for width in layer_windows(model) if width), default=None)
+    return min((width for width in architecture(model).windows if width), default=None)
 
 
-def _fault(model: ReasoningModel, replay: Replay) -> str:
+def _asked_once(model: ReasoningModel, what: str, ask: Callable[[], str]) -> str:
+    known = _ANSWERS.setdefault(model.hf, {})
+    if what not in known:
+        known[what] = ask()
+    return known[what]
+
+
+def _some_ids(model: ReasoningModel, n: int) -> list[int]:
+    return [(7 * i + 1) % model.vocab_size for i in range(n)]
+
+
+def _replay_fault(model: ReasoningModel, fast: FastWay) -> str:
+    places = architecture(model)
+    if len(places.attending) < model.n_layers:
+        return f"it attends in {len(places.attending)} of {model.n_layers} layers"
     n = min(TOKENS, window(model) or TOKENS)
-    ids = [(7 * i + 1) % model.vocab_size for i in range(n)]
-    cache = cache_plainly(model, ids, ("z",), read=(n - 2, n - 1))
+    names = [name for name in COMPONENTS if name not in places.unread]
+    ids, read = _some_ids(model, n), (n - 2, n - 1)
+    cache = cache_plainly(model, ids, names, read)
     runs = _runs(model, cache)
     plain = replay_plainly(model, cache, runs, lambda logits: logits)
     try:
-        fast = replay(model, cache, runs)
-    except UnlikeAttentionError as error:
-        return str(error)
-    error = (fast - plain).abs().max() / plain.abs().max()
-    if not error <= torch.finfo(model.dtype).eps ** 0.5:  # half of the digits that it keeps
-        return f"replayed logits are off by {float(error):.2g} of their size"
+        found = fast(model, ids, names, read, runs)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever stops it: the plain engine does without it
+        return f"it stops with: {str(error).strip().splitlines()[-1]}"
+    for name in names:
+        pairs = zip(found.activations[name], cache.activations[name], strict=True)
+        if not all(_error(*pair) <= _tolerance(model) for pair in pairs):
+            return f"it records another {name}"
+    for name in ("keys", "values"):
+        theirs, own = getattr(found, name), getattr(cache, name)
+        shapes = [[tensor.shape for tensor in tensors] for tensors in (theirs, own)]
+        if shapes[0] != shapes[1]:
+            return f"it keeps its {name} in another form"
+    error = _error(found.logits, plain)
+    if not error <= _tolerance(model):
+        return f"replayed logits are off by {error:.2g} of their size"
     return _other_mixer(model, cache)
+
+
+def _marks_fault(model: ReasoningModel) -> str:
+    ids = torch.tensor([_some_ids(model, TOKENS)], device=model.device)
+    marks = torch.zeros(1, TOKENS, 3, device=model.device)
+    marks[0, range(TOKENS), [i % 3 for i in range(TOKENS)]] = 1.0
+    formed = read_weights(model, ids, lambda _, weights: weights.float() @ marks[:, None])
+    try:
+        marked = read_marks(model, ids, marks, lambda marked: marked.float())
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever stops it: weights are formed plainly then
+        return f"marks stop with: {str(error).strip().splitlines()[-1]}"
+    layers = architecture(model).attending
+    error = max(float((marked[i] - formed[i]).abs().max()) for i in layers)
+    if not error <= _tolerance(model):
+        return f"masses read by marks are off by {error:.2g}"
+    return ""
+
+
+def _rows_fault(model: ReasoningModel, form: FormRows) -> str:
+    if architecture(model).asks:
+        return f"its attention asks for {', '.join(architecture(model).asks)}"
+    ids = torch.tensor([_some_ids(model, TOKENS)], device=model.device)
+    own = [w for w in read_weights(model, ids, lambda _, weights: weights[0]) if w is not None]
+    error = max(float((a - b).abs().max()) for a, b in zip(form(model, ids), own, strict=True))
+    return "" if error <= _tolerance(model) else f"rows of attention are off by {error:.2g}"
+
+
+def _sink(model: ReasoningModel) -> str:
+    ids = torch.tensor([_some_ids(model, TOKENS)], device=model.device)
+    sums = read_weights(model, ids, lambda _, weights: weights.float().sum(-1).min())
+    least = min(float(sums[layer]) for layer in architecture(model).attending)
+    return "" if least >= 1 - _tolerance(model) else f"a row of weights sums to {least:.2g}"
+
+
+def _tolerance(model: ReasoningModel) -> float:
+    return torch.finfo(model.dtype).eps ** 0.5  # half of the digits that it keeps
+
+
+def _error(got: Tensor, expected: Tensor) -> float:
+    """The largest difference, as a share of the largest number."""
+    if got.shape != expected.shape:
+        return torch.inf
+    return float((got - expected).abs().max() / expected.abs().max())
 
 
 def _runs(model: ReasoningModel, cache: ActivationCache) -> list[PatchedRun]:
     """Runs of several kinds: early, late, ablated, cut, and one that changes nothing."""
     n, last, resid = len(cache.token_ids), model.n_layers - 1, cache.activations["resid"]
-    heads = tuple(range(0, model.n_heads, 2))
+    middle, heads = last // 2, tuple(range(0, model.n_heads, 2))
     return [
         PatchedRun((Patch("resid", 0, 1, resid[0][n - 1, None]),)),
         PatchedRun((Patch("resid", last, n // 2, resid[last][1, None]),)),
         PatchedRun((Patch("resid", last, n - 2, resid[last][n - 2, None]),)),
-        PatchedRun((Patch("z", last // 2, n // 2, cache.activations["z"][0][:1].clone()),)),
-        PatchedRun(cuts=(EdgeCut(last // 2, range(n // 2, n), range(0, 2), heads),)),
+        PatchedRun((Patch("z", middle, n // 2, cache.activations["z"][middle][:1]),)),
+        PatchedRun(cuts=(EdgeCut(middle, range(n // 2, n), range(0, 2), heads),)),
     ]
 
 

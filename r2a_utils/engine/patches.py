@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 COMPONENTS = ("resid", "q", "k", "v", "z", "attn_out", "mlp_out")
 """What a patch can replace, in the order of the forward pass: the residual stream at the input of a
 layer; per head the outputs of the query, key and value projections (before any rotary embedding)
-and the input of o_proj (z); the output of the attention (after o_proj) and of the MLP."""
+and the input of the projection that mixes them (z); the output of the attention (after it) and of
+the MLP."""
 
 HEAD_COMPONENTS = ("z", "q", "k", "v")
 
@@ -28,7 +29,8 @@ class ActivationCache:
     `activations[component][layer]` is [position, width], "resid" with one entry more: what the
     final norm reads; `keys[layer]` and `values[layer]` are
     [kv_head, position, head_dim] as the attention uses them (after the rotary embedding); `logits`
-    is [len(read), vocabulary], in float32 or finer, at the positions `read`.
+    is [len(read), vocabulary], in float32 or finer, at the positions `read`. A layer that lacks a
+    part has it with the width 0, and without attention no key/value head.
     """
 
     token_ids: tuple[int, ...]
@@ -44,13 +46,15 @@ class ActivationGraph:
     """One plain forward pass with its autograd graph, where gradients are enabled.
 
     `nodes[component][layer]` is [1, position, width]; for q and k, after the rotary embedding, and
-    v it is [1, head, position, head_dim]. `scales[layer]` multiplies q · k; `visible[layer]` is
-    True where the query may look at the key; `logits` is [position, vocabulary].
+    v it is [1, head, position, head_dim]; beside z there is "attended" [1, position, head,
+    head_dim], what the heads read before anything else is done to it. `scales[layer]` multiplies
+    q · k; `visible[layer]` is True where the query may look at the key; `logits` is [position,
+    vocabulary]. None stands for what a layer lacks.
     """
 
-    nodes: dict[str, list[Float[Tensor, "1 ..."]]]
-    scales: list[float]
-    visible: list[Bool[Tensor, "query key"]]
+    nodes: dict[str, list[Float[Tensor, "1 ..."] | None]]
+    scales: list[float | None]
+    visible: list[Bool[Tensor, "query key"] | None]
     logits: Float[Tensor, "position vocabulary"]
 
 
@@ -114,6 +118,9 @@ def check_run(run: PatchedRun, cache: ActivationCache) -> None:
             raise ValueError(
                 f"layer {change.layer} is out of range: there are layers 0 to {layers - 1}"
             )
+        of_attention = getattr(change, "component", "z") not in ("resid", "mlp_out")
+        if of_attention and not len(cache.keys[change.layer]):
+            raise ValueError(f"layer {change.layer} has no attention to change: name others")
     for cut in run.cuts:
         if cut.keys.start <= 0 and cut.keys.stop > cut.queries.start:
             raise ValueError("a cut takes every key from a query: leave at least one visible")
@@ -121,10 +128,20 @@ def check_run(run: PatchedRun, cache: ActivationCache) -> None:
             raise ValueError(f"a cut of queries {cut.queries} runs outside the {n} tokens")
 
 
-def write(target: Float[Tensor, "token width"], row: int, patch: Patch) -> None:
-    """Write a patch into [token, width], from `row` on."""
-    columns = slice(None)
+def write(
+    target: Float[Tensor, "token width"],
+    row: int,
+    patch: Patch,
+    columns: Int[Tensor, " column"] | None = None,
+) -> None:
+    """Write a patch into [token, width], from `row` on.
+
+    `columns` are those of the component in the target, head by head; None: all.
+    """
+    chosen = slice(None)
     if patch.head is not None:
         width = patch.value.shape[-1]
-        columns = slice(patch.head * width, (patch.head + 1) * width)
-    target[row : row + len(patch.value), columns] = patch.value.to(target)
+        chosen = slice(patch.head * width, (patch.head + 1) * width)
+    if columns is not None:
+        chosen = columns[chosen]
+    target[row : row + len(patch.value), chosen] = patch.value.to(target)

@@ -25,7 +25,7 @@ from r2a_utils.engine.patches import (
     check_run,
     write,
 )
-from r2a_utils.models.hooks import architecture
+from r2a_utils.models.places import architecture, check_component
 from r2a_utils.models.reasoning_model import ReasoningModel
 
 
@@ -35,8 +35,14 @@ def cache_plainly(
     components: Sequence[str] = (),
     read: Sequence[int] = (-1,),
 ) -> ActivationCache:
-    """What `run_with_cache` gives, keys and values as the model's own attention call takes them."""
+    """What `run_with_cache` gives, keys and values as the model's own attention call takes them.
+
+    Raises ValueError for a component that cannot be read in this model.
+    """
+    for name in components:
+        check_component(model, name)
     places, read = architecture(model), tuple(range(len(token_ids))[i] for i in read)
+    places.open_attention()
     names = [name for name in COMPONENTS if name == "resid" or name in components]
     kept: dict[str, list[Tensor]] = {name: [] for name in names}
     keys, values = [], []
@@ -45,12 +51,19 @@ def cache_plainly(
     with torch.no_grad(), model.lm.trace(ids, **options):
         for layer in range(model.n_layers):
             for name in COMPONENTS:  # in the order of the forward pass, z with its keys and values
-                if name == "z":
+                if name == "z" and layer in places.attending:
                     (_, _, key, value, *_), _ = places.attend(layer).inputs
                     keys.append(key[0].clone())
                     values.append(value[0].clone())
-                if name in names:
+                elif name == "z":
+                    keys.append(torch.empty(0, len(token_ids), 0))
+                    values.append(torch.empty(0, len(token_ids), 0))
+                if name not in names:
+                    continue
+                if places.has(layer, name):
                     kept[name].append(places.component(layer, name)[0].clone())
+                else:
+                    kept[name].append(torch.empty(len(token_ids), 0, device=model.device))
         kept["resid"].append(places.final_norm.input[0].clone())
         logits = nnsight.save(model.lm.output.logits)
     ids = tuple(int(i) for i in token_ids)
@@ -108,6 +121,7 @@ def _run(
 ) -> Float[Tensor, "read vocabulary"]:
     """Logits at the positions `read` of one patched run."""
     places, n = architecture(model), len(token_ids)
+    places.open_attention()
     changes = [*run.patches, *run.cuts] if run else []
     ids = torch.tensor([list(token_ids)], device=model.device)
     options = {"use_cache": False, "logits_to_keep": torch.tensor([i % n for i in read])}
@@ -123,7 +137,8 @@ def _run(
                     call.inputs = ((module, query, key, value, mask, *others), named)
                 for patch in patches:
                     if patch.component == name:
-                        write(places.component(layer, name)[0], patch.position, patch)
+                        target, columns = places.target(layer, name)
+                        write(target[0], patch.position, patch, columns)
         logits = nnsight.save(model.lm.output.logits)
     return at_least_float(logits[0])
 

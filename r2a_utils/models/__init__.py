@@ -8,9 +8,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "decoder": ["Architecture"],
+        "places": ["architecture", "check_component", "every_head"],
         "hooks": [
-            "Architecture",
-            "architecture",
             "head_outputs",
             "logit_directions",
             "most_marks",

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from r2a_utils.models.gguf import PackedWeights, packed_weights
-from r2a_utils.models.hooks import architecture
+from r2a_utils.models.places import architecture
 from r2a_utils.models.reasoning_model import ReasoningModel
 from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
 from r2a_utils.models.weights import find_weights, quiet

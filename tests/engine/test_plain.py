@@ -15,7 +15,7 @@ from r2a_utils.causal.patching import patch_grid
 from r2a_utils.engine.forward import continue_greedily, engine_of, extend, replay, run_with_cache
 from r2a_utils.engine.patches import COMPONENTS, EdgeCut, Patch, PatchedRun
 from r2a_utils.engine.plain import cache_plainly, replay_plainly
-from r2a_utils.models.hooks import architecture
+from r2a_utils.models.places import architecture
 
 # What the fast engine does not do: caps, sinks, windows, a second mixer, options not handed on.
 UNLIKE = ("gemma2", "gpt_oss", "falcon_h1", "nemotron", "qwen2-window")

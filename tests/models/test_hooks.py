@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from r2a_utils.models.hooks import architecture, read_attention, read_marks
+from r2a_utils.models.hooks import read_attention, read_marks
 from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.models.places import architecture
 
 IDS = torch.tensor([[5, 9, 7, 200, 31, 9, 77, 5, 9, 7, 200, 30]])
 

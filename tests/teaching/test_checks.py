@@ -18,7 +18,7 @@ from r2a_utils.causal.interventions import (
     knockout_profile,
     measure,
 )
-from r2a_utils.models.hooks import architecture
+from r2a_utils.models.places import architecture
 from r2a_utils.stats import bootstrap_interval
 from r2a_utils.teaching.checks import answers, attention, outcome, patching
 from r2a_utils.texts.prompts import INSTRUCTION
