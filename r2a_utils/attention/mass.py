@@ -122,9 +122,8 @@ def token_set_mass(
     sequence of token positions, and sets may overlap (cues, sentences, numbers, shuffled borders).
     `queries` has a set of positions for each trace, by default its answer. Returns float32 with the
     dims (trace, layer, head, token_set), 0 for an empty set, NaN in layers without attention;
-    attribute `engine` as of `segment_mass`. `batch_size` and `folder` are
-    as for `segment_mass`. Raises ValueError for sets of other names than the first trace's, and
-    what `segment_mass` does. Stages 04 and 04b.
+    attribute `engine`, `batch_size` and `folder` are as for `segment_mass`. Raises ValueError for
+    sets of other names than the first trace's, and what `segment_mass` does. Stages 04 and 04b.
     """
     names = list(token_sets[0]) if token_sets else []
     for trace, sets in zip(traces, token_sets, strict=True):

@@ -314,8 +314,7 @@ def _moved(
     theirs, ours = donor.nodes[component][layer][0], receiver.nodes[component][layer][0].detach()
     parts = [theirs, ours, gradient[0]]
     if component == "z":
-        heads = len(receiver.nodes["q"][layer][0])
-        parts = [part.unflatten(-1, (heads, -1)).transpose(0, 1) for part in parts]
+        parts = [_by_head(part, receiver, layer) for part in parts]
     elif component not in HEAD_COMPONENTS:
         parts = [part[None] for part in parts]
     theirs, ours, gradient = parts
@@ -334,13 +333,14 @@ def _refocused(
     layer: int,
     donor: ActivationGraph,
     receiver: ActivationGraph,
-    gradient: Float[Tensor, "1 token width"],
+    gradient: Float[Tensor, "1 token head head_dim"],
     positions: list[int],
 ) -> Float[Tensor, "heads position"]:
     """QK-fix: gradient of z · exact change of z, when one query or key is the donor's.
 
-    `gradient` is dLD/dz [1, token, width]; returns [head, position] of query heads, or of
-    key/value heads for k. Everything in double precision, one head at a time: [token, token].
+    z is here what the heads read, as the attention call gives it, and `gradient` dLD/dz [1, token,
+    head, head_dim]; returns [head, position] of query heads, or of key/value heads for k.
+    Everything in double precision, one head at a time: [token, token].
     """
     names = ("q", "k", "v", "attended")
     q, k, v, z = (receiver.nodes[name][layer][0].detach().double() for name in names)

@@ -198,8 +198,8 @@ def knockout_profile(
 
     At the first and last layers the window is cut off, so that every layer has one. Several edges
     are cut one after the other, not together; `edge` counts them. A window without attention has no
-    numbers (NaN). Raises ValueError for a window
-    that does not fit, and as `measure` does. Geva et al. 2023; stage 06.
+    numbers (NaN). Raises ValueError for a window that does not fit, and as `measure` does. Geva et
+    al. 2023; stage 06.
     """
     if not 1 <= width <= model.n_layers:
         raise ValueError(f"a window of {width} layers does not fit in {model.n_layers} layers")
@@ -264,8 +264,8 @@ def knockout_heads(
 ) -> Float[xr.DataArray, "layer head"]:
     """Change of the answer's log-probability (nats), dims (layer, head): one head loses the edges.
 
-    NaN in layers without attention; attribute `engine` as of `measure`.
-    Raises ValueError as `measure` does. Stage 06.
+    NaN in layers without attention; attribute `engine` as of `measure`. Raises ValueError as
+    `measure` does. Stage 06.
     """
     heads = every_head(model)
     frame = measure(

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import takewhile
 
 import nnsight
@@ -204,10 +203,10 @@ def _probe(
     components: Sequence[str],
     read: Sequence[int],
     runs: Sequence[PatchedRun],
-) -> ActivationCache:
-    """A cache by the fast engine, with the logits [run, read, vocabulary] of some runs."""
+) -> tuple[ActivationCache, Float[Tensor, "run read vocabulary"]]:
+    """By the fast engine, a cache and the logits of some runs."""
     cache = _run_with_cache(model, token_ids, components, read, None)
-    return replace(cache, logits=_replay(model, cache, runs, lambda logits: logits, None))
+    return cache, _replay(model, cache, runs, lambda logits: logits, None)
 
 
 def _replay(

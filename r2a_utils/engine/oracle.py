@@ -30,9 +30,9 @@ from r2a_utils.models.reasoning_model import ReasoningModel
 
 FastWay = Callable[
     [ReasoningModel, Sequence[int], Sequence[str], Sequence[int], Sequence[PatchedRun]],
-    ActivationCache,
+    tuple[ActivationCache, Tensor],
 ]
-"""(model, token ids, components, read, runs) → a cache whose logits are [run, read, vocabulary]."""
+"""(model, token ids, components, read, runs) → a cache and the runs' logits [run, read, vocab]."""
 
 FormRows = Callable[[ReasoningModel, Tensor], list[Tensor]]
 """(model, token ids [1, token]) → for each layer that attends its weights [head, row, token]."""
@@ -92,7 +92,7 @@ def _replay_fault(model: ReasoningModel, fast: FastWay) -> str:
     runs = _runs(model, cache)
     plain = replay_plainly(model, cache, runs, lambda logits: logits)
     try:
-        found = fast(model, ids, names, read, runs)
+        found, logits = fast(model, ids, names, read, runs)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever stops it: the plain engine does without it
@@ -106,7 +106,7 @@ def _replay_fault(model: ReasoningModel, fast: FastWay) -> str:
         shapes = [[tensor.shape for tensor in tensors] for tensors in (theirs, own)]
         if shapes[0] != shapes[1]:
             return f"it keeps its {name} in another form"
-    error = _error(found.logits, plain)
+    error = _error(logits, plain)
     if not error <= _tolerance(model):
         return f"replayed logits are off by {error:.2g} of their size"
     return _other_mixer(model, cache)
@@ -135,7 +135,13 @@ def _rows_fault(model: ReasoningModel, form: FormRows) -> str:
         return f"its attention asks for {', '.join(architecture(model).asks)}"
     ids = torch.tensor([_some_ids(model, TOKENS)], device=model.device)
     own = [w for w in read_weights(model, ids, lambda _, weights: weights[0]) if w is not None]
-    error = max(float((a - b).abs().max()) for a, b in zip(form(model, ids), own, strict=True))
+    try:
+        formed = form(model, ids)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # they miss what the model's own attention made of them
+        return str(error)
+    error = max(float((a - b).abs().max()) for a, b in zip(formed, own, strict=True))
     return "" if error <= _tolerance(model) else f"rows of attention are off by {error:.2g}"
 
 
