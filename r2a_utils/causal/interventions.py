@@ -42,7 +42,7 @@ METHODS = ("zero", "mean", "resample")
 
 @dataclass(frozen=True)
 class Knockout:
-    """No attention from `queries` to `keys`, in `layers` (None: all) or in `heads`.
+    """No attention from `queries` to `keys`, in `layers` (None: all that attend) or in `heads`.
 
     Raises ValueError where both layers and heads are given.
     """
@@ -207,8 +207,9 @@ def knockout_profile(
         tuple(i for i in range(m - (width - 1) // 2, m + width // 2 + 1) if 0 <= i < model.n_layers)
         for m in range(model.n_layers)
     ]
-    attending = {*architecture(model).attending}
-    cutting = [i for i, window in enumerate(windows) if attending & {*window}]
+    attending = architecture(model).attending
+    windows = [tuple(i for i in window if i in attending) for window in windows]
+    cutting = [i for i, window in enumerate(windows) if window]
     knockouts = [Knockout(*edge, layers=windows[i]) for edge in edges for i in cutting]
     frame = measure(model, trace, knockouts, scored=scored)
     cut = pd.MultiIndex.from_product([range(len(edges)), cutting], names=["edge", "layer"])
@@ -304,12 +305,10 @@ def _patched_run(model, trace: Trace, change: Intervention, n: int, pool, seed) 
     if not queries:
         raise ValueError(f"the queries {change.queries!r} lie behind what is scored")
     if isinstance(change, Knockout):
-        keys, by_layer, attending = _place(trace, change.keys), {}, architecture(model).attending
+        keys, by_layer = _place(trace, change.keys), {}
         if change.heads is None:
-            layers = range(model.n_layers) if change.layers is None else change.layers
-            by_layer = dict.fromkeys(layer for layer in layers if layer in attending)
-            if not by_layer:
-                raise ValueError(f"no layer of {tuple(layers)} attends: they have no edges to cut")
+            every = architecture(model).attending
+            by_layer = dict.fromkeys(every if change.layers is None else change.layers)
         else:
             for layer, head in _checked(model, change.heads):
                 by_layer[layer] = (*by_layer.get(layer, ()), head)

@@ -24,7 +24,7 @@ from r2a_utils.engine.patches import (
     PatchedRun,
 )
 from r2a_utils.engine.plain import cache_plainly, replay_plainly
-from r2a_utils.models.hooks import read_marks, read_weights
+from r2a_utils.models.hooks import eager, read_marks, read_weights
 from r2a_utils.models.places import architecture
 from r2a_utils.models.reasoning_model import ReasoningModel
 
@@ -50,13 +50,16 @@ def replay_fault(model: ReasoningModel, fast: FastWay) -> str:
 def marks_fault(model: ReasoningModel) -> str:
     """Why masses read by marks are wrong for a model; empty where they are right.
 
-    Raises ValueError where they cannot be held against anything.
+    Raises RuntimeError where the model attends in another way than its family's eager function.
     """
     return _asked_once(model, "marks", lambda: _marks_fault(model))
 
 
 def rows_fault(model: ReasoningModel, form: FormRows) -> str:
-    """Why rows of attention may not be formed from queries and keys; empty where they may."""
+    """Why rows of attention may not be formed from queries and keys; empty where they may.
+
+    Raises RuntimeError where the model attends in another way than its family's eager function.
+    """
     return _asked_once(model, "rows", lambda: _rows_fault(model, form))
 
 
@@ -112,7 +115,24 @@ def _replay_fault(model: ReasoningModel, fast: FastWay) -> str:
     return _other_mixer(model, cache)
 
 
+def _check_kernel(model: ReasoningModel) -> None:
+    """Raise RuntimeError where weights formed by the eager function are not the running model's."""
+    ids = torch.tensor([_some_ids(model, TOKENS)], device=model.device)
+    with torch.no_grad():
+        own = model.hf(ids, use_cache=False).logits
+        with eager(model):
+            error = _error(own, model.hf(ids, use_cache=False).logits)
+    if not error <= _tolerance(model):
+        kernel = model.hf.config._attn_implementation
+        raise RuntimeError(
+            f"{model.name} ({type(model.hf).__name__}): its attention by {kernel!r} is not that of "
+            f"its family's eager function (logits off by {error:.2g} of their size), so that none "
+            "can say where it looks; load it again with load_model, or take another model"
+        )
+
+
 def _marks_fault(model: ReasoningModel) -> str:
+    _check_kernel(model)
     ids = torch.tensor([_some_ids(model, TOKENS)], device=model.device)
     marks = torch.zeros(1, TOKENS, 3, device=model.device)
     marks[0, range(TOKENS), [i % 3 for i in range(TOKENS)]] = 1.0
@@ -131,6 +151,7 @@ def _marks_fault(model: ReasoningModel) -> str:
 
 
 def _rows_fault(model: ReasoningModel, form: FormRows) -> str:
+    _check_kernel(model)
     if architecture(model).asks:
         return f"its attention asks for {', '.join(architecture(model).asks)}"
     ids = torch.tensor([_some_ids(model, TOKENS)], device=model.device)

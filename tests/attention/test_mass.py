@@ -134,9 +134,10 @@ def test_attention_that_looks_ahead_is_refused(make_random_model, random_trace):
     model, trace = make_random_model("qwen2"), random_trace()
     for layer in model.hf.model.layers:
         layer.self_attn.is_causal = False
-    with pytest.raises(RuntimeError, match=r"attention on later tokens is .* \(must be 0\)"):
+    refusal = r"by 'sdpa' is not that of its family's eager function \(logits off by"
+    with pytest.raises(RuntimeError, match=refusal):
         segment_mass(model, [trace])
-    with pytest.raises(RuntimeError, match="its rows cannot be formed"):
+    with pytest.raises(RuntimeError, match=refusal):
         attention_rows(model, trace, [(0, 0)])
 
 
@@ -322,7 +323,7 @@ def test_rows_of_plain_token_ids_are_all_rows(make_random_model):
 
 def test_heads_and_rows_that_are_not_there_are_refused(make_random_model, random_trace):
     model, trace = make_random_model("llama"), random_trace()
-    with pytest.raises(ValueError, match=r"no head \(3, 0\): 3 layers × 6"):
+    with pytest.raises(ValueError, match=r"no head \(3, 0\): 3 of 3 layers attend, with 6"):
         attention_rows(model, trace, [(3, 0)])
     with pytest.raises(ValueError, match="no run of queries"):
         attention_rows(model, trace, [(0, 0)], queries=slice(500, 600))
@@ -340,15 +341,19 @@ def test_attention_with_another_formula_is_refused(make_random_model, random_tra
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.nn.functional, "scaled_dot_product_attention", with_sink)
-        with pytest.raises(RuntimeError, match="its rows cannot be formed"):
+        with pytest.raises(RuntimeError, match="is not that of its family's eager function"):
             attention_rows(model, trace, [(0, 0)])
 
 
-def test_a_formula_that_the_first_rows_cannot_tell_is_refused(make_random_model, random_trace):
-    """The first token sees itself alone, whatever caps the scores."""
-    model = make_random_model("gemma2")
-    with pytest.raises(RuntimeError, match="its rows cannot be formed"):
-        attention_rows(model, random_trace().token_ids, [(0, 0)])
+@pytest.mark.parametrize("family", ["gemma2", "gpt_oss"])
+def test_rows_with_a_cap_or_a_sink_are_the_model_s_own(make_random_model, random_trace, family):
+    """The first token sees itself alone, whatever caps the scores: all rows are held against it."""
+    model, ids = make_random_model(family), random_trace().token_ids
+    found = attention_rows(model, ids, [(1, 4), (0, 2)])
+    with torch.no_grad():
+        weights = model.hf(torch.tensor([ids]), output_attentions=True).attentions
+    np.testing.assert_allclose(found[0], weights[1][0, 4], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found[1], weights[0][0, 2], rtol=0, atol=1e-6)
 
 
 def test_profiles_are_those_of_the_eager_softmax(any_model, random_trace, monkeypatch):

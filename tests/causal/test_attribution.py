@@ -69,8 +69,10 @@ def test_z_is_what_is_patched_where_a_norm_stands_before_o_proj(make_random_mode
     exact = patch_grid(model, near_pair(), **options)
     estimate = attribution_grid(model, near_pair(), **options)
     np.testing.assert_allclose(estimate, exact, atol=0.01 * float(abs(exact).max()))
-    with pytest.raises(ValueError, match="QK-fix cannot be computed"):
-        attribution_grid(model, near_pair(), method="qk_fix", **options | {"component": "q"})
+    options["component"] = "q"
+    fixed = attribution_grid(model, near_pair(), method="qk_fix", **options)
+    exact = patch_grid(model, near_pair(), **options)
+    np.testing.assert_allclose(fixed, exact, atol=0.01 * float(abs(exact).max()))
 
 
 def test_noising_and_answers_of_several_tokens(model):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import nnsight
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from r2a_utils.models.hooks import read_attention, read_marks
-from r2a_utils.models.loading import ReasoningModel
-from r2a_utils.models.places import architecture
+from r2a_utils.models.places import architecture, check_component
 
 IDS = torch.tensor([[5, 9, 7, 200, 31, 9, 77, 5, 9, 7, 200, 30]])
 
@@ -88,12 +85,41 @@ def test_all_marks_one_reads_the_whole_row(any_model):
         torch.testing.assert_close(marked, torch.ones_like(marked), rtol=0, atol=1e-6)
 
 
-def test_a_decoder_of_another_build_is_refused(tokenizer):
-    hf = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=len(tokenizer)))
-    model = ReasoningModel(
-        "gpt2", None, nnsight.TransformersModel(hf, tokenizer=tokenizer), tokenizer
-    )
-    with pytest.raises(
-        ValueError, match=r"gpt2 .* reads decoders built like Llama, Qwen2 and Qwen3"
-    ):
-        architecture(model)
+# What each family calls its parts: the out projection, the MLP, the module of q, k and v.
+NAMES = {
+    "gpt2": ("c_proj", "mlp", "c_attn", "c_attn", "c_attn"),
+    "gpt_neox": ("dense", "mlp", *("query_key_value",) * 3),
+    "opt": ("out_proj", "fc2", "q_proj", "k_proj", "v_proj"),
+    "phi": ("dense", "mlp", "q_proj", "k_proj", "v_proj"),
+    "phi3": ("o_proj", "mlp", "qkv_proj", "qkv_proj", "qkv_proj"),
+    "falcon_h1": ("o_proj", "feed_forward", "q_proj", "k_proj", "v_proj"),
+    "lfm2": ("out_proj", "feed_forward", "q_proj", "k_proj", "v_proj"),
+    "qwen3_next": ("o_proj", "mlp", "q_proj", "k_proj", "v_proj"),
+}
+
+
+@pytest.mark.parametrize("family", NAMES)
+def test_places_are_found_whatever_they_are_called(make_random_model, family):
+    places = architecture(make_random_model(family))
+    layer = places.attending[0]
+    found = [places.out_projections[layer], places.mlps[layer]]
+    found += [places.projections[layer][name].module for name in "qkv"]
+    assert [envoy.path.split(".")[-1] for envoy in found] == list(NAMES[family])
+
+
+def test_layers_that_attend_are_told_from_those_that_do_not(make_random_model):
+    for family, attending in (("lfm2", (1,)), ("qwen3_next", (3,)), ("falcon_h1", (0, 1, 2))):
+        assert architecture(make_random_model(family)).attending == attending
+
+
+def test_a_decoder_without_attention_is_refused(make_random_model):
+    with pytest.raises(ValueError, match=r"MambaForCausalLM\) has no attention that can be read"):
+        architecture(make_random_model("mamba"))
+
+
+def test_what_heads_share_is_refused_by_name(make_random_model):
+    model = make_random_model("deepseek_v3")
+    for name in ("resid", "q", "v", "z", "attn_out", "mlp_out"):
+        check_component(model, name)
+    with pytest.raises(ValueError, match=r"k cannot be patched, since it is made of several proj"):
+        check_component(model, "k")
