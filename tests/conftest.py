@@ -89,7 +89,6 @@ FAMILIES = {
     "gpt_neox": {"pad_token_id": 0},
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"], "pad_token_id": 0},
     "mamba": {"state_size": 10},
-    "mixtral": {"head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2},
     "opt": {"ffn_dim": 80, "word_embed_proj_dim": 48, "pad_token_id": 0},
     "phi": {"pad_token_id": 0},
     "phi3": {"pad_token_id": 0},

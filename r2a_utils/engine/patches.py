@@ -37,8 +37,8 @@ class ActivationCache:
     read: tuple[int, ...]
     logits: Float[Tensor, "read vocabulary"]
     activations: dict[str, list[Float[Tensor, "position _"]]]
-    keys: list[Float[Tensor, "kv_head position key_dim"]]
-    values: list[Float[Tensor, "kv_head position value_dim"]]
+    keys: list[Float[Tensor, "_ position _"]]
+    values: list[Float[Tensor, "_ position _"]]
 
 
 @dataclass(frozen=True, eq=False)
