@@ -145,6 +145,7 @@ def _items(text: str) -> list[str]:
     names, values = _bracketed(name), _bracketed(value)
     if names and values and _NAME.fullmatch(name) and len(names[1]) == len(values[1]):
         return [f"{name}={value}" for name, value in zip(names[1], values[1], strict=True)]
+    text = re.sub(r"\\\}\\cup\\\{", ",", text)  # of sets that are listed
     if text.startswith(r"\{") and text.endswith(r"\}"):
         text = text[2:-2]
     items = [item for item in _split(text, r"[,;]") if item]

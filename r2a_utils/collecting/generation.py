@@ -384,12 +384,15 @@ def _settings(
     `first` is the prompt of a fixed question: another template, system message or style gives
     another.
 
-    Of the model its weights count, and the type in which they calculate, and not its name: a copy
-    in another folder writes the same, and other weights in the same folder do not.
+    Of the model its weights count, its configuration, which says how they are used, and the type
+    in which they calculate, and not its name: a copy in another folder writes the same, and other
+    weights in the same folder do not.
     """
     source = model.hf.config.name_or_path
     weights = weights_digest(source, model.revision) or model.weights_sha256
     writer = getattr(backend, "__name__", "decode")
     parts = [weights, str(model.dtype), sorted(model.end_ids), writer, condition, asdict(sampling)]
-    parts.append(first.ids)
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+    config = model.hf.config.to_dict()
+    told_otherwise = {"_name_or_path", "transformers_version", "dtype", "torch_dtype"}
+    parts += [first.ids, {name: config[name] for name in config.keys() - told_otherwise}]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]

@@ -100,13 +100,13 @@ def paired_accuracy(frame: pd.DataFrame) -> BookFigure:
     figure = _dumbbells(frame, "accuracy", difference=lambda d: f"{100 * d:+.1f} points")
     axes = figure.axes[0]
     percent_axis(axes.xaxis)
-    axes.set_xlabel("Right answers (with 95% interval)")
+    axes.set_xlabel("Right answers (with interval)")
     return figure
 
 
 @styled
 def paired_scores(
-    frame: pd.DataFrame, xlabel: str = "Mean judge score (1 to 10, with 95% interval)"
+    frame: pd.DataFrame, xlabel: str = "Mean judge score (1 to 10, with interval)"
 ) -> BookFigure:
     """The picture of `paired_accuracy` for a score.
 
@@ -337,9 +337,9 @@ def no_cue(frame: pd.DataFrame) -> BookFigure:
     left.set_yticks(range(len(groups)), [f"{group}\n(n = {counts[group]})" for group in groups])
     left.set_ylim(len(groups) - 0.5, -0.5)
     percent_axis(left.xaxis)
-    left.set_xlabel("Right answers (95% interval)")
+    left.set_xlabel("Right answers (with interval)")
     right.set_xlim(left=0)
-    right.set_xlabel("Tokens written (mean, 95% interval)")
+    right.set_xlabel("Tokens written (mean, with interval)")
     for axes in (left, right):
         axes.grid(axis="x")
     figure.legend(loc="outside upper left", ncols=2)

@@ -271,6 +271,11 @@ def test_the_weights_count_and_not_their_folder(ask, tiny, tmp_path):
     other.hf.save_pretrained(tmp_path / "a")
     changed = load_model(tmp_path / "a", dtype="float32", device="cpu")
     assert len(ask(QUESTIONS, model=changed)) == 3
+    config = json.loads((tmp_path / "b/config.json").read_text())
+    config["rms_norm_eps"] = 10 * config["rms_norm_eps"]  # other calculations with the same weights
+    (tmp_path / "b/config.json").write_text(json.dumps(config))
+    changed = load_model(tmp_path / "b", dtype="float32", device="cpu")
+    assert len(ask(QUESTIONS, model=changed)) == 3
 
 
 def test_a_file_belongs_to_one_process(ask, tiny):
