@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -102,6 +102,10 @@ class Verdict:
     replies: tuple[str, ...] = ()
 
 
+# Finds the verdict in a reply, or None and what is wrong with the reply.
+Read = Callable[[str], tuple[Verdict | None, str]]
+
+
 def judge_answers(
     judge: Judge,
     answers: pd.DataFrame,
@@ -130,7 +134,7 @@ def judge_answers(
         write_prompt(known[row.problem_id], row.answer_text) if _is_answered(row) else None
         for row in answers.itertuples()
     ]
-    verdicts = _cached_verdicts(judge, {p for p in prompts if p is not None}, cache, concurrency)
+    verdicts = cached_verdicts(judge, {p for p in prompts if p is not None}, cache, concurrency)
     rows = []
     for row, prompt in zip(answers.itertuples(), prompts, strict=True):
         verdict = Verdict("unanswered") if prompt is None else verdicts[prompt]
@@ -161,14 +165,9 @@ def read_verdict(reply: str) -> tuple[Verdict | None, str]:
     The reply must be one JSON object, bare or in one code fence, with the texts strengths and
     weaknesses and a whole number score from 1 to 10. A thought may stand before it.
     """
-    reply = without_thought(reply)
-    fenced = _FENCE.fullmatch(reply.strip())
-    try:
-        parsed = json.loads(fenced[1] if fenced else reply)
-    except (json.JSONDecodeError, RecursionError) as error:
-        return None, f"it is not JSON ({error})"
-    if not isinstance(parsed, dict):
-        return None, "it is not a JSON object"
+    parsed, fault = json_object(reply)
+    if parsed is None:
+        return None, fault
     for name in ("strengths", "weaknesses"):
         if not isinstance(parsed.get(name), str):
             return None, f"{name} is missing, or no text"
@@ -177,6 +176,17 @@ def read_verdict(reply: str) -> tuple[Verdict | None, str]:
         return None, f"score is {json.dumps(score)}, not a whole number from 1 to 10"
     texts = (whole_characters(parsed[name]) for name in ("strengths", "weaknesses"))
     return Verdict("scored", score, *texts), ""
+
+
+def json_object(reply: str) -> tuple[dict | None, str]:
+    """The one JSON object that a reply is, bare or in a code fence, or None and what it is."""
+    reply = without_thought(reply)
+    fenced = _FENCE.fullmatch(reply.strip())
+    try:
+        parsed = json.loads(fenced[1] if fenced else reply)
+    except (json.JSONDecodeError, RecursionError) as error:
+        return None, f"it is not JSON ({error})"
+    return (parsed, "") if isinstance(parsed, dict) else (None, "it is not a JSON object")
 
 
 def without_thought(reply: str) -> str:
@@ -190,10 +200,10 @@ def without_thought(reply: str) -> str:
     return rest if tag else thought
 
 
-def ask(judge: Judge, prompt: str) -> Verdict:
+def ask(judge: Judge, prompt: str, read: Read = read_verdict) -> Verdict:
     """Ask for one verdict, with the judge's own faults held against it until it obeys.
 
-    Raises EndpointError when the judge cannot be reached.
+    `read` finds the verdict in a reply. Raises EndpointError when the judge cannot be reached.
     """
     messages = [{"role": "user", "content": prompt}]
     replies: list[str] = []
@@ -207,7 +217,7 @@ def ask(judge: Judge, prompt: str) -> Verdict:
             },
         )
         replies.append(_content(answer))
-        verdict, fault = read_verdict(replies[-1])
+        verdict, fault = read(replies[-1])
         if verdict is not None:
             return Verdict(**asdict(verdict) | {"replies": tuple(replies)})
         messages = [
@@ -227,10 +237,17 @@ def _content(answer: dict) -> str:
     return whole_characters(content) if isinstance(content, str) else ""
 
 
-def _cached_verdicts(
-    judge: Judge, prompts: set[str], cache: str | Path, concurrency: int
+def cached_verdicts(
+    judge: Judge,
+    prompts: set[str],
+    cache: str | Path,
+    concurrency: int = 8,
+    read: Read = read_verdict,
 ) -> dict[str, Verdict]:
-    """Verdicts by prompt, from the cache where it has them; the others are asked for and kept."""
+    """Verdicts by prompt, from the cache where it has them; the others are asked for and kept.
+
+    Raises EndpointError when the judge cannot be reached.
+    """
     path = Path(cache)
     settings = json.dumps(judge.settings, sort_keys=True)
     keys = {p: hashlib.sha256(f"{settings}\n{p}".encode()).hexdigest() for p in prompts}
@@ -241,7 +258,7 @@ def _cached_verdicts(
     lock = threading.Lock()
 
     def ask_and_keep(prompt: str) -> None:
-        verdict = ask(judge, prompt)
+        verdict = ask(judge, prompt, read)
         line = json.dumps({"key": keys[prompt], **judge.settings, **asdict(verdict)})
         with lock, path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")

@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "Sampling",
             "collect_completions",
             "collect_traces",
+            "complete_prompts",
             "decode",
             "kept_completions",
         ],

@@ -142,6 +142,42 @@ def collect_completions(
     asked = _prompts(model, problems, condition, samples, style, without)
     first = _rendered(model, FIXED_QUESTION, condition, style, without)
     settings = _settings(model, backend, condition, sampling, first)
+    return _collected(model, asked, settings, path, sampling, batch_size, backend)
+
+
+def complete_prompts(
+    model: ReasoningModel,
+    prompts: list[Prompt],
+    *,
+    path: str | Path | None = None,
+    sampling: Sampling = Sampling(),
+    batch_size: int = 64,
+    backend: Backend | None = None,
+) -> list[Completion]:
+    """Complete prompts of one condition, whatever they hold; in their order.
+
+    They are kept and taken up again as `collect_completions` says, by the id of their problem and
+    their sample. Raises ValueError where two prompts share both, and RuntimeError when another
+    process writes the file. The tests on the text of stage 02b ask so.
+    """
+    asked = {(prompt.problem.id, prompt.sample): prompt for prompt in prompts}
+    if len(asked) != len(prompts):
+        raise ValueError("two problems have the same id; give each its own.")
+    condition = prompts[0].condition if prompts else ""
+    settings = _settings(model, backend, condition, sampling, Rendered([], 0))
+    return _collected(model, asked, settings, path, sampling, batch_size, backend)
+
+
+def _collected(
+    model: ReasoningModel,
+    asked: dict[tuple[str, int], Prompt],
+    settings: str,
+    path: str | Path | None,
+    sampling: Sampling,
+    batch_size: int,
+    backend: Backend | None,
+) -> list[Completion]:
+    """What has been kept of the prompts that are asked, and the rest made and kept."""
     with held(Path(path)) if path is not None else nullcontext():
         done: dict[tuple[str, int], Completion] = {}
         if path is not None:

@@ -49,6 +49,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "training": ["training_curve"],
         "tables": ["reading_table"],
+        "text_tests": ["answer_outcomes", "edited_answers", "hints"],
         "trace": ["coloured_tokens", "one_trace", "trace_anatomy"],
     },
 )

@@ -83,6 +83,14 @@ def _difference(records: Records) -> Cell:
     return Cell(f"{points(value)} ({low} to {high})", value)
 
 
+def _swapped(records: Records) -> Cell:
+    swapped = records["text_tests"]["outcomes"].get("swapped")
+    if swapped is None:
+        return Cell(missing="no two like problems with different answers")
+    low, high = percent(swapped["follows_low"]), percent(swapped["follows_high"])
+    return Cell(f"{percent(swapped['follows'])} ({low} to {high})", swapped["follows"])
+
+
 def _effect(records: Records) -> Cell:
     patching = records["activation_patching"]
     value = patching["flipping_first"]
@@ -139,6 +147,13 @@ FINDINGS = (
         "answers",
         "answer_quality",
         _difference,
+    ),
+    Finding(
+        "swapped",
+        "answer follows a swapped thought",
+        "answers",
+        "text_tests",
+        _swapped,
     ),
     Finding(
         "mass",

@@ -36,6 +36,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "STYLES",
             "read_style",
             "render_prompt",
+            "thought_ids",
         ],
         "tags": [
             "FAULTS",
@@ -62,6 +63,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "answer_stem",
             "cues",
             "forced_ids",
+            "has_cue",
+            "sentence_texts",
             "sentences",
         ],
     },

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from r2a_utils.texts.tags import R1_TAGS, Tags
 from r2a_utils.texts.templates import in_template
 from r2a_utils.texts.tokens import check_bos, encode, first_ids
-from r2a_utils.texts.trace import CONDITIONS
+from r2a_utils.texts.trace import CONDITIONS, answer_stem
 
 # The paper's raw prompt and its prefilled thought.
 INSTRUCTION = " Please reason step by step, and put your final answer within \\boxed{}."
@@ -180,6 +180,27 @@ def rendered(
     ids += encode(tokenizer, thought)
     check_bos(ids, tokenizer, "the prompt", len(ids))
     return Rendered(ids, len(encode(tokenizer, before)))
+
+
+def thought_ids(
+    tokenizer: PreTrainedTokenizerBase,
+    question: str,
+    thought: str,
+    closed: bool,
+    prompt_style: str | PromptStyle = "chat",
+    tags: Tags = R1_TAGS,
+) -> list[int]:
+    """Token ids of a question's prompt and a thought of any text that the model did not write so.
+
+    `closed`: the thought ends, and `answer_stem` forces the answer; otherwise the model goes on
+    writing it. Raises ValueError as `render_prompt` does. Stage 02b.
+    """
+    pieces = [thought]
+    if closed:
+        line = "" if thought.endswith(tags.before_close) else tags.before_close
+        pieces = [thought + line, tags.close, answer_stem(tags)]
+    ids = render_prompt(tokenizer, question, CONDITIONS[0], prompt_style, tags=tags)
+    return [*ids, *(i for piece in pieces for i in encode(tokenizer, piece))]
 
 
 def _conversation(

@@ -280,6 +280,12 @@ def sentences(trace: Trace) -> list[slice]:
     return list(map(slice, borders[:-1], borders[1:]))
 
 
+def sentence_texts(text: str) -> list[str]:
+    """The sentences of a text that has no tokens yet; joined, they are the text."""
+    borders = [0, *sentence_ends(text), len(text)]
+    return [text[start:stop] for start, stop in pairwise(borders) if start < stop]
+
+
 def sentence_ends(text: str) -> list[int]:
     """Where sentences end, in characters; blank text in front belongs to the first."""
     begun = len(text) - len(text.lstrip())
@@ -324,6 +330,11 @@ def forced_ids(
     line = "" if trace.tokens[stop - 1].endswith(tags.before_close) else tags.before_close
     pieces = (line, tags.close, stem)
     return [*trace.token_ids[:stop], *(i for piece in pieces for i in encode(tokenizer, piece))]
+
+
+def has_cue(text: str) -> bool:
+    """Whether a word of self-reflection (`CUES`) stands in a text."""
+    return _CUE.search(text) is not None
 
 
 def cues(trace: Trace) -> list[Cue]:

@@ -82,6 +82,23 @@ def first_error(trace: Trace) -> slice | None:
     return None
 
 
+def leads_to(meta: dict, written: str) -> str | None:
+    """The answer to which a reasoning that was written so far must lead, by the world's own rules.
+
+    What its last step kept ("so 4") is taken as it stands, right or wrong, and the steps of the
+    problem behind it are done. None for a comparison, or where no step has been done. Stage 02b.
+    """
+    if meta.get("family") != "arithmetic":
+        return None
+    steps, kept = re.findall(r"Step (\d+):", written), _KEPT.findall(written)
+    if not steps or not kept:
+        return None
+    value = int(kept[-1])
+    for operation, operand in meta["operations"][int(steps[-1]) :]:
+        value = apply_operation(value, operation, operand)[1] % 10
+    return str(value)
+
+
 def corrections(trace: Trace) -> list[tuple[int, int, int]]:
     """Corrected arithmetic steps: (step, position of the wrong digit, position of the right one).
 

@@ -1,0 +1,300 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+#   r2a:
+#     reads: [tables/problems, traces/with_reasoning]
+#     writes: [
+#       traces/edited_thoughts, traces/written_on, traces/hinted, tables/edited_thoughts,
+#       tables/hints, records/text_tests, records/hints
+#     ]
+#     parameters:
+#       confidence: {above: 0, below: 1}
+#       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       n_traces: {least: 1, most: 1000000}
+#       source: {choices: [model, written], or: [url]}
+#       prompt_style: {choices: [chat, raw, example], or: [path]}
+#       temperature: {least: 0, most: 10}
+#       top_p: {above: 0, most: 1}
+#       max_new_tokens: {least: 1, most: 1000000}
+#       close_after: {least: 1, most: 1000000}
+#       batch_size: {least: 1, most: 1000000}
+#       judge_url: {or: [url]}
+#       seed: {least: 0, most: 4294967295}
+# ---
+
+# %% [markdown]
+# # Stage 1: does the answer follow the text?
+#
+# {% set t = text_tests %}{% if t.n == 0 %}This run has no {term}`trace` with a boxed answer, so
+# that there is nothing to edit: `--set max_new_tokens=…` lets more answers finish.{% elif
+# t.outcomes.swapped is not defined %}No two of the {{ t.n }} problems are alike and differ in their
+# answer, so that no thought could be swapped.{% elif t.verdict == "reasoning" %}The answer follows
+# the text of the reasoning: put behind the question of a like problem, a thought decides {{
+# t.outcomes.swapped.follows | percent }} of the answers and the question {{
+# t.outcomes.swapped.before | percent }} (n = {{ t.outcomes.swapped.n }}).{% elif t.verdict ==
+# "question" %}The answer does not follow the text of the reasoning: with the thought of a like
+# problem, {{ t.outcomes.swapped.before | percent }} of the answers stay what the question asks for,
+# and {{ t.outcomes.swapped.follows | percent }} are what the thought leads to (n = {{
+# t.outcomes.swapped.n }}).{% else %}Neither the reasoning nor the question alone decides most
+# answers: with the thought of a like problem, {{ t.outcomes.swapped.follows | percent }} are what
+# that thought leads to and {{ t.outcomes.swapped.before | percent }} what they were before (n = {{
+# t.outcomes.swapped.n }}).{% endif %}
+#
+# **Question.** When the text between `<think>` and `</think>` is changed, does the answer go with
+# it, and to where the changed text leads?
+#
+# **What you will see.** The answers after edits by rule, beside an edit that should change nothing;
+# thoughts swapped between questions; mistakes put into a step; sentences taken out; and questions
+# that hint at a wrong answer.
+#
+# **What we know so far.** {doc}`The page before <02_answer_quality>` compared answers with and
+# without {term}`reasoning`. That an answer is better after it does not say that it is made from it.
+
+# %% [markdown]
+# ## Parameters
+#
+# - `n_traces` thoughts are edited, and as many problems are asked with hints. `source` and what
+#   follows are what they were in {doc}`01_collect_traces`; where the thoughts were not written by
+#   the model (`written`), it is still the model that answers here. No activation is read: a server
+#   that completes a prompt is enough.
+# - `judge_url` and `judge_model` name a judge, as in {doc}`02_answer_quality`; it then says, beside
+#   the rule of words, whether a thought speaks of a hint.
+
+# %% tags=["parameters"]
+run_dir = "runs/default"
+confidence = 0.95
+model_name = "r2a-tiny"
+tags: dict | None = None
+n_traces = 60
+source = "model"
+prompt_style = "chat"
+system = ""
+temperature = 0.0
+top_p = 1.0
+max_new_tokens = 512
+close_after: int | None = None
+batch_size = 64
+judge_url: str | None = None
+judge_model = ""
+seed = 0
+
+# %%
+import pandas as pd
+from IPython.display import Markdown
+
+from r2a_utils import answers, collecting, figures, load_model
+from r2a_utils.runs import Run
+from r2a_utils.texts import problems_from_table, read_traces
+from r2a_utils.tiny import review
+
+pd.set_option("display.precision", 3)
+run = Run.open(run_dir)
+model = load_model(model_name, tags=tags)
+run.record_model(model)
+problems = problems_from_table(run.read_table("problems"))
+path = run.completions_path("with_reasoning")
+traces = read_traces(path, model.tokenizer, problems, model.tags)[:n_traces]
+thoughts = answers.own_thoughts(traces, problems, model.tags)
+nothing = Markdown("No trace of this run has a boxed answer: nothing is edited.")
+
+# %% [markdown]
+# ## What is asked
+#
+# Each thought is edited by rule. A *closed* one is followed by `</think>` and "The answer is
+# \boxed{", as in early answering, and the model fills the box. One that is *written on* breaks off
+# behind the edit, and the model goes on to its answer.
+
+# %%
+mistakes = answers.mistaken(thoughts, review.leads_to)
+asked = [*answers.edited(thoughts), *answers.swapped(thoughts)]
+asked += [*answers.with_anothers(thoughts, seed), *mistakes]
+asked += answers.with_removal(thoughts)
+options = {
+    "sampling": collecting.Sampling(
+        max_new_tokens, temperature, top_p, seed, close_after=close_after
+    ),
+    "prompt_style": prompt_style,
+    "system": system,
+    "batch_size": batch_size,
+}
+backend = None if source == "written" else collecting.backend_of(source, model)
+
+# %%
+closed, written_on = (
+    answers.ask_edited(
+        model,
+        [each for each in asked if each.closed == ends],
+        path=run.completions_path(name),
+        backend=backend,
+        **options,
+    )
+    for name, ends in (("edited_thoughts", True), ("written_on", False))
+)
+run.write_table("edited_thoughts", pd.concat([closed, written_on]))
+run.write_record(
+    "text_tests", answers.text_record(closed, written_on, confidence, seed)
+)
+
+# %% [markdown]
+# ## Edits that leave no reasoning, or another order
+#
+# *Reworded* is the control: words such as "okay" and "wait" are exchanged for others of the same
+# meaning. Whatever changes more answers than that takes away something that the answer needs. The
+# other edits: words that mark a conclusion reworded too ("so" is then "then"); sentences shuffled;
+# the last line removed; only the last part kept; each word a row of dots; nothing at all. The first
+# ones are those of {cite:t}`lanham2023faithfulness`.
+
+# %%
+figures.edited_answers(
+    answers.edit_rates(closed, confidence)
+) if thoughts else nothing
+
+# %% [markdown]
+# **Figure.** Forced answers of `{{ model.name }}` after each edit of its reasoning, by kind of
+# problem: the share that is as before the edit (filled) and the share that is right (open), with
+# intervals.
+
+# %%
+answers.edit_tests(closed, confidence) if thoughts else nothing
+
+# %% [markdown]
+# `changed` are the answers that are not as before; `control` is that share for the harmless edit on
+# the same problems, `p` McNemar's exact test of the two, `holm_p` corrected over the edits.{% set t
+# = text_tests %}{% if t.n %} The harmless edit changes {{ (1 - t.edits["reworded"].same) | percent
+# }} of {{ t.n }} answers, dots {{ (1 - t.edits["dots"].same) | percent }}, an empty thought {{ (1 -
+# t.edits["empty"].same) | percent }}, a shuffled one {{ (1 - t.edits["shuffled"].same) | percent
+# }}, a removed conclusion {{ (1 - t.edits["conclusion removed"].same) | percent }}. {% if
+# t.more_than_harmless %}More than the harmless edit change: {{ t.more_than_harmless | join("; ")
+# }}.{% else %}None changes more answers than the harmless edit, as far as {{ t.n }} thoughts can
+# tell.{% endif %}{% endif %}
+#
+# ## Where the edited text leads
+#
+# That an answer changes may mean that the text was spoilt. Sharper is a text of which it is known
+# where it must lead. A *swapped* thought leads to the answer of the problem that it is about. In
+# the bundled world a *mistake* in a step leads to one answer too: the steps that are left are done
+# on the wrong digit. Mistakes raise or lower the result of one equation by one; the rest is kept
+# word for word, its conclusion included, or written on by the model.
+
+# %%
+led = answers.outcomes(pd.concat([closed, written_on]), confidence)
+figures.answer_outcomes(led) if thoughts else nothing
+
+# %% [markdown]
+# **Figure.** What `{{ model.name }}` answers when a thought was swapped or a mistake put into it:
+# what the edited text leads to, the answer before the edit, or another. Below, as a control, what
+# is written on from the same place without a mistake.
+
+# %%
+led
+
+# %% [markdown]
+# {% set t = text_tests %}{% if t.n and t.swap.n %}In the 2 × 2 of question and reasoning over {{
+# t.swap.n }} pairs of like problems, exchanging the reasoning alone makes {{ t.swap.reasoning |
+# percent }} of the change from one answer to the other (the indirect effect{% if
+# t.swap.reasoning_low is not none %}; {{ t.swap.reasoning_low | percent }} to {{
+# t.swap.reasoning_high | percent }}{% endif %}), exchanging the question alone {{ t.swap.question |
+# percent }} (the direct effect{% if t.swap.question_low is not none %}; {{ t.swap.question_low |
+# percent }} to {{ t.swap.question_high | percent }}{% endif %}). {% endif %}{% if t.n and
+# t.outcomes.anothers is defined %}With the thought of any other problem, {{
+# t.outcomes.anothers.follows | percent }} of {{ t.outcomes.anothers.n }} answers are that problem's
+# answer.{% endif %}
+#
+# {% if t.n %}{% for key, place in (("earlier", "an earlier step"), ("last", "the last step")) %}{%
+# set kept, on = t.outcomes["kept_" ~ key], t.outcomes["written_on_" ~ key] %}{% if kept is defined
+# %}A mistake in {{ place }} with the rest kept leaves {{ kept.before | percent }} of {{ kept.n }}
+# answers as they were{% if kept.follows is not none %} and turns {{ kept.follows | percent }} into
+# what the mistake leads to{% endif %}. Written on, {% if on.follows is not none %}{{ on.follows |
+# percent }} of {{ on.n }} propagate it and {% endif %}{{ on.before | percent }} are repaired. {%
+# endif %}{% endfor %}{% endif %}{% if t.verdict == "reasoning" and
+# t.outcomes.kept_earlier is defined and t.outcomes.kept_earlier.before_low > 0.5 %}So an answer is
+# mostly not made anew from the earlier steps: it takes what stands near the end.{% endif %}
+#
+# ## Does a removed sentence come back?
+#
+# One sentence is left out, the next one stays, and the model writes on. A sentence that comes back
+# word for word was needed, or is a habit; one that does not may still be missed by the answer. This
+# is the resilience of Thought Branches {cite:p}`macar2025branches`.
+#
+# {% set t = text_tests %}{% if t.n and t.removed.n %}Of {{ t.removed.n }} removed sentences {{
+# t.removed.back | percent }} come back ({{ t.removed.back_low | percent }} to {{
+# t.removed.back_high | percent }}); where nothing was removed, the same sentence is written a
+# second time in {{ t.not_removed.back | percent }}. The answer is as before in {{ t.removed.same |
+# percent }} with the sentence removed and in {{ t.not_removed.same | percent }} written on from
+# the same place with it.{% else %}No thought has a sentence between its first and its last line to
+# leave out.{% endif %}
+#
+# ## Hints
+#
+# The question ends in a remark that names a wrong answer {cite:p}`turpin2023unfaithful`: a
+# suggestion, an expert's word, a leaked key. Does the answer follow it, and does the thought say
+# so {cite:p}`chen2025say`? The control is a remark that names none. Said is what a plain rule of
+# words finds: "hint", "suggest", "professor", "answer key", "you said" and the like.
+
+# %%
+hinted = answers.hinted_questions(problems[:n_traces])
+told = answers.hint_answers(
+    hinted,
+    collecting.collect_completions(
+        model,
+        [each.problem for each in hinted],
+        path=run.completions_path("hinted"),
+        backend=backend,
+        **options,
+    ),
+    model.tags,
+)
+figures.hints(answers.hint_rates(told, confidence)) if hinted else Markdown(
+    "No problem of this run has another's answer to hint at."
+)
+
+# %% [markdown]
+# **Figure.** How often `{{ model.name }}` answers what a remark in the question hints at, a wrong
+# answer, with intervals, and how often it is right; at the right, in how many of the thoughts that
+# follow a hint it is said.
+
+# %%
+if judge_url is not None:
+    judge = answers.Judge(collecting.Endpoint(judge_url, judge_model))
+    told["judged"] = answers.judge_mentions(
+        judge, told, run.folder / "traces" / "hint_verdicts.jsonl"
+    )
+run.write_table("hints", told)
+record = answers.hint_record(told, confidence)
+run.write_record("hints", record | {"judge": judge_model or None})
+pd.DataFrame(record["arms"]).T
+
+# %% [markdown]
+# {% if hints.n %}{% if hints.followed_by_hint %}More answers than without a hint follow: {{
+# hints.followed_by_hint | join("; ") }}. {% else %}No hint is followed more often than its answer
+# is given without one, as far as {{ hints.n }} problems can tell. {% endif %}{% for arm, h in
+# hints.arms.items() %}{% if h.p is not none %}{{ arm | capitalize }}: followed in {{ h.followed |
+# percent }} ({{ h.followed_low | percent }} to {{ h.followed_high | percent }}){% if h.n_followed
+# %}, said in {{ h.said_followed | percent }} of these{% if h.judged is not none %} ({{ h.judged |
+# percent }} by the judge){% endif %}{% endif %}, right in {{ h.right | percent }}. {% endif %}{%
+# endfor %}Without a hint {{ hints.arms["no hint"].right | percent }} are right. A share of right
+# answers that falls while the hint is not followed says that the remark confuses the model.{% else
+# %}Hints need 2 problems of one kind with different answers.{% endif %}
+
+# %% [markdown]
+# ## What this does not show
+#
+# - **That the steps are used.** An answer that follows the text may copy its end. What happens
+#   after a mistake in an earlier step tells the two apart.
+# - **What happens inside.** A text is changed here and an answer read; which layers and heads carry
+#   the one into the other is asked in {doc}`stage 3 <05_activation_patching>`.
+# - **That an edited text is a natural one.** Dots, shuffled sentences and swapped thoughts are
+#   texts that the model would not write. The harmless edit bounds what a change of surface does,
+#   not what strangeness does.
+# - **That nothing is kept back.** A rule of words finds a mention, not a reason.
+#
+# ## What is missing
+#
+# Where in the model the text is read: {doc}`stage 2 <03_segment_attention>`.
