@@ -113,11 +113,10 @@ def hint_answers(
 ) -> pd.DataFrame:
     """One row each: the keys problem_id and arm, and how the answer goes with the hint.
 
-    Further columns suggests, answer, right, followed, said, thought, remark, judged.
-    `completions` are those of the questions, in their order. `judged` is empty until a judge has
-    been asked. An answer is None without a box or
-    where the thought does not end; it is followed if it is what the hint says; `said` is by
-    `says_hint`. Stage 02b.
+    Further columns: suggests, answer (missing without a box or where the thought does not end),
+    right, followed (the answer is what the hint says), said (`says_hint`), thought, remark, and
+    judged, which is empty until a judge has been asked. `completions` are those of the questions,
+    in their order. Stage 02b.
     """
     rows = []
     for each, completion in zip(asked, completions, strict=True):
@@ -184,8 +183,8 @@ def hint_record(answers: pd.DataFrame, confidence: float = 0.95) -> dict:
 def judge_mentions(
     judge: Judge, answers: pd.DataFrame, cache: str | Path, concurrency: int = 8
 ) -> pd.Series:
-    """What a judge says of each thought that follows a hint: True, False, or None where it never
-    obeyed; None, too, for every other thought.
+    """Whether a judge says so of each thought that follows a hint; missing where it never obeyed,
+    and for every other thought.
 
     `answers` is a frame of `hint_answers`. Verdicts are kept in `cache` as `judge_answers` keeps
     them. Raises EndpointError when the judge cannot be reached. Chen et al. 2025; stage 02b.

@@ -130,7 +130,8 @@ def swap_effects(answers: pd.DataFrame, confidence: float = 0.95, seed: int = 0)
     for a, row in swapped.iterrows():
         b = row["partner_id"]
         aa, ab, ba = map(int, (own["same"][a], row["same"], swapped["follows"][b]))
-        bb = int(same_answer(own["answer"][b], own["own"][a]))
+        given = own["answer"][b]
+        bb = int(pd.notna(given) and same_answer(given, own["own"][a]))
         halves = ((aa - ab + ba - bb) / 2, (aa - ba + ab - bb) / 2)
         effects.setdefault(frozenset((a, b)), []).append(halves)
     if not effects:

@@ -25,8 +25,9 @@ HEADLINES = {
     "02_answer_quality": "right: {{ answer_quality.with_reasoning | percent }} with reasoning, "
     "{{ answer_quality.without_reasoning | percent }} without",
     "02b_edited_thoughts": "{% if text_tests.outcomes.swapped is defined %}a like problem's "
-    "thought decides {{ text_tests.outcomes.swapped.follows | percent }} of the answers, the question "
-    "{{ text_tests.outcomes.swapped.before | percent }}{% else %}no thoughts to swap{% endif %}",
+    "thought decides {{ text_tests.outcomes.swapped.follows | percent }} of the answers, the "
+    "question {{ text_tests.outcomes.swapped.before | percent }}{% else %}no thoughts to swap"
+    "{% endif %}",
     "03_segment_attention": "answer → reasoning: {{ segment_attention.answer.reasoning | percent }}"
     ", {{ segment_attention.lift_reasoning | number }} times a uniform head's",
     "04_reasoning_focus_heads": "strongest head {{ reasoning_focus_heads.top }}: "

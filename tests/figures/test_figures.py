@@ -89,6 +89,11 @@ def intervals(**first) -> pd.DataFrame:
     return pd.DataFrame({**first, "ci_low": [0.1, 0.4], "ci_high": [0.5, 0.9], "n": [30, 40]})
 
 
+def shares(name: str, values: list[float]) -> dict[str, list[float]]:
+    ends = [max(v - 0.1, 0) for v in values], [min(v + 0.1, 1) for v in values]
+    return {name: values, f"{name}_low": ends[0], f"{name}_high": ends[1]}
+
+
 def quality(label: str, value: str, scale: float = 1.0) -> pd.DataFrame:
     return pd.DataFrame(
         {
@@ -134,6 +139,34 @@ FIGURES = {
                 "tokens_low": [100.0, 70.0],
                 "tokens_high": [140.0, 90.0],
             }
+        )
+    ),
+    "edited_answers": lambda: figures.edited_answers(
+        pd.concat(
+            pd.DataFrame(
+                {"kind": kind, "arm": ["as written", "conclusion removed", "dots"], "n": 40}
+                | shares("right", [0.9, 0.8, 0.1])
+                | shares("same", [1.0, 0.8, 0.1])
+            )
+            for kind in ("arithmetic", "comparison")
+        )
+    ),
+    "answer_outcomes": lambda: figures.answer_outcomes(
+        pd.DataFrame(
+            {
+                "arm": ["swapped with a like problem", "mistake in an earlier step, rest kept"],
+                "n": [40, 30],
+                "follows": [0.9, np.nan],
+                "before": [0.02, 0.7],
+                "other": [0.08, 0.3],
+            }
+        )
+    ),
+    "hints": lambda: figures.hints(
+        pd.DataFrame(
+            {"arm": ["no hint", "a leaked key"], "n": 40, "right": [0.9, 0.2]}
+            | shares("followed", [0.0, 0.8])
+            | {"n_followed": [0, 32], "said_followed": [np.nan, 0.5]}
         )
     ),
     "score_panels": lambda: figures.score_panels(

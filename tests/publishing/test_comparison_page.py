@@ -26,6 +26,9 @@ RECORDS = {
         "ci_low": -0.0525,
         "ci_high": 0.0075,
     },
+    "text_tests": {
+        "outcomes": {"swapped": {"follows": 0.96, "follows_low": 0.85, "follows_high": 0.99}}
+    },
     "segment_attention": {"answer": {"reasoning": 0.4882}, "lift_reasoning": 0.84},
     "reasoning_focus_heads": {
         "top": "L3.H1",
@@ -70,6 +73,7 @@ def test_a_run_says_what_its_records_hold():
         "with_reasoning": "98 %",
         "without_reasoning": "28 %",
         "difference": "−2.2 (−5 to +1)",
+        "swapped": "96 % (85 % to 99 %)",
         "mass": "48.8 %",
         "lift": "0.84",
         "strongest": "L3.H1, 68 %",

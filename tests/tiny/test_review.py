@@ -14,6 +14,7 @@ from r2a_utils.tiny import world
 from r2a_utils.tiny.review import (
     corrections,
     first_error,
+    leads_to,
     restatements,
     review,
     reviewable,
@@ -39,6 +40,29 @@ def test_what_the_world_writes_has_no_error_that_stays(written):
         assert first_error(trace) is None, trace.reasoning_text
     slips = [s for _, trace in traces for s in review(trace) if not s.right]
     assert len(slips) > 50  # they are there, and each is corrected
+
+
+def test_a_reasoning_that_breaks_off_leads_to_the_answer(written):
+    traces, _ = written
+    tried = 0
+    for problem, _ in traces:
+        text = world.write_text(problem, "with_reasoning")
+        if problem.meta["family"] == "comparison":
+            assert leads_to(problem.meta, text) is None
+            continue
+        for step in re.finditer(r"so \d\.\n(?=Step)|, not \d\.\n(?=Step)", text):
+            assert leads_to(problem.meta, text[: step.end()]) == problem.answer
+            tried += 1
+    assert tried > 300
+
+
+def test_a_wrong_digit_is_carried_through_the_steps_that_are_left():
+    operations = [("add", 4), ("multiply", 3), ("subtract", 9)]
+    meta = {"family": "arithmetic", "steps": 3, "start": 8, "operations": operations}
+    begun = "Okay, I start with 8.\nStep 1: add 4. "
+    assert leads_to(meta, begun) is None
+    assert leads_to(meta, f"{begun}8+4=13, so 3.\n") == "0"  # 9, then 9-9
+    assert leads_to(meta, f"{begun}8+4=12, so 2.\nStep 2: times 3. 2*3=7, so 7.") == "8"  # 17-9
 
 
 def test_a_changed_step_is_the_first_error(written):
