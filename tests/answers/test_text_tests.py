@@ -26,7 +26,9 @@ from r2a_utils.collecting.generation import Sampling, collect_traces
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.collecting.server import server_backend
 from r2a_utils.texts.problem import Problem
-from r2a_utils.texts.trace import encode, forced_ids, sentences, thought_ids
+from r2a_utils.texts.prompts import thought_ids
+from r2a_utils.texts.tokens import encode
+from r2a_utils.texts.trace import answer_stem, forced_ids, sentences
 from r2a_utils.tiny.review import leads_to
 
 SAMPLING = Sampling(300)
@@ -57,7 +59,8 @@ def test_a_thought_as_written_is_forced_with_the_trace_s_own_tokens(tiny, traces
     for trace, thought in zip(traces, thoughts, strict=True):
         question = thought.problem.question
         ids = thought_ids(tiny.tokenizer, question, thought.text, closed=True)
-        assert ids == forced_ids(trace, tiny.tokenizer, len(sentences(trace)))
+        stem = answer_stem(tiny.tags)
+        assert ids == forced_ids(trace, tiny.tokenizer, len(sentences(trace)), stem, tiny.tags)
         begun = thought_ids(tiny.tokenizer, question, thought.text, closed=False)
         assert begun == list(trace.token_ids[: len(begun)])
 

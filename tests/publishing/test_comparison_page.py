@@ -59,6 +59,7 @@ def summary(records: dict, source: str = "model") -> dict:
         "pages": "stages",
         "records": records,
         "stages": stages,
+        "ended": {},
     }
 
 
@@ -106,7 +107,8 @@ def test_a_run_that_has_not_been_made_says_the_command_that_makes_it():
     assert set(cells.values()) == {"(not made yet: `r2a run --run-id mine`)"}
     table = comparison.table("answers").splitlines()
     assert table[3] == "| R1-Distill-Qwen-1.5B | mine" + 5 * " | – [a]" + " |"
-    assert table[-1] == "[a] not made yet: `r2a run --run-id mine`."
+    notes = ["[a] not made yet: `r2a run --run-id mine`.\\", "[b] not in the paper."]
+    assert table[-2:] == notes
 
 
 def test_two_runs_of_one_model_are_told_apart():
