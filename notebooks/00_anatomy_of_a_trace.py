@@ -129,7 +129,7 @@ figures.trace_anatomy(
 # tokens. A colour names the same segment on every page of the book.
 
 # %%
-texts.segment_table(trace)
+figures.reading_table(texts.segment_table(trace))
 
 # %% [markdown]
 # A model reads {term}`tokens <token>`, not words. Here each token stands in the colour of its
@@ -151,7 +151,7 @@ figures.coloured_tokens(
 # *wait*, *hmm* or *let me check* with which a reasoner turns on what it has just written.
 
 # %%
-texts.sentence_table(trace)
+figures.reading_table(texts.sentence_table(trace))
 
 # %% tags=["hide-input"]
 run.write_record("anatomy", texts.anatomy_of(trace))

@@ -127,7 +127,7 @@ sliced = answers.slicing(graded, slice_by)
 graded[sliced.name] = sliced
 run.write_table("answers", graded)
 columns = ["finished", "well_formed", "correct", "n_tokens"]
-graded.groupby("condition")[columns].mean().round(3)
+figures.reading_table(graded.groupby("condition")[columns].mean())
 
 # %% [markdown]
 # Not every completion gets as far as a grade. What the filters leave, before anything is compared:
@@ -183,7 +183,7 @@ figures.accuracy_by_steps(by_slice, xlabel=answers.asked_for(sliced.name))
 # %%
 rules = answers.compare_conditions(graded, confidence, seed)
 run.write_table("paired_comparison", rules)
-rules
+figures.reading_table(rules, digits=4)
 
 # %%
 figures.paired_accuracy(answers.accuracies_by_rule(graded, confidence))
@@ -205,7 +205,8 @@ run.write_record(
     "answer_quality", answers.answer_quality(rules, slices, graded, confidence)
 )
 accuracies = ["accuracy_with", "accuracy_without", "difference"]
-slices[[sliced.name, "n", *accuracies, "mcnemar_p", "t_p", "holm_p"]]
+columns = [sliced.name, "n", *accuracies, "mcnemar_p", "t_p", "holm_p"]
+figures.reading_table(slices[columns], digits=4)
 
 # %% [markdown]
 # With every problem counted, {{ answer_quality.with_reasoning | percent(1) }} of the answers are
@@ -215,7 +216,8 @@ slices[[sliced.name, "n", *accuracies, "mcnemar_p", "t_p", "holm_p"]]
 # answer_quality.mcnemar_p is not none %}McNemar's exact test {{ answer_quality.mcnemar_p | p_value
 # }}, {% elif answer_quality.t_p is not none %}{{ answer_quality.samples }} samples a problem,
 # paired t-test {{ answer_quality.t_p | p_value }}, {% endif %}n = {{ answer_quality.n }}). {% if
-# answer_quality.only_with is not none %}{{ answer_quality.only_with }} problems were solved only
+# answer_quality.only_with is not none %}{{ answer_quality.only_with }} {% if
+# answer_quality.only_with == 1 %}problem was{% else %}problems were{% endif %} solved only
 # with reasoning, {{ answer_quality.only_without }} only without. {% endif %}{% if
 # answer_quality.finished_pairs == 0 %}Under the paper's rule nothing can be said: no problem was
 # answered in both conditions; `--set max_new_tokens=…` lets more answers finish. {% endif %}Where
@@ -229,10 +231,10 @@ slices[[sliced.name, "n", *accuracies, "mcnemar_p", "t_p", "holm_p"]]
 
 # %%
 costs = answers.tokens_per_right_answer(graded, confidence=confidence, seed=seed)
-costs.round(1)
+figures.reading_table(costs, digits=1)
 
 # %% [markdown]
-# `tokens_per_right` divides `tokens` by the share of right answers. A condition that writes little
+# *Tokens per right* divides *tokens* by the share of right answers. A condition that writes little
 # and is mostly wrong can still be the cheaper one by this count; whoever needs each problem solved
 # reads it together with the share.
 #
@@ -539,8 +541,8 @@ mcnemar_p(right[:, 0], right[:, 1])
 # **What you should see.** The p-value of the table of the paired comparison above, in its row
 # *unfinished is wrong*, where every problem was asked once.
 #
-# **Comprehension.** {{ answer_quality.only_without }} problems were solved without reasoning only.
-# Is that evidence that reasoning does harm?
+# **Comprehension.** So many problems were solved without reasoning only: {{
+# answer_quality.only_without }}. Is that evidence that reasoning does harm?
 #
 # ```{admonition} Answer
 # :class: dropdown

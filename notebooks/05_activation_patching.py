@@ -177,7 +177,7 @@ for name in causal.PROTOCOLS:
         effects[name] = causal.patch_two_places(model, sifted.kept)["effect"].values
 sifting = {"protocol": protocol, "kept": len(kept), "min_gap": causal.MIN_GAP}
 run.write_record("contrast_pairs", sifting | {"counts": counts})
-pd.DataFrame(counts).rename_axis("protocol", axis=1)
+figures.reading_table(pd.DataFrame(counts).rename_axis("protocol", axis=1))
 
 # %% tags=["hide-input"]
 if not kept:
@@ -302,7 +302,7 @@ figures.flips(causal.flip_rates(denoised["flip"].values))
 # which states the same.
 
 # %%
-causal.first_and_last(effects).round(3)
+figures.reading_table(causal.first_and_last(effects))
 
 # %%
 others = [name for name in effects if name != protocol and len(effects[name])]
@@ -321,22 +321,22 @@ figures.layer_curves(pd.concat([curves, *compared]))
 #
 # The same two positions with something else in the donor's place:
 #
-# - **same_prompt**: the receiver's own state from a second run. Where it is the same bit for bit no
+# - **same prompt**: the receiver's own state from a second run. Where it is the same bit for bit no
 #   patch is run, so that its 0 is one by construction: it says that the run repeats itself. What a
 #   patch that changes nothing does when it is run stands below the table, as the noise floor.
-# - **wrong_position**: the clean token's state at a wrong place of the corrupted trace. It still
+# - **wrong position**: the clean token's state at a wrong place of the corrupted trace. It still
 #   carries the clean name to whoever looks for a name.
-# - **random_donor**: another pair's trace that concludes neither name, aligned from its end.
-# - **same_answer**: likewise, but it concludes the receiver's own name: another trace's state that
+# - **random donor**: another pair's trace that concludes neither name, aligned from its end.
+# - **same answer**: likewise, but it concludes the receiver's own name: another trace's state that
 #   carries no news of the answer.
-# - **matched_noise**: noise as large as the real change.
+# - **matched noise**: noise as large as the real change.
 #
 # What erases the receiver's name without writing the clean one leaves neither preferred, an effect
 # of about one half. Only beyond that does something write the clean answer.
 
 # %%
 controls = causal.controls_at_two_places(model, kept, seed)
-causal.control_table(controls).round(3)
+figures.reading_table(causal.control_table(controls))
 
 # %% [markdown]
 # The noise floor: with every grid one patch is run that writes the receiver's own state into it.

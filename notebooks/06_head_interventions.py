@@ -173,7 +173,7 @@ sets = [rfhs, *drawn]
 by_draw = causal.set_changes(model, traces, sets, pool, n_draws, seed)
 effects_of_sets = causal.set_table(by_draw)
 run.write_table("head_sets", effects_of_sets.reset_index())
-effects_of_sets.round(3)
+figures.reading_table(effects_of_sets)
 
 # %%
 changes = {way: change.mean(0) for way, change in by_draw.items()}
@@ -196,7 +196,7 @@ figures.head_sets(changes, "Change of the answer's log-probability (nats)")
 # %%
 turned = causal.turned_over(model, traces, sets[: 1 + n_flip_sets], pool, seed)
 absent = "Too few boxed answers of its own: here would stand how often they change."
-turned.table.round(2) if turned.shares else Markdown(absent)
+figures.reading_table(turned.table) if turned.shares else Markdown(absent)
 
 # %%
 shares = turned.shares
@@ -330,7 +330,7 @@ trace_explorer(model, [example, *(t for t in traces if t is not example)], rfhs)
 
 # %%
 many = causal.over_many_traces(model, traces, rfhs, seed)
-many.table().round(2)
+figures.reading_table(many.table(), digits=2)
 
 # %% tags=["hide-input"]
 told = causal.summarised_sentences(many, resampled, resampled_tokens)

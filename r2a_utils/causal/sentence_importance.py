@@ -125,7 +125,7 @@ class ManyTraces:
             rows[f"cost ~ {CORRELATED[name]}"] = self._summary(self.agreements[name].to_numpy())
         if n := len(self.dear):
             rows[LAST_COSTS_MOST] = (self.last / n, *wilson_interval(self.last, n), n)
-        return pd.DataFrame(rows, index=["mean", "95 % from", "to", "traces"]).T
+        return pd.DataFrame(rows, index=["mean", "interval from", "interval to", "traces"]).T
 
     def _summary(self, values: Float[np.ndarray, " _trace"]) -> tuple[float, float, float, int]:
         """Mean with its interval over traces; NaN for none."""

@@ -15,8 +15,8 @@ from r2a_utils.figures.style import CONDITION_LABELS, SEGMENT_LABELS, head_name
 WORDS = {
     **SEGMENT_LABELS,
     **CONDITION_LABELS,
-    "ci_low": "95 % from",
-    "ci_high": "95 % to",
+    "ci_low": "interval from",
+    "ci_high": "interval to",
     "p_familywise": "p, best of all heads",
     "p_groups": "p, groups",
     "sink_free": "sink-free",

@@ -12,8 +12,8 @@ FRAME = pd.DataFrame(
 def test_heads_have_their_names_and_columns_are_words():
     shown = reading_table(FRAME)
     assert list(shown.index) == ["L3.H1", "L0.H7"]
-    assert list(shown) == ["95 % from", "p, best of all heads", "by steps"]
-    assert shown["95 % from"].tolist() == [0.123, 0.2]
+    assert list(shown) == ["interval from", "p, best of all heads", "by steps"]
+    assert shown["interval from"].tolist() == [0.123, 0.2]
     assert list(FRAME) == ["layer", "head", "ci_low", "p_familywise", "by_steps"]
 
 
