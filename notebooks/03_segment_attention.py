@@ -187,7 +187,11 @@ run.write_record("segment_attention", summary)
 # it {{ segment_attention.largest_head | percent }}; {{ segment_attention.heads_above_uniform }} of
 # {{ segment_attention.n_heads }} heads give it more than a uniform head would. The layer that reads
 # it most, on average over its heads, is layer {{ segment_attention.top_layer }} of 0 to {{
-# segment_attention.n_layers - 1 }}.
+# segment_attention.n_layers - 1 }}.{% if segment_attention.attending < segment_attention.n_layers
+# %} Attention stands in {{ segment_attention.attending }} of {{ segment_attention.n_layers }}
+# layers; the others are missing, not zero.{% endif %} Masses were {% if segment_attention.engine ==
+# "fast" %}read while the model ran{% else %}summed from the weights that the model forms when it
+# attends plainly, which is slow{% endif %}.
 #
 # A mean lift below 1 does not say that the reasoning is shunned: the mean runs over all heads, and
 # heads that look at their own neighbourhood, which here is the answer, pull it down. A layer whose

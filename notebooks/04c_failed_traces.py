@@ -68,6 +68,7 @@ from IPython.display import Markdown
 
 from r2a_utils import Run, answers, attention, collecting, figures, load_model
 from r2a_utils.explorers import trace_explorer
+from r2a_utils.models import every_head
 from r2a_utils.texts import answer_span, cues, problems_from_table, read_completions
 from r2a_utils.tiny import review
 
@@ -207,8 +208,8 @@ trace_explorer(model, examples[:20], rfhs, facts) if examples else nothing
 # and by direct contribution.
 
 # %%
-every_head = list(np.ndindex(model.n_layers, model.n_heads))
-wanted = {"RFHs": rfhs, "all heads": every_head}
+all_heads = every_head(model)
+wanted = {"RFHs": rfhs, "all heads": all_heads}
 readers = {
     f"{name}, {way}": [read(model, trace, which) for trace in known]
     for name, which in wanted.items()

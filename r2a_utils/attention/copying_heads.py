@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.attention.mass import attention_rows
 from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.models.places import every_head
 from r2a_utils.texts.tokens import bos_id
 from r2a_utils.texts.trace import encode
 
@@ -151,10 +152,12 @@ def copying_summary(scores: Mapping[str, xr.DataArray], k: int) -> dict[str, flo
 def _all_rows(
     model: ReasoningModel, ids: Sequence[int], queries: slice
 ) -> Float[np.ndarray, "layer head query key"]:
-    """Attention of every head in some rows: [layer, head, query, key]."""
-    every = list(np.ndindex(model.n_layers, model.n_heads))
+    """Attention of every head in some rows: [layer, head, query, key]; 0 where there is none."""
+    every = every_head(model)
     rows = attention_rows(model, list(ids), every, queries).values
-    return rows.reshape(model.n_layers, model.n_heads, *rows.shape[1:])
+    found = np.zeros((model.n_layers, model.n_heads, *rows.shape[1:]), dtype=rows.dtype)
+    found[tuple(np.transpose(every))] = rows
+    return found
 
 
 def _ordinary_tokens(tokenizer: PreTrainedTokenizerBase) -> Int[np.ndarray, " token"]:
@@ -166,8 +169,11 @@ def _ordinary_tokens(tokenizer: PreTrainedTokenizerBase) -> Int[np.ndarray, " to
 def _by_head(
     model: ReasoningModel, scores: Float[np.ndarray, "layer head"], name: str
 ) -> Float[xr.DataArray, "layer head"]:
+    """Named scores, NaN in layers without attention."""
+    there = np.full(scores.shape, np.nan)
+    there[tuple(np.transpose(every_head(model)))] = 1.0
     return xr.DataArray(
-        scores,
+        scores * there,
         dims=("layer", "head"),
         coords={"layer": np.arange(model.n_layers), "head": np.arange(model.n_heads)},
         name=name,

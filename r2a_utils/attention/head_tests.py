@@ -75,9 +75,11 @@ def border_test(mass: Masses, shuffled: Float[xr.DataArray, "_ _ _ _"]) -> pd.Da
     if null.shape[1:] != observed.shape:
         raise ValueError(f"the null has heads {null.shape[1:]}, the masses {observed.shape}")
     expected = null.mean(axis=0)
-    largest = (null - expected).reshape(len(null), -1).max(axis=1)
+    largest = np.nanmax((null - expected).reshape(len(null), -1), axis=1)
     rows = []
-    for at in np.ndindex(observed.shape):
+    for at in zip(
+        *np.nonzero(~np.isnan(observed)), strict=True
+    ):  # layers without attention have no heads
         p = empirical_p(observed[at], null[:, *at])
         p_familywise = empirical_p(observed[at] - expected[at], largest)
         rows.append((*at, observed[at], expected[at], p, p_familywise))

@@ -29,6 +29,9 @@ Masses = Float[xr.DataArray, "_ _ _ _ _"]
 FEWEST_IN_HALVES = 4
 """Traces below which halves of them would be single ones."""
 
+LEARNED_SINK = "learned_sink"
+"""The to_segment of what a head leaves to no token, in models that learn such a sink (gpt-oss)."""
+
 # A head that gives the sink all but a millionth has nothing left to share out in float32.
 SINK_CEILING = 1 - 1e-6
 
@@ -73,11 +76,13 @@ def sink_free_mass(
     """Each mass as a share of what a head does not leave in the sink: m / (1 − m(·→bos)).
 
     mass: segment masses from one segment or several, with the dim to_segment; of the same dims, 0
-    on BOS itself. A head that leaves everything in the sink counts as giving nothing.
+    on BOS itself, and on a learned sink, which counts as sink. A head that leaves everything in the
+    sink counts as giving nothing; NaN stays NaN.
     """
-    sink = mass.sel(to_segment="bos", drop=True).clip(max=SINK_CEILING)
+    sinks = mass.coords["to_segment"].isin(["bos", LEARNED_SINK])
+    sink = mass.where(sinks, 0.0).sum("to_segment", skipna=False).clip(max=SINK_CEILING)
     # near a full sink rounding may carry a share past 1
-    return (mass / (1 - sink)).clip(max=1.0).where(mass.coords["to_segment"] != "bos", 0.0)
+    return (mass / (1 - sink)).clip(max=1.0).where(~sinks, 0.0)
 
 
 def head_scores(mass: Masses) -> pd.DataFrame:
@@ -85,14 +90,17 @@ def head_scores(mass: Masses) -> pd.DataFrame:
 
     mass: segment masses, dims (trace, layer, head, from_segment, to_segment). Columns:
     - layer, head; mass: mean over traces of m(answer→reasoning), a share of 0 to 1;
-    - lift: mean over traces of m(answer→reasoning) / u, 1 for a head that attends uniformly;
-    - sink_free: mean over traces of m / (1 − m(answer→bos)), the share of what is not in the sink;
+    - lift: mean over traces of m(answer→reasoning) / u, 1 for a head that attends uniformly; where
+      heads leave attention to a learned sink, of what they leave to tokens;
+    - sink_free: mean over traces of m / (1 − m(answer→bos)), the share of what is not in the sink
+      (nor in a learned one);
     - length_matched: log2 of the mass on as many reasoning tokens, drawn at random, as the prompt
       has (in expectation m·|prompt|/|reasoning|), over the mass on the prompt, both averaged over
       traces; above 0 the head prefers the reasoning at equal length;
     - length_rho: Spearman correlation over traces of m with the reasoning's length in tokens
       (receiver heads' kurtosis reached 0.98 with the trace's length and meant nothing more).
-    Raises ValueError where the answer's masses are missing or are no shares.
+    Layers without attention have no rows. Raises ValueError where the answer's masses are missing
+    or are no shares.
     """
     reading = answer_mass(mass, "reasoning")
     prompt, free = answer_mass(mass, "prompt"), sink_free_mass(mass)
@@ -102,7 +110,7 @@ def head_scores(mass: Masses) -> pd.DataFrame:
         preference = np.log2((reading * per_token).mean(axis=0) / prompt.mean(axis=0))
     columns = {
         "mass": reading.mean(axis=0),
-        "lift": (reading / _by_head(uniform_mass(mass))).mean(axis=0),
+        "lift": (reading / _on_tokens(mass) / _by_head(uniform_mass(mass))).mean(axis=0),
         "sink_free": answer_mass(free, "reasoning").mean(axis=0),
         "length_matched": preference,
         "length_rho": _spearman_with(reading, reasoning_tokens),
@@ -111,7 +119,22 @@ def head_scores(mass: Masses) -> pd.DataFrame:
     table = pd.DataFrame({"layer": layer.ravel(), "head": head.ravel()}).assign(
         **{name: values.ravel() for name, values in columns.items()}
     )
+    table = table[table["mass"].notna()]
     return table.sort_values("mass", ascending=False, kind="stable", ignore_index=True)
+
+
+def _on_tokens(mass: Masses) -> Float[np.ndarray, "trace layer head"] | float:
+    """What the answer leaves to tokens: 1 where there is no learned sink."""
+    if LEARNED_SINK not in mass.coords["to_segment"]:
+        return 1.0
+    return 1 - answer_mass(mass, LEARNED_SINK).clip(max=SINK_CEILING)
+
+
+def _attending(
+    reading: Float[np.ndarray, "trace layer head"],
+) -> Float[np.ndarray, "trace attending head"]:
+    """The layers that have attention."""
+    return reading[:, ~np.isnan(reading).all(axis=(0, 2))]
 
 
 def _by_head(null: xr.DataArray) -> Float[np.ndarray, "trace layer 1"]:
@@ -144,8 +167,11 @@ def rank_heads(mass: Masses, k: int = 10, *, seed: int = 0, resamples: int = 1_0
     scores = head_scores(mass)
     if not 1 <= k <= len(scores):
         raise ValueError(f"k = {k}: the model has {len(scores)} heads")
-    resampled = bootstrap_means(answer_mass(mass, "reasoning"), seed, resamples)
-    resampled = resampled.reshape(resamples, -1)
+    reading = answer_mass(mass, "reasoning")
+    resampled = np.full((resamples, reading[0].size), np.nan)  # no heads without attention
+    there = ~np.isnan(reading[0].ravel())
+    means = bootstrap_means(_attending(reading), seed, resamples)
+    resampled[:, there] = means.reshape(resamples, -1)
     best = np.argpartition(-resampled, k - 1, axis=1)[:, :k]
     stability = np.bincount(best.ravel(), minlength=resampled.shape[1]) / resamples
     low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
@@ -159,7 +185,7 @@ def ranking_reliability(mass: Masses, seed: int = 0) -> Reliability:
 
     Raises ValueError for fewer than `FEWEST_IN_HALVES` traces or three heads.
     """
-    return split_half_reliability(answer_mass(mass, "reasoning"), seed=seed)
+    return split_half_reliability(_attending(answer_mass(mass, "reasoning")), seed=seed)
 
 
 def _borders(mass: xr.DataArray, segment: str) -> Int[np.ndarray, "trace 2"]:
@@ -180,12 +206,13 @@ def _n_tokens(mass: Masses, segment: str) -> Int[np.ndarray, " trace"]:
 
 
 def answer_mass(mass: Masses, target: str) -> Float[np.ndarray, "trace layer head"]:
-    """m(answer→target) of every trace: [trace, layer, head], float64."""
+    """m(answer→target) of every trace: [trace, layer, head], float64; NaN without attention."""
     chosen = mass.sel(from_segment="answer", to_segment=target)
     values = chosen.transpose("trace", "layer", "head").values.astype(np.float64)
     if len(values) == 0:
         raise ValueError("no traces: the masses are empty")
     # float32 sums of many weights may pass 1 by rounding
-    if not ((values >= 0) & (values <= 1 + 1e-4)).all():
+    there = _attending(values)
+    if not ((there >= 0) & (there <= 1 + 1e-4)).all() or not there.size:
         raise ValueError(f"masses answer→{target} are NaN or outside [0, 1]: no shares")
     return values

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
+from r2a_utils.attention.heads import LEARNED_SINK
 from r2a_utils.attention.weights import (
     attention_profile,
     attention_rows,
@@ -44,9 +45,6 @@ from r2a_utils.texts.trace import Trace
 __all__ = ["attention_profile", "attention_rows", "segment_mass", "token_set_mass"]
 
 Tokens = slice | Sequence[int]
-
-LEARNED_SINK = "learned_sink"
-"""The column of what a head leaves to no token, in models that learn such a sink (gpt-oss)."""
 
 # A batch's activations grow with its tokens and not with its traces; beyond this many tokens a
 # larger batch is no faster, on a CPU or a GPU, and a longer trace runs alone.

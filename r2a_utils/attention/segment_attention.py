@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Float
 
-from r2a_utils.attention.heads import Masses, sink_free_mass, uniform_mass
+from r2a_utils.attention.heads import LEARNED_SINK, Masses, sink_free_mass, uniform_mass
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class SegmentAttention:
     lift_reasoning: the reasoning's controls (`segment_controls`). prefilled: what the answers
     without reasoning give to the prefilled thought. top_layer: the layer that reads the reasoning
     most, of n_layers. largest_head: the largest mean of a head; heads_above_uniform: how many of
-    n_heads have a `lift_by_head` above 1.
+    n_heads have a `lift_by_head` above 1. attending: how many layers have attention; engine: "fast"
+    for masses read by marks, "plain" for those summed from eager weights.
     """
 
     n: int
@@ -37,11 +38,16 @@ class SegmentAttention:
     largest_head: float
     n_heads: int
     heads_above_uniform: int
+    attending: int
+    engine: str
 
 
 def answer_by_segment(mass: Masses) -> Float[xr.DataArray, "trace to_segment"]:
-    """The answer's mass on each segment, mean over layers and heads, a share: [trace, segment]."""
-    answer = mass.sel(from_segment="answer")
+    """The answer's mass on each segment, mean over layers and heads, a share: [trace, segment].
+
+    What is left to a learned sink is no segment's.
+    """
+    answer = mass.sel(from_segment="answer", to_segment=mass["to_segment"] != LEARNED_SINK)
     return answer.mean(["layer", "head"]).transpose("trace", "to_segment")
 
 
@@ -51,7 +57,7 @@ def segment_controls(mass: Masses) -> pd.DataFrame:
     A row a segment; columns mass, sink-free (`sink_free_mass`), uniform null (`uniform_mass`), lift
     (mass over null). Raises ValueError for masses without the borders of the segments.
     """
-    names = mass["to_segment"].values.tolist()
+    names = [name for name in mass["to_segment"].values.tolist() if name != LEARNED_SINK]
     free = sink_free_mass(mass.sel(from_segment="answer"))
     columns = {
         "mass": answer_by_segment(mass).mean("trace").to_series(),
@@ -90,6 +96,8 @@ def summarise_segments(mass: Masses, prefilled: Masses) -> SegmentAttention:
         top_layer=int(by_layer.idxmax()),
         n_layers=mass.sizes["layer"],
         largest_head=float(reading.max()),
-        n_heads=int(reading.size),
+        n_heads=int(reading.notnull().sum()),
         heads_above_uniform=int((lift_by_head(mass) > 1).sum()),
+        attending=int(reading.notnull().all("head").sum()),
+        engine=mass.attrs.get("engine", "fast"),
     )

@@ -20,6 +20,7 @@ from r2a_utils.attention.weights import attention_rows
 from r2a_utils.causal.random_sets import Head
 from r2a_utils.causal.sentences import forced_answers, sentence_knockouts
 from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.models.places import every_head
 from r2a_utils.stats import bootstrap_interval, partial_spearman, wilson_interval
 from r2a_utils.texts.trace import Trace, sentences
 
@@ -84,11 +85,10 @@ def agreement(
 
     NaN where a correlation is not defined. Stage 06.
     """
-    every = [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
     read, place = read_by_sentence(model, trace, heads), range(len(cost))
     return {
         "read": spearmanr(read, cost)[0],
-        "all_heads": spearmanr(read_by_sentence(model, trace, every), cost)[0],
+        "all_heads": spearmanr(read_by_sentence(model, trace, every_head(model)), cost)[0],
         "place": spearmanr(place, cost)[0],
         "place_taken_away": partial_spearman(read, cost, place),
     }

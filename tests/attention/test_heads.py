@@ -244,3 +244,23 @@ def test_the_authors_masses_give_the_published_heads(paper_data, alias, name, at
     # as much as a head that attends uniformly, not more: the page on lift says so with this number
     assert ranking["lift"].between(0.8, 1.05).all()
     assert heads.ranking_reliability(mass).spearman > 0.99
+
+
+def test_layers_without_attention_have_no_heads_and_a_learned_sink_is_no_token(
+    make_random_model, random_trace
+):
+    traces = [random_trace(5, 12, 6, seed=i) for i in range(4)]
+    mass = segment_mass(make_random_model("lfm2"), traces)
+    assert np.isnan(mass[:, [0, 2]]).all() and not np.isnan(mass[:, 1]).any()
+    table = head_scores(mass)
+    assert set(table["layer"]) == {1} and len(rank_heads(mass, 3)) == 3
+    np.testing.assert_allclose(mass[:, 1].sum("to_segment"), 1, atol=1e-5)
+
+    mass = segment_mass(make_random_model("gpt_oss"), traces)
+    assert mass.to_segment.values[-1] == "learned_sink" and mass[..., -1].mean() > 0.01
+    np.testing.assert_allclose(mass.sum("to_segment"), 1, atol=1e-5)
+    answer = mass.sel(from_segment="answer")
+    sinks = answer.sel(to_segment=["bos", "learned_sink"]).sum("to_segment")
+    free = (answer.sel(to_segment="reasoning") / (1 - sinks)).mean("trace")
+    for row in head_scores(mass).itertuples():
+        assert row.sink_free == pytest.approx(float(free[row.layer, row.head]), rel=1e-4)
