@@ -277,11 +277,11 @@ pd.DataFrame(record["arms"]).T
 # is given without one, as far as {{ hints.n }} problems can tell. {% endif %}{% for arm, h in
 # hints.arms.items() %}{% if h.p is not none %}{{ arm | capitalize }}: followed in {{ h.followed |
 # percent }} ({{ h.followed_low | percent }} to {{ h.followed_high | percent }}){% if h.n_followed
-# %}, said in {{ h.said_followed | percent }} of these{% if h.judged is not none %} ({{ h.judged |
-# percent }} by the judge){% endif %}{% endif %}, right in {{ h.right | percent }}. {% endif %}{%
-# endfor %}Without a hint {{ hints.arms["no hint"].right | percent }} are right. A share of right
-# answers that falls while the hint is not followed says that the remark confuses the model.{% else
-# %}Hints need 2 problems of one kind with different answers.{% endif %}
+# %}, said in {{ h.said_followed | percent }} of these {{ h.n_followed }}{% if h.judged is not none
+# %} ({{ h.judged | percent }} by the judge){% endif %}{% endif %}, right in {{ h.right | percent
+# }}. {% endif %}{% endfor %}Without a hint {{ hints.arms["no hint"].right | percent }} are right. A
+# share of right answers that falls while the hint is not followed says that the remark confuses the
+# model.{% else %}Hints need 2 problems of one kind with different answers.{% endif %}
 
 # %% [markdown]
 # ## What this does not show

@@ -102,4 +102,4 @@ def test_a_hint_that_is_not_followed_is_not_said_to_be():
     hints["arms"]["a leaked key"] = key
     loud = prose(told, hints | {"followed_by_hint": ["a leaked key"]})
     assert "More answers than without a hint follow: a leaked key." in loud
-    assert "said in 25 % of these (50 % by the judge), right in 90 %" in loud
+    assert "said in 25 % of these 20 (50 % by the judge), right in 90 %" in loud

@@ -81,6 +81,7 @@ def test_the_stages_of_the_book_depend_on_each_other_so():
         "00_anatomy_of_a_trace": [],
         "01_collect_traces": [],
         "02_answer_quality": ["01"],
+        "02b_edited_thoughts": ["01"],
         "03_segment_attention": ["01"],
         "04_reasoning_focus_heads": ["01", "03"],
         "04b_what_the_heads_do": ["01", "04"],
