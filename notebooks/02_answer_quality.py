@@ -381,7 +381,7 @@ paper_funnel = answers.published_funnel()
 run.write_record(
     "paper_funnel", {"most_unfinished": answers.most_unfinished(paper_funnel)}
 )
-paper_funnel
+figures.reading_table(paper_funnel)
 
 # %% [markdown]
 # ## The authors' traces, graded again

@@ -11,9 +11,11 @@ from pathlib import Path
 import nbformat
 import pytest
 from local_server import serve
+from teaching.right_variants import RIGHT
 
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.publishing.book_runs import declared_runs
+from r2a_utils.publishing.exercises import has_tag, load_exercises
 from r2a_utils.publishing.summary import headline
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.manifest import read_manifest
@@ -84,6 +86,27 @@ def test_every_stage_completes_with_a_second_value_of_every_parameter(tmp_path, 
     assert run.read_record("collection")["n"] == SECOND["n_problems"]
     assert len(run.read_table("answers")) == 2 * SECOND["samples"] * SECOND["n_problems"]
     assert run.read_record("activation_patching")["protocol"] == SECOND["protocol"]
+
+
+@own_run
+def test_other_right_solutions_go_through_the_cells_that_follow_them(tmp_path):
+    """Each stage with its exercises solved a second time, in another right way."""
+    shutil.copytree(NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns("__pycache__"))
+    exercises = load_exercises(STAGES)
+    assert RIGHT.keys() <= {exercise.function for exercise in exercises}
+    for stage in STAGES.values():
+        added = []
+        for exercise in (e for e in exercises if e.stage == stage.name and e.function in RIGHT):
+            cells = [stage.notebook.cells[i] for i in exercise.cells]
+            code = [cell.source for cell in cells if cell.cell_type == "code"]
+            check = next(cell.source for cell in cells if has_tag(cell, "check"))
+            added += [RIGHT[exercise.function], *code[code.index(check) :]]
+        path = tmp_path / "notebooks" / f"{stage.name}.py"
+        path.write_text(stage.source + "".join(f"\n\n# %%\n{source.strip()}\n" for source in added))
+    given = {**OVERRIDES, "n_problems": 24, "n_traces": 8, "n_pairs": 4}
+    folder, notebooks = tmp_path / "run", tmp_path / "notebooks"
+    results = run_stages(folder, given=given, notebooks=notebooks, progress=False)
+    assert [result.stage for result in results if result.ran] == list(STAGES)
 
 
 @own_run
