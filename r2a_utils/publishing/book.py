@@ -9,6 +9,7 @@ published one. This file runs no stage and knows nothing of what they compute.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -119,7 +120,7 @@ def assemble(
     quotes what no record holds, unless a stage is missing that may hold it.
     """
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(book, source, ignore=shutil.ignore_patterns("assets", "params", "runs.yml"))
+    shutil.copytree(book, source, ignore=shutil.ignore_patterns("assets", "params", "*.json", "runs.yml"))
     shutil.copytree(book / "assets", source / "_static", ignore=shutil.ignore_patterns("mathjax"))
     shutil.copytree(book / "assets" / "mathjax", source / "extra" / "mathjax")
     toc = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))
@@ -154,6 +155,7 @@ def assemble(
         "comparison": compare(shown, summaries),
         "plans": plans_table(read_plans(book / "params")),
         "needs": memory,
+        "families": _families(book),
         "exercises": load_exercises(with_page),
     }
     pages = [path.relative_to(book) for path in book.rglob("*.md")]
@@ -161,6 +163,12 @@ def assemble(
         text = (source / page).read_text(encoding="utf-8")
         text = _rendered(text, f"book/{page}", first, summaries, others)
         (source / page).write_text(text, encoding="utf-8")
+
+
+def _families(book: Path) -> dict[str, Any]:
+    """The table of model families that the tests write; empty for a book without one."""
+    table = book / "families.json"
+    return json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
 
 
 def _summary(declared: BookRun, pages: str, available: Mapping[str, Stage]) -> dict[str, Any]:
