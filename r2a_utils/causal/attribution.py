@@ -46,6 +46,7 @@ from r2a_utils.causal.recorded_pairs import (
 from r2a_utils.engine.forward import run_with_graph
 from r2a_utils.engine.patches import COMPONENTS, HEAD_COMPONENTS, ActivationCache, ActivationGraph
 from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.models.places import check_component
 
 METHODS = ("atp", "qk_fix", "grad_drop", "atp*")
 
@@ -92,6 +93,7 @@ def attribution_grid(
         if component != "q":
             caches = passes.clean if direction == "denoising" else passes.corrupted
     check_pair(model, pair)
+    check_component(model, component)
     positions, layers = chosen_positions(pair, positions), chosen_layers(model, layers)
     heads = chosen_heads(model, component, heads)
     if component in "qk" and any(pair.alignment[p] != p for p in positions):

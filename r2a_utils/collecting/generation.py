@@ -322,11 +322,16 @@ def decode(
 
     Yields rows as they end; any of the model's end tokens ends one, unless its thought is to be
     closed first (`Sampling.close_after`). Rows are padded on the left; the padding is masked and
-    positions count from the first real token. Raises ValueError for a `batch_size` below 1. Stage
-    01 writes so.
+    positions count from the first real token. Raises ValueError for a `batch_size` below 1 and for
+    a model with a cache of its own kind. Stage 01 writes so.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+    if not model.hf._supports_default_dynamic_cache():
+        raise ValueError(
+            f"{model.name} keeps what it has read in a cache of its own kind and cannot write "
+            "here; let a server write its texts (source=URL), or read given ones"
+        )
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].ids))
     for start in range(0, len(order), batch_size):
         yield from _decode_batch(model, prompts, order[start : start + batch_size], sampling)

@@ -21,6 +21,7 @@ from itertools import takewhile
 import nnsight
 import torch
 from jaxtyping import Float, Shaped
+from nnsight.intervention.envoy import Envoy
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import AttentionInterface
@@ -144,6 +145,8 @@ def run_with_graph(model: ReasoningModel, token_ids: Sequence[int]) -> Activatio
         # Parameters take no gradient, so the embeddings are where the graph begins.
         places.embedding.output.requires_grad_(graph)
         for layer, shape in enumerate(places.shapes):
+            if layer == 0:  # what else reads the embeddings is not on the residual stream's way
+                places.layers[0].input = places.layers[0].input.clone()
             nodes["resid"].append(places.component(layer, "resid"))
             if shape:
                 (_, query, key, value, mask, *_), named = places.attend(layer).inputs
@@ -159,9 +162,20 @@ def run_with_graph(model: ReasoningModel, token_ids: Sequence[int]) -> Activatio
                 nodes[name].append(node)
             for name in ("attn_out", "mlp_out"):
                 there = places.has(layer, name)
-                nodes[name].append(places.component(layer, name) if there else None)
+                node = places.component(layer, name) if there else None
+                if there and name == "mlp_out":
+                    _pass_on(places.mlps[layer], node)
+                nodes[name].append(node)
         logits = nnsight.save(model.lm.output.logits)
     return ActivationGraph(nodes, scales, visible, logits[0])
+
+
+def _pass_on(module: Envoy, node: Float[Tensor, "1 position width"]) -> None:
+    """Let what comes behind a module that gives [position, width] read the node instead."""
+    output = module.output
+    first = output[0] if isinstance(output, tuple) else output
+    if first.dim() == 2:
+        module.output = (node[0], *output[1:]) if isinstance(output, tuple) else node[0]
 
 
 def replay(

@@ -206,6 +206,8 @@ def _final_norm(
     found = [module for module in after if module in [*decoder.children()]]
     if len(found) != 1:
         raise _unsupported(model, f"{len(found)} modules after its layers, where a norm should be")
+    if seen.ended.count(found[0]) > 1:
+        raise _unsupported(model, "a last norm that also runs elsewhere")
     return found[0]
 
 

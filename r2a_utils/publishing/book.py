@@ -120,7 +120,8 @@ def assemble(
     quotes what no record holds, unless a stage is missing that may hold it.
     """
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(book, source, ignore=shutil.ignore_patterns("assets", "params", "*.json", "runs.yml"))
+    not_pages = shutil.ignore_patterns("assets", "params", "families.json", "runs.yml")
+    shutil.copytree(book, source, ignore=not_pages)
     shutil.copytree(book / "assets", source / "_static", ignore=shutil.ignore_patterns("mathjax"))
     shutil.copytree(book / "assets" / "mathjax", source / "extra" / "mathjax")
     toc = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))

@@ -57,8 +57,8 @@ class Reference:
         if component == "resid":
             return list(range(len(self.layers)))
         if component == "mlp_out":
-            same = self.family.mlp == self.family.attention  # a layer has one of the two, or another
-            needed = "down_proj" if same else "forward"
+            # Where each layer has one mixer of several kinds, an MLP is one that projects down.
+            needed = "down_proj" if self.family.mlp == self.family.attention else "forward"
             blocks = enumerate(getattr(block, self.family.mlp, None) for block in self.layers)
             return [i for i, module in blocks if hasattr(module, needed)]
         if component in ("q", "k", "v"):
@@ -187,8 +187,10 @@ class Reference:
 
         def after(module: nn.Module, args: tuple, output: Tensor | tuple) -> Tensor | tuple:
             if isinstance(output, tuple):
-                return (write(output[0]), *output[1:])
-            return write(output) if output.ndim == 3 else write(output[None])[0]
+                return (after(module, args, output[0]), *output[1:])
+            if output.ndim == 3:
+                return write(output)
+            return write(output.reshape(1, -1, output.shape[-1])).reshape(output.shape)
 
         if goes_in:
             hook = module.register_forward_pre_hook(before, with_kwargs=True)

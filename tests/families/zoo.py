@@ -74,7 +74,8 @@ class Family:
     `layers` and `norm` are the names of its stack and of its last norm; in each layer `attention`,
     `out` and `mlp` are those of the attention, of its output projection and of the MLP. `fused` is
     where a head's queries, keys and values are in an output that they share: in which module, the
-    first column, the columns from a head to the next, and how many are its own.
+    first column, the columns from a head to the next, and how many are its own. Queries that are
+    normed are made `sharpness` times as long.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Family:
     out: str = "o_proj"
     mlp: str = "mlp"
     kv_heads: int = 2
+    sharpness: float = 3.0
     fused: dict[str, tuple[str, int, int, int]] = field(default_factory=dict)
 
     @property
@@ -172,6 +174,7 @@ FAMILIES = [
             "vocab_size_per_layer_input": VOCABULARY,
             "layer_types": ["sliding_attention", "full_attention"] * 2,
         },
+        sharpness=0.4,  # its scores are not scaled
     ),
     Family("vaultgemma", {**WINDOW, "query_pre_attn_scalar": 3, "attn_logit_softcapping": 3.0}),
     Family("gpt_oss", {**MIXTURE, **WINDOW}),
@@ -241,7 +244,7 @@ FAMILIES = [
         {**GATED_DELTA, **ROUTED, "shared_expert_intermediate_size": 24},
         fused=HIDDEN_GATE,
     ),
-    Family("qwen3_5_text", GATED_DELTA, fused=HIDDEN_GATE),
+    Family("qwen3_5_text", GATED_DELTA, fused=HIDDEN_GATE, sharpness=2.0),
     Family(
         "lfm2",
         {"layer_types": ["conv", "full_attention", "conv"]},
@@ -304,8 +307,7 @@ FAMILIES = [
 def plain_model(family: Family) -> PreTrainedModel:
     """The family's model with random weights and eager attention, which is far from uniform.
 
-    Matrices keep the size of what they multiply, times 1.5; queries that are normed are three
-    times as long; gains, biases and sinks are not at rest.
+    Matrices keep the size of what they multiply, times 1.5; no gain, bias or sink is at rest.
     """
     with torch.random.fork_rng():
         torch.manual_seed(zlib.crc32(family.name.encode()))
@@ -327,5 +329,5 @@ def plain_model(family: Family) -> PreTrainedModel:
         for name, module in model.named_modules():
             if name.endswith(("q_norm", "q_layernorm", "query_layernorm")):
                 for parameter in module.parameters():
-                    parameter.data *= 3
+                    parameter.data *= family.sharpness
     return model.eval().requires_grad_(False)
