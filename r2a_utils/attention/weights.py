@@ -184,12 +184,12 @@ def _in_all_layers(
 
 def _rows(
     model: ReasoningModel,
-    query: Float[Tensor, "1 n_heads token head_dim"],
-    key: Float[Tensor, "1 kv_head token head_dim"],
-    value: Float[Tensor, "1 kv_head token head_dim"],
+    query: Float[Tensor, "1 n_heads token key_dim"],
+    key: Float[Tensor, "1 kv_head token key_dim"],
+    value: Float[Tensor, "1 kv_head token value_dim"],
     mask: Shaped[Tensor, "1 _ token token"] | None,
     scaling: float,
-    z: Float[Tensor, "1 token n_heads head_dim"],
+    z: Float[Tensor, "1 token n_heads value_dim"],
     queries: slice,
     heads: Int[Tensor, " chosen"],
 ) -> Iterator[tuple[int, Float[Tensor, "chosen row token"]]]:
