@@ -53,5 +53,7 @@ def test_the_models_would_show_an_error(family):
         for layer, value in values.items():
             same = reference.patched(IDS, component, layer, 9, value[0, 9])
             other = reference.patched(IDS, component, layer, 9, value[0, 8])
-            assert torch.equal(same, logits)
-            assert torch.equal(other[:9], logits[:9]) and not torch.equal(other[9:], logits[9:])
+            # Experts and chunks add in another order: rounding, and no more.
+            torch.testing.assert_close(same, logits, rtol=0, atol=1e-4)
+            torch.testing.assert_close(other[:9], logits[:9], rtol=0, atol=1e-4)
+            assert (other[9:] - logits[9:]).abs().max() > 1e-3
