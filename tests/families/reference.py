@@ -82,8 +82,11 @@ class Reference:
 
         def keep(layer: int) -> Write:
             def write(tensor: Tensor) -> Tensor:
-                found[layer] = tensor if tensor.requires_grad else tensor.requires_grad_(graph)
-                return found[layer]
+                if graph and not tensor.requires_grad:
+                    tensor.requires_grad_()
+                # A copy, since a family may go on adding to the tensor itself.
+                found[layer] = tensor if graph else tensor.clone()
+                return tensor
 
             return write
 
