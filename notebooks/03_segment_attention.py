@@ -12,12 +12,13 @@
 #     reads: [tables/problems, traces/with_reasoning, traces/without_reasoning]
 #     writes: [
 #       arrays/segment_mass_with_reasoning, arrays/segment_mass_without_reasoning,
-#       records/segment_attention, records/segment_attention_of_distills
+#       records/segment_attention, records/segment_attention_of_distills, records/looking
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
 #       n_traces: {least: 1, most: 1000000}
 #       batch_size: {least: 1, most: 1000000}
+#       n_untrained: {least: 0, most: 100}
 #       source: {choices: [model, written], or: [url]}
 #       prompt_style: {choices: [chat, raw, example], or: [path]}
 #       without: {choices: [finished, empty, direct, native]}
@@ -45,6 +46,7 @@
 #
 # - `source`, `prompt_style`, `without`, `max_new_tokens`, `close_after`: how {doc}`the traces were
 #   written <01_collect_traces>`; the problem at the end of this page is asked in the same way.
+# - `n_untrained` twins of the model, of the same shape with random weights, read the same traces.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
@@ -52,6 +54,7 @@ model_name = "r2a-tiny"
 tags: dict | None = None
 n_traces = 120
 batch_size = 16
+n_untrained = 3
 source = "model"
 prompt_style = "chat"
 system = ""
@@ -61,6 +64,8 @@ close_after: int | None = None
 seed = 0
 
 # %%
+from dataclasses import asdict
+
 import pandas as pd
 from IPython.display import Markdown
 
@@ -154,6 +159,33 @@ figures.segment_shares({name: controls[name].values for name in measured})
 # The null knows lengths and order only. A head that always looks a fixed way back differs from it
 # without knowing what a reasoning is; {doc}`the next page <04_reasoning_focus_heads>` compares the
 # heads with such that know nothing but distance.
+#
+# ## Does it take training?
+#
+# Heads that were never trained look somewhere, too, and the reasoning is in their way. So a few
+# {term}`untrained twins <untrained twin>`, models of the same shape with random weights, read the
+# same traces.
+
+# %%
+beside = attention.beside_untrained(
+    model,
+    attention.looking(with_reasoning),
+    attention.looking_of(traces["with_reasoning"], batch_size),
+    n_untrained,
+)
+most = beside.untrained.get("largest_lift")
+above = most and attention.heads_beyond(with_reasoning, most)
+run.write_record("looking", {**asdict(beside), "above_untrained": above})
+figures.reading_table(beside.table(model.name))
+
+# %% [markdown]
+# {% set l = looking %}{% if l.n %}The largest lift of any head of the {{ l.n }} untrained twins is
+# {{ l.untrained.largest_lift | number }}, and up to {{ l.untrained.above_uniform | number(0) }} of
+# their heads are above a uniform head; the mean lift is up to {{ l.untrained.lift | number }}. {%
+# if l.above_untrained %}{{ l.above_untrained }} heads of `{{ model.name }}` exceed the largest of
+# theirs.{% else %}No head of `{{ model.name }}` exceeds it: by this measure nothing tells the model
+# from one that was never trained.{% endif %}{% else %}No untrained twin was measured in this run
+# (`n_untrained`), so that it is not known which of these numbers take training.{% endif %}
 #
 # ## Layer by layer, head by head
 

@@ -12,7 +12,8 @@
 #     reads: [tables/problems, traces/with_reasoning, arrays/segment_mass_with_reasoning]
 #     writes: [
 #       tables/reasoning_focus_heads, records/reasoning_focus_heads, records/copying_heads,
-#       records/other_texts, records/published_heads, records/head_lists
+#       records/other_texts, records/published_heads, records/head_lists,
+#       records/untrained_ranking
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
@@ -20,6 +21,7 @@
 #       n_shuffles: {least: 1, most: 1000000}
 #       n_long: {least: 1, most: 1000000}
 #       n_generic: {least: 1, most: 1000000}
+#       n_untrained: {least: 0, most: 100}
 #       n_maps: {least: 1, most: 1000000}
 #       seed: {least: 0, most: 4294967295}
 # ---
@@ -41,7 +43,7 @@
 # ## Parameters
 #
 # `k` heads are ranked; the controls take `n_shuffles` borders, the first `n_long` and `n_generic`
-# traces.
+# traces, and `n_untrained` twins of the model with random weights.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
@@ -51,6 +53,7 @@ k = 10
 n_shuffles = 100
 n_long = 60
 n_generic = 24
+n_untrained = 3
 n_maps = 3
 seed = 0
 
@@ -274,13 +277,6 @@ figures.reading_table(
     pd.DataFrame([asdict(e) for e in elsewhere.values()], index=list(texts))
 )
 
-# %% tags=["hide-input"]
-run.write_record(
-    "reasoning_focus_heads",
-    attention.summarise_ranking(
-        ranking, reliability, null, recency, depth, len(watched)
-    ),
-)
 
 # %% [markdown]
 # {% set r = reasoning_focus_heads %}{% set o = other_texts %}On plain prose all heads rank with a
@@ -298,22 +294,52 @@ run.write_record(
 # To a model of a closed world, like the bundled one, plain prose is noise, so that there the first
 # row bounds the question from one side only.
 #
+# ## Does it take training?
+#
+# A model with random weights has a strongest head as well, and by places alone its ranking may be
+# stable. So {term}`untrained twins <untrained twin>` read the same traces, and each one's own top
+# heads pass the same tests.
+
+# %%
+summary = attention.summarise_ranking(
+    ranking, reliability, null, recency, depth, len(watched)
+)
+run.write_record("reasoning_focus_heads", summary)
+beside = attention.beside_untrained(
+    model,
+    attention.own_ranking(summary),
+    attention.ranking_of(measured, k, n_shuffles, n_long, seed=seed),
+    n_untrained,
+)
+run.write_record("untrained_ranking", beside)
+figures.reading_table(beside.table(model.name))
+
+# %% [markdown]
 # ## What the ranking comes to
 #
-# The strongest head, {{ r.top }}, gives {{ r.top_mass | percent }} of its attention to the
-# reasoning, {{ r.top_lift | number }} times what a uniform head would. {% if r.reliability is not
-# none %}Two random halves of the traces rank all heads with a correlation of {{ r.reliability |
-# number }}{% if head_lists.least_spearman is not none %}, the least alike kinds of traces with {{
-# head_lists.least_spearman | number }}{% endif %}.{% else %}These are too few traces to say whether
-# another half of them would rank the heads alike.{% endif %} {{ r.above_null }} of the top {{ r.k
-# }} of {{ r.n_heads }} heads read the reasoning more than equally long spans elsewhere, which a
-# taste for recent text is enough for. {% if r.by_distance is not none %}By their distance profiles
-# alone the top {{ r.k }} would give the reasoning {{ r.by_distance | percent }} of what they do not
-# leave on BOS; they give it {{ r.distance_share | percent }} (means over {{ r.distance_n }}
-# traces); {{ r.beyond_distance }} of them exceed their own profile, each by its own 95 %
-# interval.{% endif %} {{ r.in_middle }} sit in the middle third of the layers, where {{
-# r.expected_in_middle | number(1) }} would by chance; nearness to the middle against an even
-# spread: {{ r.p_central | p_value }}.
+# {% set r = reasoning_focus_heads %}{% set u = untrained_ranking %}The strongest head, {{ r.top }},
+# gives {{ r.top_mass | percent }} of its attention to the reasoning, {{ r.top_lift | number }}
+# times what a uniform head would. {% if r.reliability is not none %}Two random halves of the traces
+# rank all heads with a correlation of {{ r.reliability | number }}{% if head_lists.least_spearman
+# is not none %}, the least alike kinds of traces with {{ head_lists.least_spearman | number }}{%
+# endif %}.{% else %}These are too few traces to say whether another half of them would rank the
+# heads alike.{% endif %} {{ r.above_null }} of the top {{ r.k }} of {{ r.n_heads }} heads read the
+# reasoning more than equally long spans elsewhere, which a taste for recent text is enough for. {%
+# if r.by_distance is not none %}By their distance profiles alone the top {{ r.k }} would give the
+# reasoning {{ r.by_distance | percent }} of what they do not leave on BOS; they give it {{
+# r.distance_share | percent }} (means over {{ r.distance_n }} traces); {{ r.beyond_distance }} of
+# them exceed their own profile, each by its own 95 % interval.{% endif %} {{ r.in_middle }} sit in
+# the middle third of the layers, where {{ r.expected_in_middle | number(1) }} would by chance;
+# nearness to the middle against an even spread: {{ r.p_central | p_value }}. {% if u.n %}Of this,
+# {{ u.n }} untrained {% if u.n == 1 %}twin reaches{% else %}twins reach{% endif %} up to {{
+# u.untrained.top_mass | percent }} for a head, {% if u.untrained.reliability is defined %}a
+# correlation of {{ u.untrained.reliability | number }} between halves, {% endif %}{{
+# u.untrained.above_null | number(0) }} of their own top {{ r.k }} above equally long spans and {{
+# u.untrained.beyond_distance | number(0) }} beyond their own distance profiles. {% if r.top_mass >
+# u.untrained.top_mass %}The strongest head reads the reasoning more than any of theirs.{% else
+# %}The strongest head does not read the reasoning more than theirs: this ranking shows nothing that
+# takes training.{% endif %} A stable ranking, and heads that pass the turned borders, are no sign
+# of training.{% endif %}
 
 # %% [markdown]
 # ## The heads of the real distills

@@ -12,13 +12,14 @@
 #     reads: [tables/problems, traces/with_reasoning, tables/reasoning_focus_heads]
 #     writes: [
 #       tables/trajectory_tracking, records/trajectory_tracking, records/cue_lift,
-#       records/corrected_values
+#       records/corrected_values, records/untrained_following
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
 #       n_maps: {least: 1, most: 1000000}
 #       n_long: {least: 1, most: 1000000}
 #       n_cued: {least: 1, most: 1000000}
+#       n_untrained: {least: 0, most: 100}
 #       seed: {least: 0, most: 4294967295}
 # ---
 
@@ -38,7 +39,7 @@
 # ## Parameters
 #
 # The first `n_long` {term}`traces <trace>` with a long answer and the first `n_cued` with a cue are
-# measured; `n_maps` are drawn.
+# measured, by the model and by `n_untrained` twins of it with random weights; `n_maps` are drawn.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
@@ -47,6 +48,7 @@ tags: dict | None = None
 n_maps = 3
 n_long = 60
 n_cued = 100
+n_untrained = 3
 seed = 0
 
 # %%
@@ -179,6 +181,41 @@ Markdown(absent) if digits is None else figures.reading_table(values)
 # Shares of heads that give neither digit any attention to speak of are ratios of small numbers:
 # read them with the masses beside them. And a head that reads the right value need not be the
 # reason why it is written.
+#
+# ## Does it take training?
+#
+# A head with random weights walks along the reasoning, too. Below, for {term}`untrained twins
+# <untrained twin>` of the model on the same traces: the best walk of their heads, what of it is
+# beyond distance, and what their own top heads read at cues and corrections.
+
+# %%
+values_read = attention.corrected_values(digits, rfhs, seed=seed)
+beside = attention.beside_untrained(
+    model,
+    attention.own_following(
+        attention.best_tracking(tracking),
+        attention.overall_cue_lift(lifts),
+        values_read,
+    ),
+    attention.following_of(traces, followed, cued, len(rfhs), seed=seed),
+    n_untrained,
+)
+run.write_record("untrained_following", beside)
+figures.reading_table(beside.table(model.name))
+
+# %% [markdown]
+# {% set t = trajectory_tracking %}{% set f = untrained_following %}{% set u = f.untrained %}{% if
+# f.n %}{{ f.n }} untrained {% if f.n == 1 %}twin walks{% else %}twins walk{% endif %} along the
+# reasoning with up to {{ u.rho | number }}{% if u.beyond is defined %}, and {{ u.beyond | number }}
+# beyond distance{% endif %}. {% if u.beyond is defined and t.beyond is not none and t.beyond >
+# u.beyond and t.beyond_p <= 0.05 %}Beyond distance {{ t.best }} follows the reasoning more than any
+# of their heads.{% else %}So this run does not show a head that follows the reasoning more than an
+# untrained one does.{% endif %} {% if u.corrected is defined and f.own.corrected is not none %}Of
+# the two values of a corrected step their heads give the corrected one up to {{ u.corrected |
+# percent }}, {% if f.own.corrected > u.corrected %}less than{% else %}no less than{% endif %} the
+# {{ f.own.corrected | percent }} of `{{ model.name }}`. {% endif %}{% if u.cue_lift is defined
+# %}Their largest cue lift is {{ u.cue_lift | number }}.{% endif %}{% else %}No untrained twin was
+# measured in this run (`n_untrained`).{% endif %}
 #
 # ## What the strongest heads look at
 #

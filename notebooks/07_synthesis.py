@@ -138,17 +138,20 @@ run.write_record(
 #    number(1) }}). This is about outcomes: a gain would also come if reasoning merely bought time.
 
 # %% [markdown]
-# 2. **{% if segment_attention.lift_reasoning > 1 %}The answer looks at the reasoning more than its
-#    length explains.{% elif segment_attention.heads_above_uniform %}Some heads look at the
-#    reasoning more than its length explains, the mean of all heads does not.{% else %}No head
-#    looks at the reasoning more than its length explains.{% endif %}** It gets {{
-#    segment_attention.answer.reasoning | percent }} of the answer's attention, {{
-#    segment_attention.lift_reasoning | number }} times the share of a uniform {term}`head`; {{
-#    segment_attention.heads_above_uniform }} of {{ segment_attention.n_heads }} heads give it more
-#    than that share. The strongest head, {{ reasoning_focus_heads.top }}, gives it {{
-#    reasoning_focus_heads.top_mass | percent }}, and {{ reasoning_focus_heads.beyond_distance }}
-#    of the top {{ reasoning_focus_heads.k }} give it more than their distance profiles would.
-#    Looking is not using.
+# 2. **{% if not looking.n %}Where the answer looks is known, not what of it takes training.{% elif
+#    looking.own.lift > 1 and looking.own.lift > looking.untrained.lift %}The answer looks at the
+#    reasoning more than its length and random weights explain.{% elif looking.above_untrained
+#    %}Some heads look at the reasoning more than their place in the text and random weights
+#    explain, the mean of all heads does not.{% else %}No head looks at the reasoning more than one
+#    of an untrained model.{% endif %}** It gets {{ segment_attention.answer.reasoning | percent }}
+#    of the answer's attention, {{ segment_attention.lift_reasoning | number }} times the share of a
+#    uniform {term}`head`{% if looking.n %}; {{ looking.above_untrained }} of {{
+#    segment_attention.n_heads }} heads look at it more than any head of {{ looking.n }}
+#    {term}`untrained twins <untrained twin>`{% endif %}. The strongest head, {{
+#    reasoning_focus_heads.top }}, gives it {{ reasoning_focus_heads.top_mass | percent }}, and {{
+#    reasoning_focus_heads.beyond_distance }} of the top {{ reasoning_focus_heads.k }} give it more
+#    than their distance profiles would{% if untrained_ranking.n %} (of the untrained up to {{
+#    untrained_ranking.untrained.beyond_distance | number(0) }}){% endif %}. Looking is not using.
 
 # %% [markdown]
 # 3. **{% if activation_patching.flip_low > 0.5 %}In most pairs the answer follows one token of the

@@ -81,6 +81,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "tracking",
             "tracking_and_beyond",
         ],
+        "untrained": [
+            "beside_untrained",
+            "following_of",
+            "heads_beyond",
+            "looking",
+            "looking_of",
+            "own_following",
+            "own_ranking",
+            "ranking_of",
+        ],
         "weights": ["attention_profile", "attention_rows"],
     },
 )

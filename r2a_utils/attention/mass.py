@@ -44,7 +44,7 @@ from r2a_utils.texts.trace import Trace
 
 __all__ = ["attention_profile", "attention_rows", "segment_mass", "token_set_mass"]
 
-Tokens = slice | Sequence[int]
+Tokens = slice | Sequence[int] | np.ndarray
 
 # A batch's activations grow with its tokens and not with its traces; beyond this many tokens a
 # larger batch is no faster, on a CPU or a GPU, and a longer trace runs alone.

@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "read_residuals",
         ],
         "gguf": ["PackedWeights", "expanded", "find_gguf"],
-        "loading": ["load_model", "random_model"],
+        "loading": ["load_model", "random_model", "untrained_twin"],
         "reasoning_model": ["ReasoningModel"],
         "memory": [
             "GPU_MEMORY",

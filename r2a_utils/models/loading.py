@@ -6,6 +6,7 @@ the model, and loads it. It knows nothing of traces and opens no nnsight trace (
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Mapping
 
@@ -107,15 +108,30 @@ def random_model(
     settings = shape_of(architecture) if architecture in REGISTRY else {"model_type": architecture}
     settings = {**settings, **shape}
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    dtype = _dtype(dtype, torch.device(device))
-    devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.device(device), quiet():
+    place = torch.device(device)
+    hf = _random_weights(config, seed, _dtype(dtype, place), place)
+    return _wrap(f"random {architecture}", None, hf, tokenizer, _tags(architecture, tokenizer))
+
+
+def untrained_twin(model: ReasoningModel, *, seed: int = 0) -> ReasoningModel:
+    """A model of the same shape, family and tokenizer with random weights, on the same device.
+
+    It is what the model was before any training, so that what it shows too is no finding about the
+    model. The same seed gives the same weights on the same device. Stages 03 to 04b.
+    """
+    hf = _random_weights(copy.deepcopy(model.hf.config), seed, model.dtype, model.device)
+    return _wrap(f"untrained {model.name}", None, hf, model.tokenizer, model.tags)
+
+
+def _random_weights(
+    config: PreTrainedConfig, seed: int, dtype: torch.dtype, place: torch.device
+) -> PreTrainedModel:
+    devices = [place] if place.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), place, quiet():
         torch.manual_seed(seed)
-        hf = AutoModelForCausalLM.from_config(
+        return AutoModelForCausalLM.from_config(
             config, dtype=dtype, attn_implementation=_kernel(config)
         )
-    tags = _tags(architecture, tokenizer)
-    return _wrap(f"random {architecture}", None, hf, tokenizer, tags)
 
 
 def _wrap(

@@ -33,7 +33,8 @@ HEADLINES = {
     "04_reasoning_focus_heads": "strongest head {{ reasoning_focus_heads.top }}: "
     "{{ reasoning_focus_heads.top_mass | percent }} of its attention on the reasoning",
     "04b_what_the_heads_do": "{{ trajectory_tracking.best }} follows the reasoning best: mean "
-    "correlation {{ trajectory_tracking.rho | number }}",
+    "correlation {{ trajectory_tracking.rho | number }}{% if untrained_following.n %}, untrained "
+    "{{ untrained_following.untrained.rho | number }}{% endif %}",
     "04c_failed_traces": "{% if failed_traces.n %}the sentence read most holds the first error in "
     "{{ failed_traces.rfh_rate | percent }} of {{ failed_traces.n }} failed traces{% else %}"
     "no failed trace to look into{% endif %}",

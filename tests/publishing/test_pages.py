@@ -69,6 +69,13 @@ NOTHING = {
         "heads_above_uniform": 0,
         "n_heads": 12,
     },
+    "looking": {
+        "n": 3,
+        "own": {"lift": 0.3},
+        "untrained": {"lift": 1.0, "largest_lift": 1.02},
+        "above_untrained": 0,
+    },
+    "untrained_ranking": {"n": 0, "untrained": {}},
     "reasoning_focus_heads": {"top": "L0.H0", "top_mass": 0.4, "beyond_distance": 0, "k": 10},
     "activation_patching": {
         "n": 20,
@@ -106,7 +113,7 @@ def test_a_model_of_which_nothing_holds_is_told_so():
     run = {"id": "nobody", "records": NOTHING}
     synthesis = " ".join(render(PROSE["07_synthesis"], "07", run, {}).split())
     assert "**Fewer answers are right after reasoning.**" in synthesis
-    assert "**No head looks at the reasoning more than its length explains.**" in synthesis
+    assert "**No head looks at the reasoning more than one of an untrained model.**" in synthesis
     assert "**In no pair does the answer follow one token of the reasoning.**" in synthesis
     assert "depends on what the reasoning says is not shown by this run" in synthesis
     assert "depends causally" not in synthesis and "boxes no answer" in synthesis
@@ -114,7 +121,7 @@ def test_a_model_of_which_nothing_holds_is_told_so():
     cards = re.findall(r"(?m)^:::\{grid-item-card\} \d\. (.*)$", home)
     assert cards == [
         "Fewer answers are right after reasoning",
-        "No head prefers the reasoning",
+        "No head looks at it more than an untrained one",
         "No answer follows one token",
     ]
 
