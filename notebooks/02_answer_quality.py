@@ -694,5 +694,6 @@ forced_tokens | {"the trace itself": longest.answer_text[-16:]}
 #
 # ## What is missing
 #
-# Whether the answer so much as looks at the reasoning. A model that only needs the extra
-# computation would show the same gain. {doc}`Stage 2 <03_segment_attention>` looks inside.
+# Whether the answer is made from the reasoning. A model that only needs the extra computation would
+# show the same gain. {doc}`The next page <02b_edited_thoughts>` changes the reasoning's text and
+# sees whether the answer follows; {doc}`stage 2 <03_segment_attention>` looks inside.
