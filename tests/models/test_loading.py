@@ -16,8 +16,8 @@ from tokenizers import models as tokenizer_models
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
+    MambaConfig,
+    MambaForCausalLM,
     PreTrainedTokenizerFast,
     dynamic_module_utils,
 )
@@ -281,10 +281,10 @@ def test_an_unembedding_that_is_the_embedding_is_not_missing(
 
 
 def test_a_decoder_that_cannot_be_read_is_refused_when_it_is_loaded(tokenizer, tmp_path):
-    config = GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=len(tokenizer))
-    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    config = MambaConfig(num_hidden_layers=1, hidden_size=8, vocab_size=len(tokenizer))
+    MambaForCausalLM(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="R2A reads decoders built like"):
+    with pytest.raises(ValueError, match="no attention that can be read. R2A reads decoders"):
         load_model(tmp_path, device="cpu")
 
 
