@@ -229,10 +229,10 @@ short_trace = [
     *encode(model.tokenizer, end_think),
     *encode(model.tokenizer, "\n\nThe answer is \\boxed{7}."),
 ]
-tags = [encode(model.tokenizer, tag) for tag in (think, end_think)]
+tag_ids = [encode(model.tokenizer, tag) for tag in (think, end_think)]
 {
     name: model.tokenizer.decode(short_trace[part])
-    for name, part in segment_borders(short_trace, *tags).items()
+    for name, part in segment_borders(short_trace, *tag_ids).items()
 }
 
 # %% [markdown]
