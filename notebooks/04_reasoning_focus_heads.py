@@ -87,7 +87,7 @@ traces = read_traces(written, model.tokenizer, problems, model.tags)
 # %%
 ranking = attention.rank_heads(mass, k=k, seed=seed)
 run.write_table("reasoning_focus_heads", ranking)
-rfhs = list(ranking[["layer", "head"]].itertuples(index=False, name=None))
+rfhs = attention.head_pairs(ranking)
 figures.head_ranking(ranking, uniform=float(attention.uniform_mass(mass).mean()))
 
 # %% [markdown]

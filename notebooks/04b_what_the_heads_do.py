@@ -67,7 +67,7 @@ problems = problems_from_table(run.read_table("problems"))
 written = run.completions_path("with_reasoning")
 traces = read_traces(written, model.tokenizer, problems, model.tags)
 ranking = run.read_table("reasoning_focus_heads")
-rfhs = list(ranking[["layer", "head"]].itertuples(index=False, name=None))
+rfhs = attention.head_pairs(ranking)
 
 # %% [markdown]
 # ## Do they walk along the reasoning?
@@ -85,11 +85,12 @@ followed = (long or traces)[:n_long]
 profiles = [attention.attention_profile(model, trace) for trace in followed]
 tracking = attention.tracking_and_beyond(profiles, rfhs, seed=seed)
 run.write_table("trajectory_tracking", tracking)
-run.write_record("trajectory_tracking", attention.best_tracking(tracking))
+walk = attention.best_tracking(tracking)
+run.write_record("trajectory_tracking", walk)
 figures.reading_table(tracking.head(8))
 
 # %%
-best = tracking[["layer", "head"]].head(3).itertuples(index=False, name=None)
+best = attention.head_pairs(tracking.head(3))
 paths = {
     figures.head_name(*head): attention.reading_path(
         profiles[:12], followed[:12], head
@@ -130,7 +131,8 @@ read_of = [
     for t in cued
 ]
 lifts = attention.cue_lift(cued, read_of, seed=seed) if cued else None
-run.write_record("cue_lift", attention.overall_cue_lift(lifts))
+lift = attention.overall_cue_lift(lifts)
+run.write_record("cue_lift", lift)
 figures.cue_lift(lifts) if cued else Markdown("No trace of this run has a cue.")
 
 # %% [markdown]
@@ -161,9 +163,8 @@ absent = "No corrected step is stated again in this run's answers."
 if digits is not None:
     values = attention.value_shares(digits, seed=seed)
     values = ranking[["layer", "head"]].merge(values, how="left")
-run.write_record(
-    "corrected_values", attention.corrected_values(digits, rfhs, seed=seed)
-)
+corrected = attention.corrected_values(digits, rfhs, seed=seed)
+run.write_record("corrected_values", corrected)
 Markdown(absent) if digits is None else figures.reading_table(values)
 
 # %% [markdown]
@@ -189,14 +190,9 @@ Markdown(absent) if digits is None else figures.reading_table(values)
 # beyond distance, and what their own top heads read at cues and corrections.
 
 # %%
-values_read = attention.corrected_values(digits, rfhs, seed=seed)
 beside = attention.beside_untrained(
     model,
-    attention.own_following(
-        attention.best_tracking(tracking),
-        attention.overall_cue_lift(lifts),
-        values_read,
-    ),
+    attention.own_following(walk, lift, corrected),
     attention.following_of(traces, followed, cued, len(rfhs), seed=seed),
     n_untrained,
 )

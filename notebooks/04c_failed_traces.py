@@ -78,7 +78,7 @@ run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
 completions = read_completions(run.completions_path("with_reasoning"), problems)
 ranking = run.read_table("reasoning_focus_heads")
-rfhs = list(ranking[["layer", "head"]].itertuples(index=False, name=None))
+rfhs = attention.head_pairs(ranking)
 
 # %% [markdown]
 # ## The failed traces

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from families.zoo import LATENT, ROUTED
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -70,21 +71,7 @@ FAMILIES = {
     },
     "granite": {},
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
-    "deepseek_v3": {
-        "kv_lora_rank": 20,
-        "q_lora_rank": 28,
-        "qk_nope_head_dim": 10,
-        "qk_rope_head_dim": 6,
-        "v_head_dim": 14,
-        "num_key_value_heads": 6,
-        "n_routed_experts": 4,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": 24,
-        "n_group": 2,
-        "topk_group": 1,
-        "first_k_dense_replace": 1,
-        "pad_token_id": 0,
-    },
+    "deepseek_v3": {**LATENT, **ROUTED, "pad_token_id": 0},
     "gpt2": {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0},
     "gpt_neox": {"pad_token_id": 0},
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"], "pad_token_id": 0},

@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from scipy import stats
 
-from r2a_utils.attention.heads import Masses, answer_mass, uniform_mass
+from r2a_utils.attention.heads import Masses, answer_mass, attending, uniform_mass
 from r2a_utils.attention.mass import token_set_mass
 from r2a_utils.attention.trajectories import has_long_answer
 from r2a_utils.models.loading import ReasoningModel
@@ -61,7 +61,7 @@ def ranking_across(
     (of the heads' masses with those of all other traces), shared (how many of the kind's top k are
     in the top k of all others).
     """
-    reading, null = answer_mass(mass, "reasoning"), uniform_mass(mass).values
+    reading, null = attending(answer_mass(mass, "reasoning")), uniform_mass(mass).values
     rows = [
         {
             "kind": name,
@@ -93,8 +93,8 @@ def ranking_where_written(
     queries = [slice(span.start - 1, span.stop - 1) for span in spans if span]
     sets = [{"reasoning": trace.segments["reasoning"]} for trace in chosen]
     found = token_set_mass(model, chosen, sets, queries=queries)
-    writing = found.sel(token_set="reasoning").values.astype(np.float64)
-    whole = answer_mass(mass, "reasoning")[boxed]
+    writing = attending(found.sel(token_set="reasoning").values.astype(np.float64))
+    whole = attending(answer_mass(mass, "reasoning")[boxed])
     return {"n": len(chosen), "mass": writing.mean(), **_likeness(writing, whole, k)}
 
 

@@ -130,7 +130,7 @@ def _on_tokens(mass: Masses) -> Float[np.ndarray, "trace layer head"] | float:
     return 1 - answer_mass(mass, LEARNED_SINK).clip(max=SINK_CEILING)
 
 
-def _attending(
+def attending(
     reading: Float[np.ndarray, "trace layer head"],
 ) -> Float[np.ndarray, "trace attending head"]:
     """The layers that have attention."""
@@ -170,7 +170,7 @@ def rank_heads(mass: Masses, k: int = 10, *, seed: int = 0, resamples: int = 1_0
     reading = answer_mass(mass, "reasoning")
     resampled = np.full((resamples, reading[0].size), np.nan)  # no heads without attention
     there = ~np.isnan(reading[0].ravel())
-    means = bootstrap_means(_attending(reading), seed, resamples)
+    means = bootstrap_means(attending(reading), seed, resamples)
     resampled[:, there] = means.reshape(resamples, -1)
     best = np.argpartition(-resampled, k - 1, axis=1)[:, :k]
     stability = np.bincount(best.ravel(), minlength=resampled.shape[1]) / resamples
@@ -180,12 +180,17 @@ def rank_heads(mass: Masses, k: int = 10, *, seed: int = 0, resamples: int = 1_0
     return top.assign(ci_low=low[flat], ci_high=high[flat], rank_stability=stability[flat])
 
 
+def head_pairs(table: pd.DataFrame) -> list[Head]:
+    """The heads of a table with the columns layer and head, in its order."""
+    return list(table[["layer", "head"]].itertuples(index=False, name=None))
+
+
 def ranking_reliability(mass: Masses, seed: int = 0) -> Reliability:
     """How alike two random halves of the traces rank all heads (receiver heads: 0.84).
 
     Raises ValueError for fewer than `FEWEST_IN_HALVES` traces or three heads.
     """
-    return split_half_reliability(_attending(answer_mass(mass, "reasoning")), seed=seed)
+    return split_half_reliability(attending(answer_mass(mass, "reasoning")), seed=seed)
 
 
 def _borders(mass: xr.DataArray, segment: str) -> Int[np.ndarray, "trace 2"]:
@@ -212,7 +217,7 @@ def answer_mass(mass: Masses, target: str) -> Float[np.ndarray, "trace layer hea
     if len(values) == 0:
         raise ValueError("no traces: the masses are empty")
     # float32 sums of many weights may pass 1 by rounding
-    there = _attending(values)
+    there = attending(values)
     if not ((there >= 0) & (there <= 1 + 1e-4)).all() or not there.size:
         raise ValueError(f"masses answer→{target} are NaN or outside [0, 1]: no shares")
     return values

@@ -19,8 +19,8 @@ from r2a_utils.attention.distance import distance_test
 from r2a_utils.attention.head_tests import RankingSummary, border_test, turned_reasonings
 from r2a_utils.attention.heads import (
     FEWEST_IN_HALVES,
-    Head,
     Masses,
+    head_pairs,
     head_scores,
     rank_heads,
     ranking_reliability,
@@ -134,7 +134,7 @@ def ranking_of(
     def measure(twin: ReasoningModel) -> Ranking:
         mass = segment_mass(twin, traces)
         top = rank_heads(mass, k=k, seed=seed)
-        heads = list(top[["layer", "head"]].itertuples(index=False, name=None))
+        heads = head_pairs(top)
         null = border_test(mass, token_set_mass(twin, traces, turned))
         rows = [attention_rows(twin, trace, heads).values for trace in watched]
         recency = distance_test(rows, [trace.segments for trace in watched], seed=seed)
@@ -181,7 +181,7 @@ def following_of(
     """A model's walks over the traces `followed`, its cue lift over `cued`. Stage 04b."""
 
     def measure(twin: ReasoningModel) -> Following:
-        heads = _top(segment_mass(twin, followed), k, seed)
+        heads = head_pairs(rank_heads(segment_mass(twin, followed), k=k, seed=seed))
         profiles = [attention_profile(twin, trace) for trace in followed]
         walk = best_tracking(tracking_and_beyond(profiles, heads, seed=seed))
         reads = [attention_rows(twin, t, heads).mean(["head", "query"]).values for t in cued]
@@ -195,8 +195,3 @@ def following_of(
         )
 
     return measure
-
-
-def _top(mass: Masses, k: int, seed: int) -> list[Head]:
-    top = rank_heads(mass, k=k, seed=seed)
-    return list(top[["layer", "head"]].itertuples(index=False, name=None))

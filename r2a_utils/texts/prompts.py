@@ -131,13 +131,13 @@ def render_prompt(
 
     `prompt_style` is "chat" (the tokenizer's own template, token for token), "raw" (the paper's:
     BOS, the question, the instruction to reason and to box the answer, no template; a system
-    message stands as text in front), "example" (a
-    system message and worked examples, for a model that thinks between tags when asked), a JSON
-    file or a `PromptStyle`. With reasoning, the prompt ends in the opening tag, which is added
-    where the template lacks it. Without, it ends in a closed thought: `without` is "finished" (the
-    paper's sentence), "empty", "direct", where the system message and the examples ask for the
-    answer alone as well, or "native", which switches thinking off in the model's own way. Where a
-    template writes no BOS, its first token stands in the segment `bos`.
+    message stands as text in front), "example" (a system message and worked examples, for a model
+    that thinks between tags when asked), a JSON file or a `PromptStyle`. With reasoning, the prompt
+    ends in the opening tag, which is added where the template lacks it. Without, it ends in a
+    closed thought: `without` is "finished" (the paper's sentence), "empty", "direct", where the
+    system message and the examples ask for the answer alone as well, or "native", which switches
+    thinking off in the model's own way. Where a template writes no BOS, its first token stands in
+    the segment `bos`.
 
     Raises ValueError for an unknown choice, a tokenizer without a template, a template that writes
     BOS twice, knows nothing of an option, has no switch for "native", refuses or leaves out a

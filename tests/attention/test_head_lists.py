@@ -41,6 +41,14 @@ def test_a_kind_with_its_own_heads_shares_few_and_a_random_half_all():
     assert (lists.least_kind, lists.least_shared, lists.written_shared) == ("first", 0, None)
 
 
+def test_layers_without_attention_play_no_part():
+    mass = attention_masses(reads(0), LENGTHS)
+    kinds = {"every other": np.arange(12) % 2 == 0}
+    hybrid = mass.copy(data=np.where(np.arange(4)[:, None, None, None] == 1, np.nan, mass))
+    expected = ranking_across(mass.isel(layer=[0, 2, 3]), kinds, k=3)
+    assert ranking_across(hybrid, kinds, k=3).equals(expected)
+
+
 def test_thirds_families_and_forms_are_kinds_and_single_traces_are_none(random_trace):
     traces = [random_trace(reasoning=20 + i, answer=40 if i % 2 else 8, seed=i) for i in range(6)]
     for i, trace in enumerate(traces):
