@@ -162,11 +162,12 @@ figures.edited_answers(
 # intervals.
 
 # %%
-answers.edit_tests(closed, confidence) if thoughts else nothing
+tested = answers.edit_tests(closed, confidence) if thoughts else None
+nothing if tested is None else figures.reading_table(tested.set_index("arm"))
 
 # %% [markdown]
-# `changed` are the answers that are not as before; `control` is that share for the harmless edit on
-# the same problems, `p` McNemar's exact test of the two, `holm_p` corrected over the edits.{% set t
+# *Changed* are the answers that are not as before; *control* is that share for the harmless edit on
+# the same problems, *p* McNemar's exact test of the two, *holm p* corrected over the edits.{% set t
 # = text_tests %}{% if t.n %} The harmless edit changes {{ (1 - t.edits["reworded"].same) | percent
 # }} of {{ t.n }} answers, dots {{ (1 - t.edits["dots"].same) | percent }}, an empty thought {{ (1 -
 # t.edits["empty"].same) | percent }}, a shuffled one {{ (1 - t.edits["shuffled"].same) | percent
@@ -193,7 +194,7 @@ figures.answer_outcomes(led) if thoughts else nothing
 # is written on from the same place without a mistake.
 
 # %%
-led
+figures.reading_table(led.set_index("arm")) if len(led) else nothing
 
 # %% [markdown]
 # {% set t = text_tests %}{% if t.n and t.swap.n %}In the 2 × 2 of question and reasoning over {{

@@ -179,13 +179,14 @@ run.write_record("looking", {**asdict(beside), "above_untrained": above})
 figures.reading_table(beside.table(model.name))
 
 # %% [markdown]
-# {% set l = looking %}{% if l.n %}The largest lift of any head of the {{ l.n }} untrained twins is
-# {{ l.untrained.largest_lift | number }}, and up to {{ l.untrained.above_uniform | number(0) }} of
-# their heads are above a uniform head; the mean lift is up to {{ l.untrained.lift | number }}. {%
-# if l.above_untrained %}{{ l.above_untrained }} heads of `{{ model.name }}` exceed the largest of
-# theirs.{% else %}No head of `{{ model.name }}` exceeds it: by this measure nothing tells the model
-# from one that was never trained.{% endif %}{% else %}No untrained twin was measured in this run
-# (`n_untrained`), so that it is not known which of these numbers take training.{% endif %}
+# {% set l = looking %}{% if l.n %}The largest lift of any head of {{ l.n }} untrained {% if l.n ==
+# 1 %}twin{% else %}twins{% endif %} is {{ l.untrained.largest_lift | number }}, and up to {{
+# l.untrained.above_uniform | number(0) }} of their heads are above a uniform head; the mean lift is
+# up to {{ l.untrained.lift | number }}. {% if l.above_untrained %}{{ l.above_untrained }} heads of
+# `{{ model.name }}` exceed the largest of theirs.{% else %}No head of `{{ model.name }}` exceeds
+# it: by this measure nothing tells the model from one that was never trained.{% endif %}{% else
+# %}No untrained twin was measured in this run (`n_untrained`), so that it is not known which of
+# these numbers take training.{% endif %}
 #
 # ## Layer by layer, head by head
 
