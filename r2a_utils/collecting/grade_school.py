@@ -1,10 +1,9 @@
 """Word problems of our own: 241 stories of 1 to 5 steps, for models that can do easy arithmetic.
 
-They stand in `book/data/grade_school.jsonl`; the book's page about its data says what a row
-holds. Most have a twin:
-the same story with one other number, so that the two questions, what is worked out, and the two
-answers have the same length, and the answers begin with different digits. Every problem comes
-with a worked solution in sentences. This file knows no model.
+They stand in `book/data/grade_school.jsonl`; the book's page about its data says what a row holds.
+Most have a twin: the same story with one other number, so that the two questions, what is worked
+out, and the two answers have the same length, and the answers begin with different digits. Every
+problem comes with a worked solution in sentences. This file knows no model.
 """
 
 from __future__ import annotations
