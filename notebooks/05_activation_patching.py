@@ -11,7 +11,8 @@
 #   r2a:
 #     reads: []
 #     writes: [
-#       traces/contrast_clean, traces/contrast_corrupted, tables/patching_curves,
+#       traces/contrast_clean, traces/contrast_corrupted, arrays/patch_grid,
+#       arrays/patching_effects, tables/patching_curves,
 #       records/contrast_pairs, records/activation_patching, records/attribution_patching
 #     ]
 #     parameters:
@@ -196,6 +197,7 @@ pair = kept[0].pair
 tail = range(pair.flipping_position - 6, len(pair))
 positions = sorted({*pair.differing_positions, *tail} & set(pair.alignment))
 cells = causal.patch_metrics(model, kept[0], positions=positions)
+run.write_array("patch_grid", cells)
 figures.patch_grid(
     cells["effect"].values,
     cells["token"].values,
@@ -255,6 +257,7 @@ denoised = causal.patch_two_places(model, kept)
 effects = {protocol: denoised["effect"].values} | effects
 curves = causal.place_curves(effects[protocol], seed)
 run.write_table("patching_curves", curves)
+run.write_array("patching_effects", denoised)
 figures.layer_curves(curves)
 
 # %% [markdown]

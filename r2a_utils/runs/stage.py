@@ -12,7 +12,9 @@ import ast
 import hashlib
 import os
 import re
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -29,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 # Files in the package and in book/data that modules read; a change in any of them makes every
 # stage's result old,
-_DATA = {".css", ".jinja", ".js", ".json", ".jsonl", ".safetensors"}
+_DATA = {".css", ".csv", ".jinja", ".js", ".json", ".jsonl", ".safetensors"}
 # and so does a new version of any of these.
 NUMERIC_PACKAGES = (
     "nnsight",
@@ -163,6 +165,18 @@ def data_hashes(values: Mapping[str, Any]) -> dict[str, str]:
 def numeric_versions() -> dict[str, str]:
     """The versions of the packages that the numbers depend on, without a build's local part."""
     return {name: version(name).partition("+")[0] for name in NUMERIC_PACKAGES}
+
+
+def code_commit() -> str | None:
+    """The commit of the code that runs, with "-dirty" where tracked files differ from it.
+
+    None outside a git checkout.
+    """
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    with suppress(OSError):  # no git on this machine
+        described = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return described.stdout.strip() or None
+    return None
 
 
 def _content_hash(path: Path) -> str:

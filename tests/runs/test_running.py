@@ -1,6 +1,7 @@
 """Stages run only when they must, fail loudly, and leave nothing half-made."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -408,6 +409,7 @@ def test_the_manifest_says_what_a_stage_was_made_from(run, tmp_path):
     assert len(entry["inputs"]["source"]) == 64
     assert entry["inputs"]["versions"]["torch"] == "2.13.0"
     assert entry["model"] == {"name": "r2a-tiny", "device": "cpu"}
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", entry["commit"])
     assert 0 < entry["seconds"] < 60
 
 

@@ -114,6 +114,7 @@ def package(tmp_path, monkeypatch):
         "tiny/world.py": "from ..figures.style import COLOURS",
         "tiny/model.safetensors": "weights",
         "../book/data/problems.jsonl": "{}",
+        "../book/data/questions.csv": "question",
     }.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
@@ -143,6 +144,7 @@ def face(**modules: list[str]) -> str:
         ("import numpy", "figures/style.py", False),
         ("import numpy", "tiny/model.safetensors", True),
         ("import numpy", "../book/data/problems.jsonl", True),
+        ("import numpy", "../book/data/questions.csv", True),
     ],
 )
 def test_the_source_hash_follows_the_modules_that_a_stage_imports(package, code, changed, matters):
@@ -150,6 +152,14 @@ def test_the_source_hash_follows_the_modules_that_a_stage_imports(package, code,
     assert source_hash(code) == before
     (package / changed).write_text("from .style import OTHER  # changed")
     assert (source_hash(code) != before) is matters
+
+
+def test_every_file_of_data_counts():
+    """Pictures, and texts about the project, decide no number."""
+    places = (stage.ROOT / "r2a_utils", stage.ROOT / "book/data")
+    files = [path for place in places for path in place.rglob("*.*") if "__" not in str(path)]
+    kinds = {path.suffix for path in files} - {".py", ".md", ".png", ".ipynb"}
+    assert kinds == stage._DATA
 
 
 def test_a_stage_that_reads_the_papers_folder_declares_it():
