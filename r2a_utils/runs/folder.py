@@ -89,7 +89,7 @@ class Run:
             return pd.read_parquet(path, engine="pyarrow")
 
     def write_array(self, name: str, array: xr.DataArray | xr.Dataset) -> None:
-        """Keep a labelled array (or a data set of several) as netCDF."""
+        """Keep a labelled array (or a data set of several) as netCDF, compressed without loss."""
         if isinstance(array, xr.DataArray):
             variable = _ARRAY_WITHOUT_NAME if array.name is None else str(array.name)
             data = array.to_dataset(name=variable)
@@ -97,7 +97,8 @@ class Run:
         else:
             data = array
         path = self._written("arrays", name, ".nc")
-        write_aside(path, lambda part: data.to_netcdf(part, engine="netcdf4"))
+        packed = {n: {"zlib": True} for n, v in data.data_vars.items() if v.dtype.kind in "fiu"}
+        write_aside(path, lambda part: data.to_netcdf(part, engine="netcdf4", encoding=packed))
 
     def read_array(self, name: str) -> Any:
         """The DataArray or Dataset that an earlier stage kept, loaded into memory."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from r2a_utils import figures
 
@@ -318,7 +321,16 @@ def test_a_figure_leaves_matplotlib_as_it_was():
 def test_a_figure_shows_itself_with_its_words():
     shown = FIGURES["funnel"]()._repr_html_()
     assert re.search(r'<img[^>]* alt="Funnel of problems\. [^"]*373 kept', shown)
-    assert 'src="data:image/png;base64,' in shown and "http" not in shown
+    assert 'src="data:image/webp;base64,' in shown and "http" not in shown
+
+
+def test_what_a_page_shows_is_the_figure_to_the_last_pixel():
+    figure = FIGURES["funnel"]()
+    shown = re.search(r"base64,([\w/+=]+)", figure._repr_html_())[1]
+    pictures = [Image.open(io.BytesIO(b)) for b in (figure.png(), base64.b64decode(shown))]
+    ours, page = (np.asarray(picture.convert("RGB")) for picture in pictures)
+    assert (ours == page).all()
+    assert len(base64.b64decode(shown)) < 0.6 * len(figure.png())
 
 
 def test_alt_text_is_escaped_in_the_page():
