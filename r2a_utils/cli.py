@@ -69,8 +69,8 @@ def _run(options: argparse.Namespace) -> int:
         settings = dict(_name_and_value(text) for text in options.set)
         shown = declared_runs()
         declared = {run.id: run for run in shown}
-        # A run without declared parameters was made elsewhere.
-        every = [run.id for run in shown if run.parameters is not None]
+        # A run without declared parameters was made elsewhere, and so was what an archive holds.
+        every = [run.id for run in shown if run.parameters is not None and run.archive is None]
         for run_id in every if options.all else [options.run_id]:
             given, stages = None, options.stages
             if run_id in declared:
@@ -110,6 +110,35 @@ def _book(options: argparse.Namespace) -> int:
     except (PublishError, ProseError) as error:
         return _complain(error, 1)
     print(f"{'built' if built else 'unchanged'}: {first_page.as_uri()}")
+    return 0
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from r2a_utils.runs.archive import SUFFIX, pack
+    from r2a_utils.runs.parameters import ParameterError
+    from r2a_utils.runs.running import run_folder
+
+    try:
+        file = options.file or Path(options.run_id + SUFFIX)
+        contents = pack(run_folder(options.run_id), file, traces=options.traces)
+    except ParameterError as error:
+        return _complain(error, 2)
+    size = file.stat().st_size / 1e6
+    print(f"{file}: {len(contents['files'])} files, {size:.2f} MB")
+    return 0
+
+
+def _unpack(options: argparse.Namespace) -> int:
+    from r2a_utils.runs.archive import read_archive, unpack
+    from r2a_utils.runs.parameters import ParameterError
+    from r2a_utils.runs.running import run_folder
+
+    try:
+        folder = run_folder(options.run_id or str(read_archive(options.file)[0].get("run_id")))
+    except ParameterError as error:
+        return _complain(error, 2)
+    unpack(options.file, folder)
+    print(f"{folder}; `archive:` in book/runs.yml shows the file itself in the book")
     return 0
 
 
@@ -218,6 +247,19 @@ def _parser() -> argparse.ArgumentParser:
         help="set copies in which somebody has worked aside and write new ones",
     )
     workshop.set_defaults(command=_workshop)
+
+    pack = commands.add_parser("pack", help="write a run to one file, to be shown elsewhere")
+    pack.add_argument("run_id", metavar="RUN", help="the folder under runs/")
+    pack.add_argument("file", type=Path, nargs="?", help="RUN.r2a if left out")
+    pack.add_argument(
+        "--traces", action="store_true", help="with the texts, to run more stages from them"
+    )
+    pack.set_defaults(command=_pack)
+
+    unpack = commands.add_parser("unpack", help="make a run folder of such a file")
+    unpack.add_argument("file", type=Path, metavar="FILE")
+    unpack.add_argument("--run-id", help="another name than the one it was packed under")
+    unpack.set_defaults(command=_unpack)
 
     for name, command, about in (
         ("book", _book, "build the book from the runs in book/runs.yml"),

@@ -13,7 +13,8 @@ from r2a_utils.publishing.book_runs import PublishError
 from r2a_utils.publishing.quoted_numbers import ProseError
 from r2a_utils.runs import running
 from r2a_utils.runs.execution import StageFailed
-from r2a_utils.runs.folder import RunFolderError
+from r2a_utils.runs.folder import Run, RunFolderError
+from r2a_utils.runs.manifest import write_entry
 from r2a_utils.runs.parameters import ParameterError
 from r2a_utils.runs.running import StageResult
 from r2a_utils.teaching import lab
@@ -89,6 +90,7 @@ def test_all_runs_of_the_book_are_those_whose_parameters_are_declared(asked, mon
         book_runs.BookRun("default", "Ours", {}),
         book_runs.BookRun("elsewhere", "Made on another machine"),
         book_runs.BookRun("other", "Another", {"n": 2}, ["03"]),
+        book_runs.BookRun("kept", "In an archive", {"n": 3}, archive=Path("kept.r2a")),
     ]
     monkeypatch.setattr(book_runs, "declared_runs", lambda: declared)
     assert cli.main(["run", "--all"]) == 0
@@ -112,6 +114,23 @@ def test_what_cannot_be_is_refused_with_status_2(asked, capsys, arguments, told)
     assert cli.main(["run", *arguments]) == 2
     assert told in capsys.readouterr().err
     assert asked == []
+
+
+def test_a_run_is_packed_and_unpacked_under_another_name(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(running, "RUNS", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["pack", "mine"]) == 2
+    assert "mine has no run: r2a run --run-id mine" in capsys.readouterr().err
+    run = Run.open(tmp_path / "runs/mine")
+    run.write_record("count", {"n": 3})
+    write_entry(run.folder, "01_first", {"status": "completed", "seconds": 36.0})
+    assert cli.main(["pack", "mine"]) == 0
+    assert capsys.readouterr().out.startswith("mine.r2a: 2 files, 0.00 MB")
+    assert cli.main(["unpack", "mine.r2a"]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert cli.main(["unpack", "mine.r2a", "--run-id", "../theirs"]) == 2
+    assert cli.main(["unpack", "mine.r2a", "--run-id", "theirs"]) == 0
+    assert Run.open(tmp_path / "runs/theirs").read_record("count") == {"n": 3}
 
 
 @pytest.mark.parametrize(("error", "status"), [(ParameterError, 2), (StageFailed, 1)])

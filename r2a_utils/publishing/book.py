@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +47,7 @@ from r2a_utils.publishing.missing_stages import (
 )
 from r2a_utils.publishing.quoted_numbers import ProseError, render
 from r2a_utils.publishing.rerun_page import plans_table, read_plans
+from r2a_utils.runs.archive import opened, read_archive
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.local_paths import shown_folders, without_folders
 from r2a_utils.runs.manifest import read_manifest
@@ -116,17 +118,19 @@ def assemble(
 ) -> None:
     """Put together all pages of the book, ready for Jupyter Book, in the folder `source`.
 
-    Raises PublishError when nothing of the main run has been made, and ProseError for a page that
-    quotes what no record holds, unless a stage is missing that may hold it.
+    A run that is shown from an archive is unpacked beside `source`. Raises PublishError when
+    nothing of the main run has been made, ProseError for a page that quotes what no record holds,
+    unless a stage is missing that may hold it, and ArchiveError for a damaged archive.
     """
     shutil.rmtree(source, ignore_errors=True)
-    not_pages = shutil.ignore_patterns("assets", "params", "families.json", "runs.yml")
+    not_pages = shutil.ignore_patterns("assets", "params", "published", "families.json", "runs.yml")
     shutil.copytree(book, source, ignore=not_pages)
     shutil.copytree(book / "assets", source / "_static", ignore=shutil.ignore_patterns("mathjax"))
     shutil.copytree(book / "assets" / "mathjax", source / "extra" / "mathjax")
     toc = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))
     available = load_stages(notebooks)
     summaries = {}
+    shown = [_opened(declared, source.parent / "archives") for declared in shown]
     for declared in shown:
         main = declared is shown[0]
         summary = _summary(declared, MAIN_PAGES if main else declared.id, available)
@@ -166,6 +170,13 @@ def assemble(
         (source / page).write_text(text, encoding="utf-8")
 
 
+def _opened(declared: BookRun, place: Path) -> BookRun:
+    """A run of the book as it lies in a folder: one that is shown from an archive, unpacked."""
+    if declared.archive is None:
+        return declared
+    return replace(declared, folder=opened(declared.archive, place, declared.id))
+
+
 def _families(book: Path) -> dict[str, Any]:
     """The table of model families that the tests write; empty for a book without one."""
     table = book / "families.json"
@@ -174,9 +185,10 @@ def _families(book: Path) -> dict[str, Any]:
 
 def _summary(declared: BookRun, pages: str, available: Mapping[str, Stage]) -> dict[str, Any]:
     """What the pages may say of a run: see `quoted_numbers.render`."""
-    wanted = {name: available[name] for name in select(available, declared.stages)}
-    missing = missing_stages(declared.run, wanted)
     made = read_manifest(declared.run)["stages"]
+    asked = [*made] if declared.archive else select(available, declared.stages)
+    wanted = {name: stage for name, stage in available.items() if name in asked}
+    missing = missing_stages(declared.run, wanted)
     folders = _folders(made)
     stages = {name: entry for name, entry in made.items() if name not in missing}
     stages = without_folders(stages, folders)
@@ -191,6 +203,7 @@ def _summary(declared: BookRun, pages: str, available: Mapping[str, Stage]) -> d
         "ended": ended_stages(declared.run, stages),
         "machines": _machines(stages),
         "folders": folders,
+        "archive": declared.archive and read_archive(declared.archive)[0],
     }
 
 

@@ -19,7 +19,7 @@ from r2a_utils.runs.stage import ROOT
 
 BOOK = ROOT / "book"
 MAIN_PAGES = "stages"
-_KNOWN = ("id", "title", "parameters", "stages")
+_KNOWN = ("id", "title", "parameters", "stages", "archive")
 # A run's pages lie in a folder of its name, beside what Jupyter Book itself puts there.
 _BUILT = {
     MAIN_PAGES,
@@ -46,6 +46,7 @@ class BookRun:
     parameters: Mapping[str, Any] | None = None  # None: shown as it lies in its folder
     stages: Sequence[str] | None = None  # the stages it consists of; None: all
     folder: Path = field(default=RUNS)  # of all runs
+    archive: Path | None = None  # the file that is shown in place of a run made here
 
     @property
     def run(self) -> Path:
@@ -107,4 +108,8 @@ def _read(entry: Any, book: Path, runs: Path) -> BookRun:
         not isinstance(stages, list) or not stages or not all(isinstance(s, str) for s in stages)
     ):
         raise ValueError(f'its stages must be a list of texts, as in ["01", "03"], not {stages!r}')
-    return BookRun(entry["id"], " ".join(entry["title"].split()), parameters, stages, runs)
+    archive = entry.get("archive")
+    if archive is not None and not (isinstance(archive, str) and (book / archive).is_file()):
+        raise ValueError(f"its archive must be a file below {book.name}/, not {archive!r}")
+    path = None if archive is None else book / archive
+    return BookRun(entry["id"], " ".join(entry["title"].split()), parameters, stages, runs, path)

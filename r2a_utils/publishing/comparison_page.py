@@ -119,6 +119,8 @@ def _own_row(summary: Mapping[str, Any]) -> Row:
         else:
             maker = makers(f"records/{finding.record}", NOTEBOOKS)[0]
             not_run = f"not run: `{command} --stages {maker.partition('_')[0]}`"
+            if summary["archive"]:
+                not_run = "not in its archive"
             cells[finding.key] = Cell(missing=summary["ended"].get(maker, not_run))
     model = records.get("model", {}).get("name", summary["title"])
     page = f"{summary['pages']}/{next(iter(stages))}.ipynb"
@@ -131,6 +133,8 @@ def _read(finding: Finding, summary: Mapping[str, Any]) -> Cell:
     try:
         return finding.read(summary["records"])
     except KeyError as error:
+        if summary["archive"]:
+            return Cell(missing="its archive was made before this was measured")
         raise ProseError(
             f"run {summary['id']!r}: the record {finding.record!r} has no {error}, from which the "
             f"comparison reads {finding.heading!r}: run the stage anew, or teach findings.py its "

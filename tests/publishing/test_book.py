@@ -13,6 +13,7 @@ from r2a_utils.publishing import book as publishing
 from r2a_utils.publishing.book import assemble, check_pages, publish
 from r2a_utils.publishing.book_runs import PublishError, declared_runs
 from r2a_utils.publishing.quoted_numbers import ProseError, render
+from r2a_utils.runs.archive import ArchiveError, pack
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.running import run_stages
 from r2a_utils.runs.stage import ROOT
@@ -38,6 +39,7 @@ n = 3
 
 # %%
 import matplotlib.pyplot as plt
+from r2a_utils.runs.archive import ArchiveError, pack
 from r2a_utils.runs.folder import Run
 run = Run.open(run_dir)
 run.write_record("count", {"n": n, "share": 0.5})
@@ -131,6 +133,34 @@ def test_the_book_shows_every_run_and_is_built_again_only_when_something_changed
     status.write_text("# Status\n\nAll well.\n")
     assert build(made)[1]
     assert "All well." in (html / "status.html").read_text()
+
+
+def test_an_archive_is_shown_as_if_the_run_had_been_made_here(made, tmp_path):
+    def pages(name: str, runs: Path) -> dict[str, bytes]:
+        source = tmp_path / name / "source"
+        assemble(tmp_path / "book", declared_runs(tmp_path / "book", runs), source, notebooks)
+        files = [path for path in source.rglob("*") if path.is_file()]
+        return {path.relative_to(source).as_posix(): path.read_bytes() for path in files}
+
+    notebooks = made / "notebooks"
+    shutil.copytree(made / "book", tmp_path / "book")
+    here = pages("here", made / "runs")
+    shutil.copytree(made / "runs/default", tmp_path / "runs/default")
+    listed = (tmp_path / "book/runs.yml").read_text()
+    pack(made / "runs/other", tmp_path / "book/published/other.r2a")
+    archived = "title: Another, archive: published/other.r2a"
+    (tmp_path / "book/runs.yml").write_text(listed.replace("title: Another", archived))
+    there = pages("there", tmp_path / "runs")
+    assert "There are 4" in here["other/01_counting.ipynb"].decode()
+    gone = [name for name in here if name.startswith("part/")]  # made here, in no archive
+    assert there == {name: data for name, data in here.items() if name not in gone} | {
+        "_toc.yml": there["_toc.yml"]
+    }
+
+    edited = tmp_path / "book/published/other.r2a"
+    edited.write_bytes(edited.read_bytes()[:-40])
+    with pytest.raises(ArchiveError, match=r"other\.r2a is no run archive or is damaged"):
+        pages("edited", tmp_path / "runs")
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def refusal(tmp_path):
         ("{id: search, title: Ours}", "the book has a page or folder 'search'"),
         ("{id: a, title: Ours}\n- {id: A, title: Too}", "run 2: the id 'A' stands in an earlier"),
         ("{id: a, title: Ours, parameters: no.yml}", "cannot read the parameter file"),
+        ("{id: a, title: Ours, archive: no.r2a}", "its archive must be a file below"),
         ("{id: a, title: Ours, parameters: 3}", "must be names and values or a file, not 3"),
         ("{id: a, title: Ours, stages: '01'}", "must be a list of texts"),
         ("{id: a, title: Ours, stages: [1]}", "must be a list of texts"),

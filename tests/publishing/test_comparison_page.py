@@ -60,6 +60,7 @@ def summary(records: dict, source: str = "model") -> dict:
         "records": records,
         "stages": stages,
         "ended": {},
+        "archive": None,
     }
 
 
@@ -98,6 +99,18 @@ def test_what_a_run_lacks_is_a_dash_with_the_reason():
     own = cells_of("r2a-tiny", compare([MAIN], {"default": summary(few)}))
     assert own["with_reasoning"] == "(not run: `r2a run --run-id default --stages 02`)"
     assert own["random"] == "(not run: `r2a run --run-id default --stages 06`)"
+
+
+def test_an_archive_need_not_hold_what_was_not_measured_when_it_was_made():
+    older = {**RECORDS, "segment_attention": {"answer": {"reasoning": 0.4882}}}
+    del older["head_interventions"]
+    archived = {**summary(older), "archive": {"hours": 1.0}}
+    cells = cells_of("r2a-tiny", compare([MAIN], {"default": archived}))
+    assert cells["mass"] == "48.8 %"
+    assert cells["lift"] == "(its archive was made before this was measured)"
+    assert cells["random"] == "(not in its archive)"
+    with pytest.raises(ProseError, match="'segment_attention' has no 'lift_reasoning'"):
+        compare([MAIN], {"default": summary(older)})
 
 
 def test_a_run_that_has_not_been_made_says_the_command_that_makes_it():
