@@ -13,6 +13,8 @@
 #     writes: [records/anatomy]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       dtype: {choices: [auto, float32, bfloat16, float64]}
+#       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       dataset:
 #         choices: [tiny, grade_school, math500, wildbench, R1-Qwen-1.5B, R1-Qwen-7B]
 #         or: [path]
@@ -45,6 +47,10 @@
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+display_name = ""
+revision: str | None = None
+dtype = "auto"
+device = "auto"
 tags: dict | None = None
 dataset = "tiny"
 columns: list[str] | None = None
@@ -67,7 +73,14 @@ from r2a_utils import collecting, figures, load_model, load_problems, texts
 from r2a_utils.runs import Run
 
 run = Run.open(run_dir)
-model = load_model(model_name, tags=tags)
+model = load_model(
+    model_name,
+    dtype=dtype,
+    device=device,
+    revision=revision,
+    display_name=display_name,
+    tags=tags,
+)
 run.record_model(model)
 names = collecting.column_names(columns)
 problems = texts.problems_of_steps(

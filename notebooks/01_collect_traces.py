@@ -15,6 +15,8 @@
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       dtype: {choices: [auto, float32, bfloat16, float64]}
+#       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       dataset:
 #         choices: [tiny, grade_school, math500, wildbench, R1-Qwen-1.5B, R1-Qwen-7B]
 #         or: [path]
@@ -71,6 +73,10 @@
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+display_name = ""
+revision: str | None = None
+dtype = "auto"
+device = "auto"
 tags: dict | None = None
 dataset = "tiny"
 columns: list[str] | None = None
@@ -97,7 +103,14 @@ from r2a_utils.runs import Run
 from r2a_utils.texts import CONDITIONS, CUES, cues, problems_table, read_traces
 
 run = Run.open(run_dir)
-model = load_model(model_name, tags=tags)
+model = load_model(
+    model_name,
+    dtype=dtype,
+    device=device,
+    revision=revision,
+    display_name=display_name,
+    tags=tags,
+)
 run.record_model(model)
 names = collecting.column_names(columns)
 problems = collecting.load_problems(dataset, n=n_problems, seed=seed, columns=names)

@@ -19,6 +19,8 @@
 #     parameters:
 #       confidence: {above: 0, below: 1}
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       dtype: {choices: [auto, float32, bfloat16, float64]}
+#       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       n_traces: {least: 1, most: 1000000}
 #       n_no_cue: {least: 1, most: 1000000}
 #       source: {choices: [model, written], or: [url]}
@@ -68,6 +70,10 @@ run_dir = "runs/default"
 slice_by: str | None = None
 confidence = 0.95
 model_name = "r2a-tiny"
+display_name = ""
+revision: str | None = None
+dtype = "auto"
+device = "auto"
 tags: dict | None = None
 n_traces = 60
 n_no_cue = 150
@@ -105,7 +111,14 @@ from r2a_utils.texts import (
 
 pd.set_option("display.precision", 3)
 run = Run.open(run_dir)
-model = load_model(model_name, tags=tags)
+model = load_model(
+    model_name,
+    dtype=dtype,
+    device=device,
+    revision=revision,
+    display_name=display_name,
+    tags=tags,
+)
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
 

@@ -17,6 +17,8 @@
 #     parameters:
 #       confidence: {above: 0, below: 1}
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       dtype: {choices: [auto, float32, bfloat16, float64]}
+#       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       n_traces: {least: 1, most: 1000000}
 #       source: {choices: [model, written], or: [url]}
 #       prompt_style: {choices: [chat, raw, example], or: [path]}
@@ -71,6 +73,10 @@
 run_dir = "runs/default"
 confidence = 0.95
 model_name = "r2a-tiny"
+display_name = ""
+revision: str | None = None
+dtype = "auto"
+device = "auto"
 tags: dict | None = None
 n_traces = 60
 source = "model"
@@ -96,7 +102,14 @@ from r2a_utils.tiny import review
 
 pd.set_option("display.precision", 3)
 run = Run.open(run_dir)
-model = load_model(model_name, tags=tags)
+model = load_model(
+    model_name,
+    dtype=dtype,
+    device=device,
+    revision=revision,
+    display_name=display_name,
+    tags=tags,
+)
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
 path = run.completions_path("with_reasoning")

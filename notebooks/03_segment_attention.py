@@ -16,6 +16,8 @@
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       dtype: {choices: [auto, float32, bfloat16, float64]}
+#       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       n_traces: {least: 1, most: 1000000}
 #       batch_size: {least: 1, most: 1000000}
 #       n_untrained: {least: 0, most: 100}
@@ -51,6 +53,10 @@
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+display_name = ""
+revision: str | None = None
+dtype = "auto"
+device = "auto"
 tags: dict | None = None
 n_traces = 120
 batch_size = 16
@@ -69,23 +75,27 @@ from dataclasses import asdict
 import pandas as pd
 from IPython.display import Markdown
 
-from r2a_utils import attention, figures, load_model, paper
+from r2a_utils import Run, attention, figures, load_model, paper
 from r2a_utils.collecting import Sampling
 from r2a_utils.explorers import ask_explorer
-from r2a_utils.runs import Run
 from r2a_utils.texts import CONDITIONS, SEGMENTS, problems_from_table, read_traces
 
 run = Run.open(run_dir)
-model = load_model(model_name, tags=tags)
+model = load_model(
+    model_name,
+    dtype=dtype,
+    device=device,
+    revision=revision,
+    display_name=display_name,
+    tags=tags,
+)
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
-traces = {
-    name: read_traces(
-        run.completions_path(name), model.tokenizer, problems, model.tags
-    )
-    for name in CONDITIONS
-}
-traces = {name: found[:n_traces] for name, found in traces.items()}
+traces = {}
+for name in CONDITIONS:
+    path = run.completions_path(name)
+    found = read_traces(path, model.tokenizer, problems, model.tags)
+    traces[name] = found[:n_traces]
 pd.Series({name: len(found) for name, found in traces.items()}, name="traces")
 
 # %% [markdown]

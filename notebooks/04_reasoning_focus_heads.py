@@ -17,6 +17,8 @@
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       dtype: {choices: [auto, float32, bfloat16, float64]}
+#       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       k: {least: 1, most: 1000000}
 #       n_shuffles: {least: 1, most: 1000000}
 #       n_long: {least: 1, most: 1000000}
@@ -48,6 +50,10 @@
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+display_name = ""
+revision: str | None = None
+dtype = "auto"
+device = "auto"
 tags: dict | None = None
 k = 10
 n_shuffles = 100
@@ -69,7 +75,14 @@ from r2a_utils.runs import Run
 from r2a_utils.texts import problems_from_table, read_traces
 
 run = Run.open(run_dir)
-model = load_model(model_name, tags=tags)
+model = load_model(
+    model_name,
+    dtype=dtype,
+    device=device,
+    revision=revision,
+    display_name=display_name,
+    tags=tags,
+)
 run.record_model(model)
 mass = run.read_array("segment_mass_with_reasoning")
 problems = problems_from_table(run.read_table("problems"))

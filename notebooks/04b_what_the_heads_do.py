@@ -16,6 +16,8 @@
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       dtype: {choices: [auto, float32, bfloat16, float64]}
+#       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       n_maps: {least: 1, most: 1000000}
 #       n_long: {least: 1, most: 1000000}
 #       n_cued: {least: 1, most: 1000000}
@@ -44,6 +46,10 @@
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+display_name = ""
+revision: str | None = None
+dtype = "auto"
+device = "auto"
 tags: dict | None = None
 n_maps = 3
 n_long = 60
@@ -61,7 +67,14 @@ from r2a_utils.runs import Run
 from r2a_utils.texts import cues, problems_from_table, read_traces
 
 run = Run.open(run_dir)
-model = load_model(model_name, tags=tags)
+model = load_model(
+    model_name,
+    dtype=dtype,
+    device=device,
+    revision=revision,
+    display_name=display_name,
+    tags=tags,
+)
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
 written = run.completions_path("with_reasoning")

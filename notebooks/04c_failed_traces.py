@@ -13,6 +13,8 @@
 #     writes: [traces/sampled_again, tables/first_error_hits, records/failed_traces]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       dtype: {choices: [auto, float32, bfloat16, float64]}
+#       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       source: {choices: [model, written], or: [url]}
 #       prompt_style: {choices: [chat, raw, example], or: [path]}
 #       temperature: {least: 0, most: 10}
@@ -47,6 +49,10 @@
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+display_name = ""
+revision: str | None = None
+dtype = "auto"
+device = "auto"
 tags: dict | None = None
 source = "model"
 prompt_style = "chat"
@@ -73,7 +79,14 @@ from r2a_utils.texts import answer_span, cues, problems_from_table, read_complet
 from r2a_utils.tiny import review
 
 run = Run.open(run_dir)
-model = load_model(model_name, tags=tags)
+model = load_model(
+    model_name,
+    dtype=dtype,
+    device=device,
+    revision=revision,
+    display_name=display_name,
+    tags=tags,
+)
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
 completions = read_completions(run.completions_path("with_reasoning"), problems)

@@ -17,6 +17,8 @@
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       dtype: {choices: [auto, float32, bfloat16, float64]}
+#       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       pairs: {choices: [tiny, questions, grade_school, paper]}
 #       source: {choices: [model, written], or: [url]}
 #       protocol: {choices: [own, probe, boxed_probe]}
@@ -60,6 +62,10 @@
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+display_name = ""
+revision: str | None = None
+dtype = "auto"
+device = "auto"
 tags: dict | None = None
 pairs = "tiny"
 source = "model"
@@ -78,7 +84,7 @@ from functools import partial
 import pandas as pd
 from IPython.display import Markdown
 
-from r2a_utils import causal, figures, paper
+from r2a_utils import Run, causal, figures, load_model, paper
 from r2a_utils.collecting import (
     Sampling,
     collect_traces,
@@ -88,12 +94,17 @@ from r2a_utils.collecting import (
     write_solution,
 )
 from r2a_utils.explorers import patch_explorer
-from r2a_utils.models import load_model
-from r2a_utils.runs import Run
 from r2a_utils.tiny import world
 
 run = Run.open(run_dir)
-model = load_model(model_name, tags=tags)
+model = load_model(
+    model_name,
+    dtype=dtype,
+    device=device,
+    revision=revision,
+    display_name=display_name,
+    tags=tags,
+)
 run.record_model(model)
 
 # %% [markdown]

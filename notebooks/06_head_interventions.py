@@ -19,6 +19,8 @@
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
+#       dtype: {choices: [auto, float32, bfloat16, float64]}
+#       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       n_traces: {least: 1, most: 1000000}
 #       n_spans: {least: 1, most: 1000000}
 #       n_random_sets: {least: 1, most: 1000000}
@@ -50,6 +52,10 @@
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+display_name = ""
+revision: str | None = None
+dtype = "auto"
+device = "auto"
 tags: dict | None = None
 n_traces = 24
 n_spans = 4
@@ -73,7 +79,14 @@ from r2a_utils.models import architecture, load_model
 from r2a_utils.runs import Run
 
 run = Run.open(run_dir)
-model = load_model(model_name, tags=tags)
+model = load_model(
+    model_name,
+    dtype=dtype,
+    device=device,
+    revision=revision,
+    display_name=display_name,
+    tags=tags,
+)
 run.record_model(model)
 problems = texts.problems_from_table(run.read_table("problems"))
 rfhs = run.read_table("reasoning_focus_heads")[["layer", "head"]]

@@ -14,9 +14,11 @@ from local_server import serve
 from teaching.right_variants import RIGHT
 
 from r2a_utils.collecting.loading import load_problems
+from r2a_utils.models.registry import BUNDLED
 from r2a_utils.publishing.book_runs import declared_runs
 from r2a_utils.publishing.exercises import has_tag, load_exercises
 from r2a_utils.publishing.summary import headline
+from r2a_utils.runs.execution import StageFailed
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.manifest import read_manifest
 from r2a_utils.runs.running import outdated, read_parameters, run_stages
@@ -37,6 +39,7 @@ ELSEWHERE = {
     "n_open": "test_a_judge_scores_open_questions_where_a_run_names_one",
     "dataset": "test_problems_of_one_s_own_file_run_through_the_first_stages",
     "columns": "test_problems_of_one_s_own_file_run_through_the_first_stages",
+    "revision": "test_a_revision_on_the_hub_is_the_one_that_runs",
     "pairs": "test_pairs_of_plain_questions_are_run_too",
     "paper_data": "test_every_stage_completes_with_a_second_value_of_every_parameter",
 }
@@ -107,6 +110,27 @@ def test_other_right_solutions_go_through_the_cells_that_follow_them(tmp_path):
     folder, notebooks = tmp_path / "run", tmp_path / "notebooks"
     results = run_stages(folder, given=given, notebooks=notebooks, progress=False)
     assert [result.stage for result in results if result.ran] == list(STAGES)
+
+
+@own_run
+def test_a_revision_on_the_hub_is_the_one_that_runs(tmp_path, monkeypatch):
+    """Out of the hub's cache, as on a machine without a network."""
+    commits = {"old": "1" * 40, "main": "2" * 40}
+    hub = tmp_path / "hub" / "models--owner--tiny"
+    for branch, commit in commits.items():
+        shutil.copytree(BUNDLED, hub / "snapshots" / commit)
+        (hub / "refs").mkdir(exist_ok=True)
+        (hub / "refs" / branch).write_text(commit)
+    (hub / "snapshots" / commits["main"] / "model.safetensors").write_bytes(b"")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    settings = {"model_name": "owner/tiny", "revision": "old"}
+    run_stages(tmp_path / "run", ["00"], settings=settings, progress=False)
+    model = Run.open(tmp_path / "run").read_record("model")
+    assert (model["name"], model["revision"]) == ("owner/tiny", "old")
+    with pytest.raises(StageFailed):
+        settings["revision"] = "main"
+        run_stages(tmp_path / "run", ["00"], settings=settings, progress=False)
 
 
 @own_run

@@ -38,7 +38,7 @@ def backend_of(source: str, model: ReasoningModel, write: Write | None = None) -
 
     "model" decodes here; "written" reads what `write(problem, condition)` has written, and lets
     nothing be generated; a URL that ends in the version ("http://localhost:8000/v1") asks an
-    OpenAI-compatible server for completions of the model under the model's own name.
+    OpenAI-compatible server for completions of the model under the name that it is loaded by.
     Raises ValueError for anything else, or where nothing has been written.
     """
     if source == "model":
@@ -46,7 +46,8 @@ def backend_of(source: str, model: ReasoningModel, write: Write | None = None) -
     if source == "written" and write is not None:
         return teacher_forced(model, write)
     if source.startswith(("http://", "https://")):
-        return server_backend(Endpoint(source, model.name), model.tokenizer, tags=model.tags)
+        endpoint = Endpoint(source, model.loaded_from or model.name)
+        return server_backend(endpoint, model.tokenizer, tags=model.tags, end_ids=model.end_ids)
     written = '"written", ' if write is not None else ""
     raise ValueError(f'source is {source!r}; choose "model", {written}or the URL of a server')
 

@@ -17,7 +17,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -183,6 +183,8 @@ def _collected(
         if path is not None:
             path = Path(path)
             done = reusable(path, settings, {key: prompt.ids for key, prompt in asked.items()})
+            # the same weights may have been called otherwise
+            done = {key: replace(kept, model=model.name) for key, kept in done.items()}
             keep_only(path, done.values())
         missing = {key: prompt for key, prompt in asked.items() if key not in done}
         if backend is None:

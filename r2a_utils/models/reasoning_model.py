@@ -25,8 +25,9 @@ class ReasoningModel:
     """A loaded model: `lm` is nnsight's wrapper, which traces; `hf` the plain transformers module.
 
     Parameters take no gradient; a gradient with respect to activations needs an activation that
-    asks for one. `packed` says what the weights were rounded to, where they come from a GGUF file;
-    `tags` are the marks that the model writes around its thought.
+    asks for one. `name` is what pages call it, which is no path; `loaded_from` what it was asked
+    for by: a registered name, a hub id, a path. `packed` says what the weights were rounded to,
+    where they come from a GGUF file; `tags` are the marks that the model writes around its thought.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ReasoningModel:
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
     packed: PackedWeights | None = None
     tags: Tags = R1_TAGS
+    loaded_from: str = ""
 
     @property
     def hf(self) -> torch.nn.Module:

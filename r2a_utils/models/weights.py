@@ -35,9 +35,11 @@ def find_weights(
     A GGUF file is expanded to `dtype` first (see `gguf.py`).
     """
     extra = {"trust_remote_code": trust}
+    if revision is not None and _is_local(name):
+        raise ValueError(f"{name} lies on this machine and has no revisions; leave revision out.")
     if name == "r2a-tiny":
         return _folder(BUNDLED, 'run "make tiny" to train it'), None, extra
-    if revision is None and (packed := find_gguf(name)):
+    if not (name in REGISTRY and revision) and (packed := find_gguf(name, revision)):
         return str(expanded(packed, dtype)), None, extra
     if name not in REGISTRY and Path(name).expanduser().is_dir():
         what_to_do = "save one there with save_pretrained, model and tokenizer"
@@ -48,6 +50,14 @@ def find_weights(
             f"{name!r} is no registered model, no hub id and no folder. {_nearest(name)}"
         )
     return hub_id, *_ask_hub(name, hub_id, revision, extra)
+
+
+def _is_local(name: str) -> bool:
+    if name in REGISTRY:
+        return REGISTRY[name].hub_id is None
+    if name.startswith("hf:"):
+        return False
+    return name.startswith("ollama:") or name.endswith(".gguf") or Path(name).expanduser().is_dir()
 
 
 def weights_digest(source: str, revision: str | None = None) -> str | None:

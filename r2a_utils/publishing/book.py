@@ -308,8 +308,12 @@ def _stage_page(
             cell.source = _rendered(cell.source, f"notebooks/{stage}.py", summary, summaries)
     entry = summary["stages"][stage]
     model = entry.get("model") or {}
+    if "packed" in model:
+        told = f"*The model is {inert(model['name'])} with {inert(model['packed'])}.*"
+        page.cells.insert(1, nbformat.v4.new_markdown_cell(told, id="packed"))
     made_with = " on ".join(str(model[name]) for name in ("name", "device") if name in model)
-    origin = [f"Run `{declared.id}`", inert(made_with), f"{entry['seconds']:.0f} s"]
+    weights = [inert(model["packed"])] if "packed" in model else []
+    origin = [f"Run `{declared.id}`", inert(made_with), *weights, f"{entry['seconds']:.0f} s"]
     origin.append(f"source `{entry['inputs']['source'][:10]}`")
     origin.append("[versions and parameters](../status.md)")
     foot = "---\n\n" + " · ".join(part for part in origin if part)

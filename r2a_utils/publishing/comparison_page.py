@@ -122,11 +122,13 @@ def _own_row(summary: Mapping[str, Any]) -> Row:
             if summary["archive"]:
                 not_run = "not in its archive"
             cells[finding.key] = Cell(missing=summary["ended"].get(maker, not_run))
-    model = records.get("model", {}).get("name", summary["title"])
+    loaded = records.get("model", {})
+    model = loaded.get("name", summary["title"])
+    weights = f", {inert(loaded['packed'])}" if "packed" in loaded else ""
     page = f"{summary['pages']}/{next(iter(stages))}.ipynb"
     asked = [entry["inputs"]["parameters"].get("dataset") for entry in stages.values()]
     on = "".join(f", {inert(name)}" for name in dict.fromkeys(filter(None, asked)))
-    return Row(_short(model), f"[{summary['id']}]({page}){on}", True, cells)
+    return Row(_short(model), f"[{summary['id']}]({page}){on}{weights}", True, cells)
 
 
 def _read(finding: Finding, summary: Mapping[str, Any]) -> Cell:
@@ -144,7 +146,8 @@ def _read(finding: Finding, summary: Mapping[str, Any]) -> Cell:
 
 def _missing_row(run: Any) -> Row:
     reason = Cell(missing=f"not made yet: `r2a run --run-id {run.id}`")
-    model = (run.parameters or {}).get("model_name", run.title)
+    asked = run.parameters or {}
+    model = asked.get("display_name") or asked.get("model_name", run.title)
     return Row(_short(model), run.id, True, {f.key: reason for f in FINDINGS})
 
 

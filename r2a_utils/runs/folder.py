@@ -156,6 +156,8 @@ class Run:
             "layers": model.n_layers,
             "heads": model.n_heads,
         }
+        if model.packed is not None:
+            record["packed"] = str(model.packed)
         self._keep_record(self._path("records", "model", ".json"), "model", record)
 
     def write_figure(self, name: str, figure: Any) -> None:

@@ -40,6 +40,10 @@ def _is_url(text: str) -> bool:
         return False
 
 
+def _is_gpu(text: str) -> bool:
+    return bool(re.fullmatch(r"cuda:\d{1,3}", text))
+
+
 def _is_hub_id(text: str) -> bool:
     return bool(re.fullmatch(r"(hf:)?[\w.-]+(/[\w.-]+)+|ollama:[\w./:-]+", text))
 
@@ -48,6 +52,7 @@ def _is_hub_id(text: str) -> bool:
 _OTHERS: Mapping[str, tuple[str, Callable[[str], bool]]] = {
     "path": ("a file or folder that is there", _is_path),
     "url": ("the URL of a server (http://…)", _is_url),
+    "gpu": ("one of several GPUs (cuda:1)", _is_gpu),
     "hub": ("an id of the model hub (owner/name)", _is_hub_id),
 }
 

@@ -7,22 +7,41 @@ from __future__ import annotations
 
 from transformers import PreTrainedTokenizerBase
 
+from r2a_utils.texts.templates import in_template
+
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a text, with nothing added."""
     return tokenizer.encode(text, add_special_tokens=False)
 
 
-def bos_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """A token that a sequence of no text can start with: BOS, or lacking one padding or the end.
+def drop_idle_bos(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Take its BOS from a tokenizer that is told not to write it, and whose template has none.
 
-    Raises ValueError where the tokenizer has none of them. Prompts of a model without BOS do not
-    begin with it: they begin as its template does.
+    Files of models without a BOS name some token in its place, as Qwen's do the end of a text, and
+    say `add_bos_token: false` beside it. Put first, such a token is one that the model never saw
+    there. Loading a model does so.
     """
-    for token_id in (tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if token_id is not None:
-            return token_id
-    raise ValueError("the tokenizer has no BOS, padding or EOS token; set tokenizer.bos_token.")
+    bos, template = tokenizer.bos_token, tokenizer.chat_template
+    texts = template.values() if isinstance(template, dict) else [template or ""]
+    written = any("bos_token" in text or (bos and bos in text) for text in texts)
+    if tokenizer.init_kwargs.get("add_bos_token") is False and not written:
+        tokenizer.bos_token = None
+
+
+def bos_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """A token that a sequence of no text can start with: BOS, or lacking one its template's first.
+
+    A tokenizer that has neither gives the end token; one without any raises ValueError.
+    """
+    if tokenizer.bos_token_id is not None:
+        return tokenizer.bos_token_id
+    if tokenizer.chat_template:
+        text = in_template(tokenizer, [{"role": "user", "content": "?"}])
+        return encode(tokenizer, text)[0]
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no BOS and no EOS token; set tokenizer.bos_token.")
+    return tokenizer.eos_token_id
 
 
 def first_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

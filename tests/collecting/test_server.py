@@ -186,6 +186,17 @@ def test_a_cut_completion_is_not_finished_and_an_end_token_is_dropped(tokenizer,
     assert found[0] == (tokenizer.encode("\nHm", add_special_tokens=False), True)
 
 
+def test_every_end_token_of_the_model_ends_a_servers_text(tokenizer, prompts):
+    """A chat model has one for the turn beside that for the text; a server may heed one alone."""
+    turn = tokenizer.encode("<｜User｜>", add_special_tokens=False)[0]
+    ends = {turn, tokenizer.eos_token_id}
+    with serve(echo := Echo(tokenizer, "\nHm.</think>\n\n4<｜User｜>And 5?", "length")) as url:
+        found = complete(endpoint(url), tokenizer, prompts[:1], end_ids=ends)
+    written = tokenizer.encode("\nHm.</think>\n\n4", add_special_tokens=False)
+    assert found[0] == (written, True)
+    assert echo.bodies[0]["stop_token_ids"] == sorted(ends)
+
+
 @pytest.mark.parametrize(
     ("reason", "finished"),
     [("stop", True), ("eos", True), ("end_turn", True), (None, True), ("length", False),

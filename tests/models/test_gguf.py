@@ -13,12 +13,22 @@ from transformers import AutoTokenizer
 
 from r2a_utils.models.gguf import expanded, find_gguf, packed_weights, restored_tokenizer
 from r2a_utils.models.loading import load_model
+from r2a_utils.runs.folder import Run
+from r2a_utils.texts.prompts import render_prompt
+from r2a_utils.texts.tokens import bos_id
 
 SHAPES = {"F32": GGMLQuantizationType.F32, "Q8_0": GGMLQuantizationType.Q8_0}
 FILE_TYPES = {"F32": LlamaFileType.ALL_F32, "Q8_0": LlamaFileType.MOSTLY_Q8_0}
 
 
-def write_vocabulary(writer: gguf.GGUFWriter, tokenizer, size: int, split: str | None) -> None:
+def write_vocabulary(
+    writer: gguf.GGUFWriter,
+    tokenizer,
+    size: int,
+    split: str | None,
+    adds_bos: bool | None = False,
+    template: str | None = None,
+) -> None:
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     added = {token["id"]: token for token in backend["added_tokens"]}
     texts = tokenizer.convert_ids_to_tokens(range(size))
@@ -32,12 +42,13 @@ def write_vocabulary(writer: gguf.GGUFWriter, tokenizer, size: int, split: str |
     writer.add_bos_token_id(tokenizer.bos_token_id)
     writer.add_eos_token_id(tokenizer.eos_token_id)
     writer.add_pad_token_id(tokenizer.pad_token_id)
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(tokenizer.chat_template)
+    if adds_bos is not None:
+        writer.add_add_bos_token(adds_bos)
+    writer.add_chat_template(template or tokenizer.chat_template)
 
 
 def write(
-    path, model, packing: str = "F32", split: str | None = "qwen2", lose: str = "none"
+    path, model, packing: str = "F32", split: str | None = "qwen2", lose: str = "none", **entries
 ) -> None:
     """Pack a Qwen2 model as llama.cpp's converter does; `lose` is a tensor to leave out."""
     config, writer = model.hf.config, gguf.GGUFWriter(path, "qwen2")
@@ -50,7 +61,9 @@ def write(
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_file_type(FILE_TYPES[packing])
-    write_vocabulary(writer, model.tokenizer, config.vocab_size, split)
+    if "turn_end" in entries:
+        writer.add_eot_token_id(entries.pop("turn_end"))
+    write_vocabulary(writer, model.tokenizer, config.vocab_size, split, **entries)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, config.num_hidden_layers)
     for key, tensor in model.hf.state_dict().items():
         name = names.get_name(key, try_suffixes=(".weight", ".bias"))
@@ -77,11 +90,75 @@ def text(tiny):
     return torch.tensor([tiny.tokenizer.encode(problem, add_special_tokens=False)])
 
 
+WITHOUT_BOS = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}<｜User｜>{{ m['content'] }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<｜Assistant｜>{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("adds_bos", "template", "split", "has_bos"),
+    [
+        (False, None, "qwen2", True),  # the bundled model's template writes it
+        (False, WITHOUT_BOS, "qwen2", False),
+        (None, WITHOUT_BOS, "qwen2", False),
+        (None, WITHOUT_BOS, "llama-bpe", True),  # as llama.cpp has it
+        (True, WITHOUT_BOS, "qwen2", True),
+    ],
+)
+def test_a_model_has_a_bos_where_its_file_or_its_template_puts_one(
+    tiny, tmp_path, adds_bos, template, split, has_bos
+):
+    write(tmp_path / "x.gguf", tiny, split=split, adds_bos=adds_bos, template=template)
+    tokenizer = load_model(tmp_path / "x.gguf", dtype="float32", device="cpu").tokenizer
+    own, user = tiny.tokenizer.bos_token_id, tiny.tokenizer.convert_tokens_to_ids("<｜User｜>")
+    assert tokenizer.bos_token_id == (own if has_bos else None)
+    raw, chat = (render_prompt(tokenizer, "Add 4.", prompt_style=s) for s in ("raw", "chat"))
+    assert (raw[0] == own) == has_bos
+    assert chat[0] == (user if template else own)
+    assert bos_id(tokenizer) == (own if has_bos else user)  # no padding stands first
+
+
+def test_every_end_that_a_file_names_ends_a_text(tiny, tmp_path):
+    turn = tiny.tokenizer.convert_tokens_to_ids("<｜User｜>")
+    write(tmp_path / "x.gguf", tiny, turn_end=turn)
+    loaded = load_model(tmp_path / "x.gguf", dtype="float32", device="cpu")
+    assert loaded.end_ids == {turn, tiny.tokenizer.eos_token_id}
+
+
+def test_what_an_earlier_version_has_expanded_is_expanded_anew(tiny, tmp_path, cache):
+    write(tmp_path / "tiny.gguf", tiny)
+    first = expanded(tmp_path / "tiny.gguf", torch.float32)
+    old = first.with_name(first.name.rpartition("-")[0])
+    first.rename(old)
+    (old / "tokenizer.json").write_text("another format")
+    assert expanded(tmp_path / "tiny.gguf", torch.float32) == first
+    loaded = load_model(tmp_path / "tiny.gguf", dtype="float32", device="cpu")
+    assert loaded.tokenizer.encode("Add 4.") == tiny.tokenizer.encode("Add 4.")
+
+
+def test_a_file_is_called_by_its_name_and_not_by_its_place(tiny, tmp_path):
+    write(tmp_path / "tiny.gguf", tiny)
+    loaded = load_model(tmp_path / "tiny.gguf", dtype="float32", device="cpu")
+    assert (loaded.name, loaded.loaded_from) == ("tiny.gguf", str(tmp_path / "tiny.gguf"))
+    run = Run(tmp_path)
+    run.record_model(loaded)
+    record = run.read_record("model")
+    assert record["packed"] == "32.0-bit weights (F32), expanded"
+    assert str(tmp_path) not in json.dumps(record)
+    with pytest.raises(ValueError, match=r"has no revisions; leave revision out"):
+        load_model(tmp_path / "tiny.gguf", revision="main")
+
+
 def test_what_was_packed_without_rounding_is_the_same_model(tiny, text, tmp_path):
     write(tmp_path / "tiny.gguf", tiny)
     loaded = load_model(tmp_path / "tiny.gguf", dtype="float32", device="cpu")
     assert torch.equal(loaded.hf(text).logits, tiny.hf(text).logits)
     assert loaded.tokenizer.encode("Add 4. Wait") == tiny.tokenizer.encode("Add 4. Wait")
+    for condition in ("with_reasoning", "without_reasoning"):  # BOS and the marks of the turns
+        asked = [render_prompt(m.tokenizer, "Add 4.", condition) for m in (loaded, tiny)]
+        assert asked[0] == asked[1]
+    assert len(loaded.tokenizer) == tiny.vocab_size
     assert str(loaded.packed) == "32.0-bit weights (F32), expanded"
 
 
@@ -182,3 +259,8 @@ def test_the_true_vocabulary_of_the_r1_distills_splits_as_before(tmp_path, paper
         ids = true.encode(text, add_special_tokens=False)
         assert restored.encode(text, add_special_tokens=False) == ids
     assert restored.chat_template == true.chat_template
+    for condition in ("with_reasoning", "without_reasoning"):
+        asked = [
+            render_prompt(tokenizer, "What is 2 + 3?", condition) for tokenizer in (restored, true)
+        ]
+        assert asked[0] == asked[1]

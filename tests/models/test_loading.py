@@ -121,7 +121,8 @@ def test_a_local_folder_loads_with_the_shape_that_it_has(folder):
     model = load_model(folder, device="cpu")
     assert (model.n_layers, model.n_heads, model.n_kv_heads) == (3, 6, 2)
     assert model.head_dim == 24 != model.hidden_size // model.n_heads
-    assert (model.name, model.revision) == (str(folder), None)
+    assert (model.name, model.loaded_from, model.revision) == (folder.name, str(folder), None)
+    assert load_model(folder, device="cpu", display_name="Mine").name == "Mine"
     assert model.dtype == torch.float32
     assert not any(p.requires_grad for p in model.hf.parameters())
     assert load_model(str(folder), device="cpu", dtype=torch.bfloat16).dtype == torch.bfloat16

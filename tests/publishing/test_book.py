@@ -285,6 +285,24 @@ def test_a_page_says_which_run_it_comes_from(made, tmp_path):
     assert "../status.md" in page.cells[-1].source
 
 
+def test_a_page_says_what_the_weights_were_packed_in(made, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(made / "runs", runs)
+    told = "6.2-bit weights (Q4_K_M), expanded"
+    path = runs / "other" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    model = {"name": "q.gguf", "device": "cpu", "packed": told}
+    manifest["stages"]["01_counting"]["model"] = model
+    path.write_text(json.dumps(manifest))
+    shown = declared_runs(made / "book", runs)
+    assemble(made / "book", shown, tmp_path / "source", made / "notebooks")
+    page = nbformat.read(tmp_path / "source/other/01_counting.ipynb", as_version=4)
+    assert told in page.cells[1].source and "q.gguf" in page.cells[1].source
+    assert told in page.cells[-1].source
+    page = nbformat.read(tmp_path / "source/stages/01_counting.ipynb", as_version=4)
+    assert not any("expanded" in cell.source for cell in page.cells)
+
+
 def test_a_page_that_jupyter_book_did_not_make_is_missed(tmp_path):
     (tmp_path / "source").mkdir()
     (tmp_path / "source/alone.md").write_text("# Alone")

@@ -124,6 +124,19 @@ def test_a_run_that_has_not_been_made_says_the_command_that_makes_it():
     assert table[-2:] == notes
 
 
+def test_a_row_says_what_its_weights_were_packed_in_and_no_path():
+    packed = {"name": "q4.gguf", "packed": "4.8-bit weights (Q4_K_M), expanded", "layers": 6}
+    missing = BookRun("other", "Other", {"model_name": "/home/ann/models/q8.gguf"})
+    named = BookRun(
+        "third", "Third", {"model_name": "/home/x.gguf", "display_name": "Ours, packed"}
+    )
+    comparison = compare([MAIN, missing, named], {"default": summary(RECORDS | {"model": packed})})
+    rows = comparison.table("answers").splitlines()[2:5]
+    assert "4.8-bit weights (Q4_K_M), expanded" in rows[0] and "q4.gguf" in rows[0]
+    assert "| q8.gguf |" in rows[1] and "| Ours, packed |" in rows[2]
+    assert "/home" not in comparison.table("answers")
+
+
 def test_two_runs_of_one_model_are_told_apart():
     runs = [BookRun(run, run, {"model_name": "r2a-tiny"}) for run in ("default", "mine")]
     comparison = compare(runs, {"default": summary(RECORDS), "mine": summary(RECORDS)})

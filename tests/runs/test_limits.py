@@ -15,7 +15,16 @@ from r2a_utils.texts.prompts import STYLES, WITHOUT
 STAGES = load_stages()
 DECLARED = {name: stage.parameters for name, stage in STAGES.items()}
 # Words of the user's own, of which no list can be made.
-FREE = {"run_dir", "columns", "slice_by", "judge_model", "system", "tags"}
+FREE = {
+    "run_dir",
+    "columns",
+    "slice_by",
+    "judge_model",
+    "system",
+    "tags",
+    "display_name",
+    "revision",
+}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -77,6 +86,8 @@ def test_the_words_of_the_headers_are_those_that_the_rooms_know():
         ("dataset", "x" * 5000, "…"),
         ("dataset", "\0", "dataset takes"),
         ("model_name", "r2a_tiny", "did you mean 'r2a-tiny'?"),
+        ("dtype", "float16", "'auto' or 'float32' or 'bfloat16' or 'float64'"),
+        ("device", "gpu", "'auto' or 'cpu' or 'cuda' or one of several GPUs (cuda:1)"),
         ("protocol", "probed", "did you mean 'probe' or"),
         ("judge_url", "localhost:8000", "the URL of a server"),
         ("paper_data", "/no/such/folder", "a file or folder that is there"),
@@ -99,6 +110,9 @@ def test_a_value_outside_is_refused_with_what_is_taken(name, text, told):
         ("model_name", "Qwen/Qwen3-0.6B"),
         ("model_name", "hf:owner/repository/file.gguf"),
         ("model_name", "ollama:deepseek-r1:1.5b"),
+        ("device", "cuda:1"),
+        ("display_name", "My model, 4 bits"),
+        ("revision", "refs/pr/3"),
         ("temperature", "0"),
         ("n_problems", "1000000"),
         ("paper_data", "None"),
