@@ -97,7 +97,7 @@ batch_size = 64
 import pandas as pd
 
 from r2a_utils import collecting, figures
-from r2a_utils.answers import find_answers, funnel
+from r2a_utils.answers import equally_long, find_answers, funnel
 from r2a_utils.models import load_model
 from r2a_utils.runs import Run
 from r2a_utils.texts import CONDITIONS, CUES, cues, problems_table, read_traces
@@ -195,6 +195,7 @@ run.write_record(
         "finished": (shares["finished"] / shares["asked"]).to_dict(),
         "well_formed": (shares["well formed"] / shares["asked"]).to_dict(),
         "mean_tokens": answers.groupby("condition").n_tokens.mean().to_dict(),
+        "as_long": equally_long(answers),
         "closed_by_us": answers.groupby("condition").closed_by_us.mean().to_dict(),
         "with_cues": sum(bool(cues(t)) for t in traces) / len(traces),
     },
@@ -206,7 +207,11 @@ run.write_record(
 # problems asked with reasoning, {{ collection.well_formed.with_reasoning | percent(1) }} came back
 # finished and well formed, with {{ collection.mean_tokens.with_reasoning | number(0) }} tokens on
 # average; without reasoning it were {{ collection.well_formed.without_reasoning | percent(1) }},
-# with {{ collection.mean_tokens.without_reasoning | number(0) }} tokens. {% if
+# with {{ collection.mean_tokens.without_reasoning | number(0) }} tokens. {% if collection.as_long
+# %}**Warning: without reasoning is not without.** On problems that were finished in both conditions
+# the texts without have {{ collection.as_long.without_reasoning | number(0) }} tokens on average,
+# those with it {{ collection.as_long.with_reasoning | number(0) }}: the model reasons in its
+# answer. `without` "direct" asks for the answer alone. {% endif %}{% if
 # collection.closed_by_us.with_reasoning %}{{ collection.closed_by_us.with_reasoning | percent }} of
 # the thoughts were closed by us, not by the model: how long these are says nothing of it. {% endif
 # %}In {{ collection.with_cues | percent }} of the traces {% if collection.given %}the writer{% else

@@ -154,8 +154,13 @@ figures.funnel(answers.funnel(graded))
 # closed for the model, the last bar counts them.
 
 # %% [markdown]
-# The bars of answers found are what the paper's rule compares, the highest what ours does. The
-# further apart they are, the more the two rules below can disagree.
+# {% if collection.as_long %}**Warning: without reasoning is not without.** The texts without have
+# {{ collection.as_long.without_reasoning | number(0) }} tokens on average, those with it {{
+# collection.as_long.with_reasoning | number(0) }} ({doc}`01_collect_traces`): what follows compares
+# two ways to reason.
+#
+# {% endif %}The bars of answers found are what the paper's rule compares, the highest what ours
+# does. The further apart they are, the more the two rules below can disagree.
 
 # %% [markdown]
 # ## By how much a problem asks

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "comparison": [
             "ACCOUNTING",
             "accuracies",
+            "equally_long",
             "funnel",
             "mean_scores",
             "paired_comparison",

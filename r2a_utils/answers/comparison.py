@@ -39,6 +39,8 @@ COLUMNS_OF = {"correct": COLUMNS, "score": [*KEYS, "verdict", "score"]}
 # The lowest score on the judge's scale: what an unfinished answer is worth under
 # "unfinished_wrong", as an empty response is worth in WildBench.
 LOWEST_SCORE = 1.0
+# Texts without reasoning that are at least so long, as a share of those with it, hold reasoning.
+AS_LONG = 0.8
 
 
 def funnel(answers: pd.DataFrame, by: str | None = None) -> pd.DataFrame:
@@ -64,6 +66,21 @@ def funnel(answers: pd.DataFrame, by: str | None = None) -> pd.DataFrame:
     counts = pd.DataFrame(passed).groupby([answers[g] for g in groups], sort=False).sum()
     long = counts.stack().rename("count").rename_axis([*groups, "step"])
     return long.reset_index()
+
+
+def equally_long(answers: pd.DataFrame) -> dict[str, float]:
+    """Mean tokens of the finished texts by condition where both are about equally long, else empty.
+
+    A model that writes as much without reasoning as with it reasons in its answer, so that the
+    condition is not what it is called. Compared are problems that are finished in both; about
+    equally long is `AS_LONG` of the length and more. Stages 01 and 02 warn by it.
+    """
+    finished = answers[answers["finished"].astype(bool)]
+    lengths = finished.pivot_table("n_tokens", "problem_id", "condition").dropna()
+    if len(lengths) == 0 or not {WITH, WITHOUT} <= set(lengths):
+        return {}
+    means = lengths[[WITH, WITHOUT]].mean()
+    return means.to_dict() if means[WITHOUT] >= AS_LONG * means[WITH] else {}
 
 
 def accuracies(

@@ -10,6 +10,7 @@ from scipy import stats
 from r2a_utils import paper
 from r2a_utils.answers.comparison import (
     accuracies,
+    equally_long,
     funnel,
     mean_scores,
     paired_comparison,
@@ -202,6 +203,20 @@ def test_unknown_rules_and_slices_are_refused(answers):
         paired_comparison(answers, by="level")
     with pytest.raises(ValueError, match="problem 'a' has no level"):
         paired_comparison(answers.assign(level=[None] + [1] * 11), by="level")
+
+
+@pytest.mark.parametrize(
+    ("without", "told"), [(205, True), (165, True), (160, False), (12, False), (400, True)]
+)
+def test_a_condition_without_reasoning_that_writes_as_much_is_told(without, told):
+    """Three problems, of which one never ended without reasoning and counts in neither mean."""
+    rows = [answer(p, WITH) | {"n_tokens": 206 + d} for p, d in (("a", -6), ("b", 6))]
+    rows += [answer(p, WITHOUT) | {"n_tokens": without} for p in ("a", "b")]
+    rows += [answer("c", WITH) | {"n_tokens": 9000}]
+    rows += [answer("c", WITHOUT, finished=False) | {"n_tokens": 10_000}]
+    found = {"with_reasoning": 206.0, "without_reasoning": float(without)}
+    assert equally_long(frame(*rows)) == (found if told else {})
+    assert equally_long(frame(*rows[:2])) == {}
 
 
 def test_tokens_per_right_answer_pays_for_the_wrong_ones_too():
