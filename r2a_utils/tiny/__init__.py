@@ -1,1 +1,1 @@
-"""The bundled model `r2a-tiny` and its organisms: their world, its tokenizer, its recipe, its weights, its card."""
+"""The bundled model `r2a-tiny` and its organisms: their world, tokenizer, recipe, weights, card."""
