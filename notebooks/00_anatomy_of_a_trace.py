@@ -13,7 +13,7 @@
 #     writes: [records/anatomy]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
-#       dtype: {choices: [auto, float32, bfloat16, float64]}
+#       dtype: {choices: [auto, float32, bfloat16]}
 #       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       dataset:
 #         choices: [tiny, grade_school, math500, wildbench, R1-Qwen-1.5B, R1-Qwen-7B]

@@ -17,7 +17,7 @@
 #     parameters:
 #       confidence: {above: 0, below: 1}
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
-#       dtype: {choices: [auto, float32, bfloat16, float64]}
+#       dtype: {choices: [auto, float32, bfloat16]}
 #       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       n_traces: {least: 1, most: 1000000}
 #       source: {choices: [model, written], or: [url]}

@@ -13,7 +13,7 @@
 #     writes: [traces/sampled_again, tables/first_error_hits, records/failed_traces]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
-#       dtype: {choices: [auto, float32, bfloat16, float64]}
+#       dtype: {choices: [auto, float32, bfloat16]}
 #       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       source: {choices: [model, written], or: [url]}
 #       prompt_style: {choices: [chat, raw, example], or: [path]}

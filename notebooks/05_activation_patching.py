@@ -17,7 +17,7 @@
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
-#       dtype: {choices: [auto, float32, bfloat16, float64]}
+#       dtype: {choices: [auto, float32, bfloat16]}
 #       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       pairs: {choices: [tiny, questions, grade_school, paper]}
 #       source: {choices: [model, written], or: [url]}

@@ -19,7 +19,7 @@
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
-#       dtype: {choices: [auto, float32, bfloat16, float64]}
+#       dtype: {choices: [auto, float32, bfloat16]}
 #       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       n_traces: {least: 1, most: 1000000}
 #       n_spans: {least: 1, most: 1000000}

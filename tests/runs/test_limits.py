@@ -86,7 +86,7 @@ def test_the_words_of_the_headers_are_those_that_the_rooms_know():
         ("dataset", "x" * 5000, "…"),
         ("dataset", "\0", "dataset takes"),
         ("model_name", "r2a_tiny", "did you mean 'r2a-tiny'?"),
-        ("dtype", "float16", "'auto' or 'float32' or 'bfloat16' or 'float64'"),
+        ("dtype", "float64", "'auto' or 'float32' or 'bfloat16'"),
         ("device", "gpu", "'auto' or 'cpu' or 'cuda' or one of several GPUs (cuda:1)"),
         ("protocol", "probed", "did you mean 'probe' or"),
         ("judge_url", "localhost:8000", "the URL of a server"),
