@@ -34,6 +34,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "measure",
             "regenerate",
         ],
+        "knockout_kinds": [
+            "KIND_TITLES",
+            "knockout_kinds",
+            "log_probability_without_reasoning",
+            "summarised_kinds",
+        ],
         "pairs": ["ContrastPair", "PROBES", "PROTOCOLS", "probed", "under_protocol"],
         "patching": ["patch_grid", "patch_metrics"],
         "patching_controls": [

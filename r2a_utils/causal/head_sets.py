@@ -46,10 +46,12 @@ HeadSet = tuple[Head, ...]
 ByDraw = Float[np.ndarray, "_draw _set"]
 
 
-def set_interventions(sets: Sequence[HeadSet], n_draws: int) -> dict[str, list[list[Intervention]]]:
+def set_interventions(
+    sets: Sequence[HeadSet], n_draws: int, kind: str = "renormalised"
+) -> dict[str, list[list[Intervention]]]:
     """Way → draw → an intervention for every set; only resampling has more than one draw."""
     ways: dict[str, list[list[Intervention]]] = {
-        "knockout": [[Knockout(heads=heads) for heads in sets]]
+        "knockout": [[Knockout(heads=heads, kind=kind) for heads in sets]]
     }
     for method in METHODS:
         draws = range(n_draws if method == "resample" else 1)
@@ -64,13 +66,15 @@ def set_changes(
     pool: Sequence[Float[Tensor, "token width"]],
     n_draws: int,
     seed: int = 0,
+    kind: str = "renormalised",
 ) -> dict[str, ByDraw]:
     """Mean over traces of the change of the answer's log-probability (nats), by way: [draw, set].
 
-    `pool` is that of `answer_z`. Raises ValueError as `measure` does. Stage 06.
+    `pool` is that of `answer_z`, `kind` that of `Knockout`. Raises ValueError as `measure` does.
+    Stage 06.
     """
     changes = {}
-    for way, draws in set_interventions(sets, n_draws).items():
+    for way, draws in set_interventions(sets, n_draws, kind).items():
         every = [change for draw in draws for change in draw]
         measured = [measure(model, t, every, pool=pool, seed=seed)["change"] for t in traces]
         changes[way] = np.mean(measured, axis=0).reshape(len(draws), len(sets))
@@ -107,13 +111,14 @@ def turned_over(
     sets: Sequence[HeadSet],
     pool: Sequence[Float[Tensor, "token width"]],
     seed: int = 0,
+    kind: str = "renormalised",
 ) -> TurnedOver:
     """Let the model write its answers anew under every way and set (one draw a trace).
 
     Counted are the traces to which it writes a box when nothing is changed. Raises ValueError as
     `regenerate` does. Stage 06.
     """
-    ways = set_interventions(sets, 1)
+    ways = set_interventions(sets, 1, kind)
     tried = [change for draws in ways.values() for change in draws[0]]
     found = []
     for trace in traces:

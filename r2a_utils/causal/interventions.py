@@ -12,7 +12,6 @@ Wang et al. 2022 (arXiv:2211.00593); resample ablation, Chan et al. 2022 (causal
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,10 +23,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from r2a_utils.answers.equality import same_answer
-from r2a_utils.causal.random_sets import Head, random_spans
+from r2a_utils.causal.random_sets import Head, own_seed, random_spans
 from r2a_utils.engine.answer_logprobs import answer_scores
 from r2a_utils.engine.forward import continue_greedily, engine_of, replay, run_with_cache
-from r2a_utils.engine.patches import EdgeCut, Patch, PatchedRun
+from r2a_utils.engine.patches import CUT_KINDS, EdgeCut, Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.models.places import architecture, every_head
 from r2a_utils.stats import bootstrap_mean_intervals
@@ -44,15 +43,21 @@ METHODS = ("zero", "mean", "resample")
 class Knockout:
     """No attention from `queries` to `keys`, in `layers` (None: all that attend) or in `heads`.
 
-    Raises ValueError where both layers and heads are given.
+    `kind`, one of `CUT_KINDS`, says what becomes of the weight that is taken away: "renormalised",
+    it goes to what is left to look at; "zeroed", it is gone; "mean", it goes evenly to all keys, so
+    that their mean value is read. Raises ValueError for another kind, and where both layers and
+    heads are given.
     """
 
     queries: Place = "answer"
     keys: Place = "reasoning"
     layers: tuple[int, ...] | None = None
     heads: tuple[Head, ...] | None = None
+    kind: str = "renormalised"
 
     def __post_init__(self) -> None:
+        if self.kind not in CUT_KINDS:
+            raise ValueError(f"unknown kind of knockout {self.kind!r}: choose from {CUT_KINDS}")
         if self.layers is not None and self.heads is not None:
             raise ValueError(
                 "a knockout is in layers or in heads, not both: heads name their layers"
@@ -174,16 +179,18 @@ def knockout(
     layers: Sequence[int] | None = None,
     heads: Sequence[Head] | None = None,
     *,
+    kind: str = "renormalised",
     scored: slice | None = None,
 ) -> pd.Series:
     """What removing the attention edges from one place to another does to the answer.
 
-    Named numbers as in `measure`: before, after, change (nats), rank, flip. Raises ValueError as
-    `measure` does, and for layers beside heads. Geva et al. 2023; stage 06.
+    `kind` is that of `Knockout`. Named numbers as in `measure`: before, after, change (nats), rank,
+    flip. Raises ValueError as `measure` does, for another kind, and for layers beside heads.
+    Geva et al. 2023; Mohebbi et al. 2023 (arXiv:2301.12971) for "zeroed"; stage 06.
     """
     layers = None if layers is None else tuple(layers)
     heads = None if heads is None else tuple(heads)
-    return measure(model, trace, [Knockout(*edges, layers, heads)], scored=scored).iloc[0]
+    return measure(model, trace, [Knockout(*edges, layers, heads, kind)], scored=scored).iloc[0]
 
 
 def knockout_profile(
@@ -192,6 +199,7 @@ def knockout_profile(
     edges: Sequence[tuple[Place, Place]] = (("answer", "reasoning"),),
     width: int = 1,
     *,
+    kind: str = "renormalised",
     scored: slice | None = None,
 ) -> pd.DataFrame:
     """`measure` of a knockout in each window of `width` layers; `layer` is the window's middle.
@@ -210,7 +218,7 @@ def knockout_profile(
     attending = architecture(model).attending
     windows = [tuple(i for i in window if i in attending) for window in windows]
     cutting = [i for i, window in enumerate(windows) if window]
-    knockouts = [Knockout(*edge, layers=windows[i]) for edge in edges for i in cutting]
+    knockouts = [Knockout(*edge, windows[i], kind=kind) for edge in edges for i in cutting]
     frame = measure(model, trace, knockouts, scored=scored)
     cut = pd.MultiIndex.from_product([range(len(edges)), cutting], names=["edge", "layer"])
     every = pd.MultiIndex.from_product([range(len(edges)), range(model.n_layers)], names=cut.names)
@@ -227,15 +235,18 @@ def knockout_curves(
     width: int = 1,
     n_spans: int = 4,
     seed: int = 0,
+    *,
+    kind: str = "renormalised",
 ) -> pd.DataFrame:
     """`knockout_profile` of `WAYS` over traces, with 95 % intervals, as the figure draws it.
 
-    The second way cuts `n_spans` random spans as long as the reasoning and takes their mean.
+    The second way cuts `n_spans` random spans as long as the reasoning, drawn anew for each trace,
+    and takes their mean.
     Columns edges, layer (middle of the window of `width` layers), effect (mean change of the
     answer's log-probability, nats), ci_low, ci_high, width. Raises ValueError as `knockout_profile`
     and `random_spans` do, and for no trace. Geva et al. 2023; stage 06.
     """
-    changes = np.array([_cut_ways(model, trace, width, n_spans, seed) for trace in traces])
+    changes = np.array([_cut_ways(model, trace, width, n_spans, seed, kind) for trace in traces])
     parts = []
     for i, way in enumerate(WAYS):
         low, high = bootstrap_mean_intervals(changes[:, i], seed=seed)
@@ -245,13 +256,13 @@ def knockout_curves(
 
 
 def _cut_ways(
-    model: ReasoningModel, trace: Trace, width: int, n_spans: int, seed: int
+    model: ReasoningModel, trace: Trace, width: int, n_spans: int, seed: int, kind: str
 ) -> tuple[Float[np.ndarray, " layer"], ...]:
     """Change of the answer's log-probability by layer, for each of `WAYS`."""
     reasoning, prompt = trace.segments["reasoning"], trace.segments["prompt"]
-    spans = random_spans(trace, reasoning.stop - reasoning.start, n_spans, seed)
+    spans = random_spans(trace, reasoning.stop - reasoning.start, n_spans, own_seed(trace, seed))
     edges = [("answer", keys) for keys in (reasoning, prompt, *spans)]
-    change = knockout_profile(model, trace, edges, width)["change"].to_numpy()
+    change = knockout_profile(model, trace, edges, width, kind=kind)["change"].to_numpy()
     change = change.reshape(len(edges), model.n_layers)
     return change[0], change[2:].mean(axis=0), change[1]
 
@@ -261,6 +272,7 @@ def knockout_heads(
     trace: Trace,
     edges: tuple[Place, Place] = ("answer", "reasoning"),
     *,
+    kind: str = "renormalised",
     scored: slice | None = None,
 ) -> Float[xr.DataArray, "layer head"]:
     """Change of the answer's log-probability (nats), dims (layer, head): one head loses the edges.
@@ -269,9 +281,8 @@ def knockout_heads(
     `measure` does. Stage 06.
     """
     heads = every_head(model)
-    frame = measure(
-        model, trace, [Knockout(*edges, heads=(head,)) for head in heads], scored=scored
-    )
+    changes = [Knockout(*edges, heads=(head,), kind=kind) for head in heads]
+    frame = measure(model, trace, changes, scored=scored)
     change = np.full((model.n_layers, model.n_heads), np.nan)
     change[tuple(np.transpose(heads))] = frame["change"]
     return xr.DataArray(
@@ -313,10 +324,10 @@ def _patched_run(model, trace: Trace, change: Intervention, n: int, pool, seed) 
             for layer, head in _checked(model, change.heads):
                 by_layer[layer] = (*by_layer.get(layer, ()), head)
         return PatchedRun(
-            cuts=tuple(EdgeCut(layer, queries, keys, h) for layer, h in by_layer.items())
+            cuts=tuple(EdgeCut(i, queries, keys, h, change.kind) for i, h in by_layer.items())
         )
-    drawn = [seed, zlib.crc32(trace.problem_id.encode()), trace.sample, change.draw]
-    values = _ablated(model, change, len(queries), pool, drawn)
+    drawn = own_seed(trace, seed)
+    values = _ablated(model, change, len(queries), pool, [*drawn, change.draw])
     return PatchedRun(
         patches=tuple(
             Patch("z", layer, queries.start, value, head)

@@ -6,6 +6,7 @@ same layers, and a span of the reasoning more than an equally long span elsewher
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from math import comb, prod
@@ -67,13 +68,23 @@ def against_random(
     }
 
 
+def own_seed(trace: Trace, seed: int) -> list[int]:
+    """A seed of a trace's own, so that no two traces share what is drawn."""
+    return [seed, zlib.crc32(trace.problem_id.encode()), trace.sample]
+
+
 def random_spans(
-    trace: Trace, length: int, n: int, seed: int = 0, avoid: slice | None = None
+    trace: Trace,
+    length: int,
+    n: int,
+    seed: int | Sequence[int] = 0,
+    avoid: slice | None = None,
 ) -> list[slice]:
     """Equally long token spans before the answer, as controls for a knocked-out span.
 
     They never hold the first token, on which attention rests, and do not touch `avoid`. Spans may
-    overlap one another. Raises ValueError where no such span exists.
+    overlap one another. Traces that share a seed share the places; `own_seed` gives each its own.
+    Raises ValueError where no such span exists.
     """
     stop = trace.segments["answer"].start
     avoid = avoid or slice(0, 0)

@@ -144,16 +144,21 @@ class ManyTraces:
 
 
 def over_many_traces(
-    model: ReasoningModel, traces: Sequence[Trace], heads: Sequence[Head], seed: int = 0
+    model: ReasoningModel,
+    traces: Sequence[Trace],
+    heads: Sequence[Head],
+    seed: int = 0,
+    kind: str = "renormalised",
 ) -> ManyTraces:
     """Ask of every trace what its answer needs and whether that is what `heads` read.
 
+    A sentence's cost is that of its knockout, of a `kind` as in `Knockout`.
     Correlations are asked only of traces with `FEWEST_SENTENCES` in which some sentence costs more
     than `NOISE`. Raises ValueError as the measures of `sentences.py` do. Stage 06.
     """
     needed = np.array([needed_share(model, trace) for trace in traces])
     costs = [
-        -sentence_knockouts(model, trace, spans=1, seed=seed)["change"].to_numpy()
+        -sentence_knockouts(model, trace, spans=1, seed=seed, kind=kind)["change"].to_numpy()
         for trace in traces
     ]
     rows = [

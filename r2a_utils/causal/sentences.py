@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.answers.equality import same_answer
 from r2a_utils.causal.interventions import Knockout, measure
-from r2a_utils.causal.random_sets import random_spans
+from r2a_utils.causal.random_sets import own_seed, random_spans
 from r2a_utils.collecting.generation import Prompt, Sampling, decode
 from r2a_utils.engine.answer_logprobs import answer_scores
 from r2a_utils.engine.forward import extend, run_with_cache
@@ -170,24 +170,32 @@ def shortened(trace: Trace, tokenizer: PreTrainedTokenizerBase, tags: Tags = R1_
 
 
 def sentence_knockouts(
-    model: ReasoningModel, trace: Trace, *, spans: int = 20, seed: int = 0
+    model: ReasoningModel,
+    trace: Trace,
+    *,
+    spans: int = 20,
+    seed: int = 0,
+    kind: str = "renormalised",
 ) -> pd.DataFrame:
     """What the answer loses when its tokens cannot look at a sentence; one row a sentence.
 
     An answer that restates the solution need not look back: take `shortened` traces. Columns:
     `sentence`, `start`, `stop`; `change` of the answer's log-probability (nats); `random_mean`,
     `random_low`, `random_high`: mean and 5 and 95 % quantiles of the change for `spans` equally
-    long random spans that leave the sentence alone (NaN where none fits).
+    long random spans that leave the sentence alone (NaN where none fits). `kind` is that of
+    `Knockout`.
     """
     parts = sentences(trace)
     controls: list[list[slice]] = []
     for i, part in enumerate(parts):
         try:
-            controls.append(random_spans(trace, part.stop - part.start, spans, seed + i, part))
+            own = [*own_seed(trace, seed), i]
+            controls.append(random_spans(trace, part.stop - part.start, spans, own, part))
         except ValueError:
             controls.append([])
     flat = [*parts, *(span for group in controls for span in group)]
-    change = measure(model, trace, [Knockout(keys=span) for span in flat])["change"].to_numpy()
+    cuts = [Knockout(keys=span, kind=kind) for span in flat]
+    change = measure(model, trace, cuts)["change"].to_numpy()
     rows, offset = [], len(parts)
     for i, (part, group) in enumerate(zip(parts, controls, strict=True)):
         drawn = change[offset : offset + len(group)]

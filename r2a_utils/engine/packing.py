@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from r2a_utils.engine.patches import ActivationCache, Patch, PatchedRun, write
+from r2a_utils.engine.patches import ActivationCache, EdgeCut, Patch, PatchedRun, write
+from r2a_utils.engine.plain import at_least_float
 from r2a_utils.models.reasoning_model import ReasoningModel
 
 # Tokens recomputed together on a CPU: larger matrices run no faster and need more memory.
@@ -133,7 +134,13 @@ class Pack:
             k = _after(self.cache.keys[layer][:, prefix], key[:, here], count)
             v = _after(self.cache.values[layer][:, prefix], value[:, here], count)
             mask = _visible(group, members, layer, kv_heads, shared).to(q.device)
-            out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+            if any(cut.kind != "renormalised" for run in members for cut in _cuts(run, layer)):
+                scores = at_least_float(q) @ at_least_float(k).transpose(-1, -2) * scale
+                weights = scores.masked_fill_(~mask, -torch.inf).softmax(-1)
+                _redirect(weights.view(count, kv_heads * shared, length, -1), group, members, layer)
+                out = weights.to(v.dtype) @ v
+            else:
+                out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
             out = out.unflatten(2, (shared, length)).permute(0, 3, 1, 2, 4)
             outputs.append(out.flatten(2, 3).flatten(0, 1))
         return torch.cat(outputs)
@@ -182,15 +189,24 @@ class Rows:
         q = query[:, :, 0].unflatten(1, (len(prefix_key), -1))
         before = torch.einsum("bkgd,ktd->bkgt", q, prefix_key)
         own = torch.einsum("bkgd,bksd->bkgs", q, key)
-        scores = torch.cat([before, own], dim=-1).float() * scale
-        for row, run in enumerate(self.runs):
-            for cut in run.cuts if run else ():
-                if cut.layer == layer and n + key.shape[2] - 1 in cut.queries:
-                    # A view: writing into it writes into the scores.
-                    each_head = scores[row].view(heads, -1)
-                    for head in range(heads) if cut.heads is None else cut.heads:
-                        each_head[head, cut.keys.start : cut.keys.stop] = -torch.inf
-        weights = scores.softmax(-1).to(value.dtype)
+        scores = at_least_float(torch.cat([before, own], dim=-1)) * scale
+        # Views: what is written into them is written into the scores and weights.
+        cuts = [
+            (row, cut, _chosen(cut), slice(cut.keys.start, cut.keys.stop))
+            for row, run in enumerate(self.runs)
+            for cut in (_cuts(run, layer) if run else ())
+            if n + key.shape[2] - 1 in cut.queries
+        ]
+        for row, cut, chosen, keys in cuts:
+            if cut.kind == "renormalised":
+                scores[row].view(heads, -1)[chosen, keys] = -torch.inf
+        weights = scores.softmax(-1)
+        for row, cut, chosen, keys in cuts:
+            if cut.kind != "renormalised":
+                block = weights[row].view(heads, 1, -1)[chosen, :, keys]
+                seen = torch.ones_like(block[0], dtype=torch.bool)  # one new token sees all keys
+                weights[row].view(heads, 1, -1)[chosen, :, keys] = cut.redirected(block, seen)
+        weights = weights.to(value.dtype)
         out = torch.einsum("bkgt,ktd->bkgd", weights[..., :n], prefix_value)
         out += torch.einsum("bkgs,bksd->bkgd", weights[..., n:], value)
         return out.flatten(1, 2)[:, None]
@@ -243,16 +259,41 @@ def _visible(
     group: Group, members: list[PatchedRun], layer: int, kv_heads: int, shared: int
 ) -> Bool[Tensor, "_ _ query key"]:
     """Mask [run or 1, kv_head or 1, shared * suffix, keys] of a group in one layer."""
-    if not any(cut.layer == layer for run in members for cut in run.cuts):
+    if not any(_cuts(run, layer) for run in members):
         return group.mask.repeat(shared, 1)[None, None]
     mask = group.mask.repeat(len(members), kv_heads * shared, 1, 1)
     for row, run in enumerate(members):
-        for cut in run.cuts:
-            if cut.layer == layer:
-                queries = slice(
-                    cut.queries.start - group.position, cut.queries.stop - group.position
-                )
-                keys = slice(cut.keys.start, cut.keys.stop)
-                for head in range(kv_heads * shared) if cut.heads is None else cut.heads:
-                    mask[row, head, queries, keys] = False
+        for cut in _cuts(run, layer):
+            if cut.kind == "renormalised":
+                mask[row, _chosen(cut), *_edges(cut, group)] = False
     return mask.unflatten(1, (kv_heads, shared)).flatten(2, 3)
+
+
+def _redirect(
+    weights: Float[Tensor, "_run head suffix key"],
+    group: Group,
+    members: list[PatchedRun],
+    layer: int,
+) -> None:
+    """Write into the weights of a group what its cuts of the other kinds make of them."""
+    for row, run in enumerate(members):
+        for cut in _cuts(run, layer):
+            if cut.kind != "renormalised":
+                block, edges = weights[row], _edges(cut, group)
+                seen = group.mask[edges].to(weights.device)
+                block[_chosen(cut), *edges] = cut.redirected(block[_chosen(cut), *edges], seen)
+
+
+def _cuts(run: PatchedRun, layer: int) -> list[EdgeCut]:
+    return [cut for cut in run.cuts if cut.layer == layer]
+
+
+def _chosen(cut: EdgeCut) -> slice | list[int]:
+    """The heads of a cut, as an index."""
+    return slice(None) if cut.heads is None else list(cut.heads)
+
+
+def _edges(cut: EdgeCut, group: Group) -> tuple[slice, slice]:
+    """The queries and keys of a cut in a group's suffix, as an index."""
+    queries = slice(cut.queries.start - group.position, cut.queries.stop - group.position)
+    return queries, slice(cut.keys.start, cut.keys.stop)

@@ -9,7 +9,9 @@ position and the first layer that they touch. This file holds the nouns and know
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import combinations
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -20,6 +22,9 @@ and the input of the projection that mixes them (z); the output of the attention
 the MLP."""
 
 HEAD_COMPONENTS = ("z", "q", "k", "v")
+
+CUT_KINDS = ("renormalised", "zeroed", "mean")
+"""What becomes of the weight that a cut takes away: see `EdgeCut`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +82,36 @@ class Patch:
 class EdgeCut:
     """Remove the attention edges from the positions `queries` to the positions `keys` in one layer.
 
-    `heads` None means all heads. The remaining weights of a row are renormalised by the softmax,
-    as in attention knockout (Geva et al. 2023, arXiv:2304.14767).
+    `heads` None means all heads. `kind` is one of `CUT_KINDS`. "renormalised": the scores are -∞,
+    and the softmax gives the weight to the other keys, as in attention knockout (Geva et al. 2023,
+    arXiv:2304.14767). "zeroed": the weights are 0 behind the softmax and nothing else is changed,
+    as if the keys' values were zero (Mohebbi et al. 2023, arXiv:2301.12971). "mean": the same
+    weight, spread evenly over those of `keys` that the query can see, so that it reads their mean
+    value, not one of them (mean ablation of an edge; constant attention, Hassid et al. 2022,
+    arXiv:2211.03495). Raises ValueError for another kind.
     """
 
     layer: int
     queries: range
     keys: range
     heads: tuple[int, ...] | None = None
+    kind: str = "renormalised"
+
+    def __post_init__(self) -> None:
+        if self.kind not in CUT_KINDS:
+            raise ValueError(f"unknown kind of cut {self.kind!r}: choose from {CUT_KINDS}")
+
+    def redirected(
+        self, weights: Float[Tensor, "*head query key"], visible: Bool[Tensor, "query key"]
+    ) -> Float[Tensor, "*head query key"]:
+        """What stands in place of the weights that a "zeroed" or "mean" cut takes away.
+
+        `weights` are those of its own edges, `visible` where a query may look.
+        """
+        if self.kind == "zeroed":
+            return torch.zeros_like(weights)
+        even = visible / visible.sum(-1, keepdim=True).clamp(min=1)
+        return weights.sum(-1, keepdim=True) * even.to(weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,10 +149,14 @@ def check_run(run: PatchedRun, cache: ActivationCache) -> None:
         if of_attention and not len(cache.keys[change.layer]):
             raise ValueError(f"layer {change.layer} has no attention to change: name others")
     for cut in run.cuts:
-        if cut.keys.start <= 0 and cut.keys.stop > cut.queries.start:
+        takes_all = cut.keys.start <= 0 and cut.keys.stop > cut.queries.start
+        if cut.kind == "renormalised" and takes_all:
             raise ValueError("a cut takes every key from a query: leave at least one visible")
         if cut.queries.stop > n or cut.queries.start < 0:
             raise ValueError(f"a cut of queries {cut.queries} runs outside the {n} tokens")
+    for one, other in combinations(run.cuts, 2):
+        if {one.kind, other.kind} != {"renormalised"} and _share_edges(one, other):
+            raise ValueError(f"two cuts of layer {one.layer} share edges: name each edge once")
 
 
 def write(
@@ -145,3 +176,12 @@ def write(
     if columns is not None:
         chosen = columns[chosen]
     target[row : row + len(patch.value), chosen] = patch.value.to(target)
+
+
+def _share_edges(one: EdgeCut, other: EdgeCut) -> bool:
+    def meet(a: range, b: range) -> bool:
+        return max(a.start, b.start) < min(a.stop, b.stop)
+
+    heads = one.heads is None or other.heads is None or {*one.heads} & {*other.heads}
+    places = meet(one.queries, other.queries) and meet(one.keys, other.keys)
+    return one.layer == other.layer and bool(heads) and places

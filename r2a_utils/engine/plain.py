@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import nnsight
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -25,6 +25,7 @@ from r2a_utils.engine.patches import (
     check_run,
     write,
 )
+from r2a_utils.models.hooks import visible_keys
 from r2a_utils.models.places import architecture, check_component
 from r2a_utils.models.reasoning_model import ReasoningModel
 
@@ -133,8 +134,13 @@ def _run(
                 if name == "z" and cuts:
                     call = places.attend(layer)
                     (module, query, key, value, mask, *others), named = call.inputs
-                    mask = _cut(mask, cuts, query)
-                    call.inputs = ((module, query, key, value, mask, *others), named)
+                    redirecting = [cut for cut in cuts if cut.kind != "renormalised"]
+                    seen = visible_keys(mask, n, query.device)
+                    mask, wide = _cut(mask, cuts, query), _with_columns(value, redirecting)
+                    call.inputs = ((module, query, key, wide, mask, *others), named)
+                    if redirecting:
+                        attended, *rest = call.output
+                        call.output = (_redirect(attended, value, seen, redirecting), *rest)
                 for patch in patches:
                     if patch.component == name:
                         target, columns = places.target(layer, name)
@@ -148,17 +154,61 @@ def _cut(
     cuts: Sequence[EdgeCut],
     query: Float[Tensor, "1 head query _"],
 ) -> Shaped[Tensor, "1 head query key"]:
-    """The model's own mask, or a plainly causal one where it takes none, without the cut edges."""
+    """The model's own mask, or a plainly causal one where it takes none, without the cut edges.
+
+    Those of the kind "renormalised" are; the others are cut behind the softmax.
+    """
     heads, n = query.shape[1:3]
     if mask is None:
         mask = torch.ones(1, 1, n, n, dtype=torch.bool, device=query.device).tril()
     mask = mask.expand(1, heads, n, n).clone()
     unseen = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
     for cut in cuts:
-        rows, columns = (slice(span.start, span.stop) for span in (cut.queries, cut.keys))
-        for head in range(heads) if cut.heads is None else cut.heads:
-            mask[0, head, rows, columns] = unseen
+        if cut.kind == "renormalised":
+            rows, columns = (slice(span.start, span.stop) for span in (cut.queries, cut.keys))
+            for head in range(heads) if cut.heads is None else cut.heads:
+                mask[0, head, rows, columns] = unseen
     return mask
+
+
+def _with_columns(
+    value: Float[Tensor, "1 kv_head key width"], cuts: Sequence[EdgeCut]
+) -> Float[Tensor, "1 kv_head key wide"]:
+    """Values with more columns: for every cut those of its keys, and a 1 for each of its keys.
+
+    So the model's own attention call says, without its weights being formed, what every query takes
+    from the cut keys and how much weight it gives them.
+    """
+    ones, columns = torch.ones_like(value[..., :1]), [value]
+    for cut in cuts:
+        of_cut = torch.zeros_like(ones)
+        of_cut[:, :, cut.keys.start : cut.keys.stop] = 1
+        columns += [value * of_cut, of_cut]
+    return torch.cat(columns, dim=-1)
+
+
+def _redirect(
+    attended: Float[Tensor, "1 query head wide"],
+    value: Float[Tensor, "1 kv_head key width"],
+    seen: Bool[Tensor, "query key"],
+    cuts: Sequence[EdgeCut],
+) -> Float[Tensor, "1 query head width"]:
+    """What heads read when the weight on the cut keys is zero, or goes to their mean value."""
+    width, heads = value.shape[-1], attended.shape[2]
+    own, *columns = attended.split([width, *[width, 1] * len(cuts)], dim=-1)
+    own = own.clone()
+    values = value[0].repeat_interleave(heads // value.shape[1], dim=0)
+    for cut, taken, weight in zip(cuts, columns[::2], columns[1::2], strict=True):
+        keys = slice(cut.keys.start, cut.keys.stop)
+        instead = torch.zeros_like(own[0])
+        if cut.kind == "mean":
+            count = seen[:, keys].sum(-1).clamp(min=1)
+            mean = torch.einsum("qk,hkd->qhd", seen[:, keys].to(values), values[:, keys])
+            instead = weight[0] * mean / count[:, None, None]
+        chosen = slice(None) if cut.heads is None else list(cut.heads)
+        rows = slice(cut.queries.start, cut.queries.stop)
+        own[0, rows, chosen] += (instead - taken[0])[rows, chosen]
+    return own
 
 
 def _up_to(run: PatchedRun | None, n: int) -> PatchedRun | None:

@@ -225,6 +225,7 @@ def knockout_profile(
     frame: pd.DataFrame,
     ylabel: str = "Change of the answer's\nlog-probability (nats)",
     crossing: float | None = None,
+    absent: float | None = None,
 ) -> BookFigure:
     """What cutting attention edges in a window of layers does to the answer (Geva et al.
     2304.14767).
@@ -232,6 +233,7 @@ def knockout_profile(
     frame: columns edges (what is cut; the first is drawn in the colour of the reasoning, others are
     controls), layer (middle of the window), effect, ci_low, ci_high.
     crossing: layer before which the curves of patching cross, marked by a line.
+    absent: the effect of having no reasoning at all, another line.
     """
     require_columns(frame, "edges", "layer", "effect", "ci_low", "ci_high")
     figure = BookFigure(3.2)
@@ -258,6 +260,10 @@ def knockout_profile(
         # Patched before a layer, so the line stands before it.
         axes.axvline(crossing - 0.5, color=INK, linestyle=(0, (2, 3)), linewidth=1.0)
         said.append(f"the curves of patching cross before layer {crossing:g}")
+    if absent is not None:
+        line = {"color": INK, "linestyle": (0, (6, 2)), "linewidth": 1.0}
+        axes.axhline(absent, label="no reasoning at all", **line)
+        said.append(f"no reasoning at all: {absent:.2f}")
     axes.axhline(0, color=PALE, linewidth=0.8)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("Middle of the window of layers")

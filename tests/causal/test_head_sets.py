@@ -26,7 +26,7 @@ from r2a_utils.causal.interventions import (
     measure,
     regenerate,
 )
-from r2a_utils.causal.random_sets import random_head_sets, random_spans
+from r2a_utils.causal.random_sets import own_seed, random_head_sets, random_spans
 from r2a_utils.stats import holm
 from r2a_utils.texts.trace import Trace
 
@@ -72,7 +72,7 @@ def test_curves_are_means_of_each_trace_s_profiles(model, traces):
     spans = []
     for trace in traces:
         reasoning = trace.segments["reasoning"]
-        drawn = random_spans(trace, reasoning.stop - reasoning.start, 3, 4)
+        drawn = random_spans(trace, reasoning.stop - reasoning.start, 3, own_seed(trace, 4))
         spans += [knockout_profile(model, trace, [("answer", s)], 2)["change"] for s in drawn]
     mine = curves.loc[curves["edges"] == WAYS[1], "effect"]
     np.testing.assert_allclose(mine, np.mean(spans, axis=0), atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -13,7 +14,7 @@ from r2a_utils.causal.interventions import knockout
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import patch_grid
 from r2a_utils.engine.forward import continue_greedily, engine_of, extend, replay, run_with_cache
-from r2a_utils.engine.patches import COMPONENTS, EdgeCut, Patch, PatchedRun
+from r2a_utils.engine.patches import COMPONENTS, CUT_KINDS, EdgeCut, Patch, PatchedRun
 from r2a_utils.engine.plain import cache_plainly, replay_plainly
 from r2a_utils.models.places import architecture
 
@@ -92,6 +93,54 @@ def test_cuts_and_ablations_are_the_same_in_both_engines(make_random_model):
     fast = replay(model, cache, runs, lambda logits: logits)
     plain = replay_plainly(model, cache, runs, lambda logits: logits)
     torch.testing.assert_close(fast, plain, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", CUT_KINDS)
+def test_each_kind_of_cut_is_the_same_in_both_engines(make_random_model, kind):
+    """Grouped heads; cuts of one layer that share a run, and runs of other kinds in one pack."""
+    model = make_random_model("qwen3")
+    cache = run_with_cache(model, IDS, ("z",), read=READ)
+    beside = EdgeCut(1, range(16, 22), range(11, 18), kind="mean")
+    runs = [
+        PatchedRun(cuts=(replace(CUT, kind=kind),)),
+        PatchedRun(cuts=(replace(CUT, kind=kind), beside)),
+        PatchedRun(cuts=(replace(CUT, heads=None, kind=kind), replace(CUT, layer=2))),
+        PatchedRun((Patch("v", 0, 15, torch.zeros(3, model.head_dim), head=1),), (CUT,)),
+        PatchedRun(cuts=(EdgeCut(2, range(9, 22), range(0, 22), kind="zeroed"),)),
+    ]
+    fast = replay(model, cache, runs, lambda logits: logits)
+    plain = replay_plainly(model, cache, runs, lambda logits: logits)
+    torch.testing.assert_close(fast, plain, rtol=0, atol=1e-5)
+    assert (fast[0] - cache.logits).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", CUT_KINDS)
+@pytest.mark.parametrize("family", ["qwen3", "gpt_oss"])
+def test_what_is_written_under_a_cut_is_what_full_forwards_write(make_random_model, family, kind):
+    """Token after token, by either engine, against plain replays of all that is written so far."""
+    model = make_random_model(family)
+    cache, n = run_with_cache(model, IDS), len(IDS)
+    cuts = tuple(
+        EdgeCut(layer, range(n, n + 9), range(3, 20), kind=kind) for layer in range(model.n_layers)
+    )
+    [written] = continue_greedily(model, cache, [PatchedRun(cuts=cuts)], 6)
+    ids = [*IDS, int(cache.logits[-1].argmax())]
+    for _ in written[1:]:
+        so_far = cache_plainly(model, ids)
+        up_to = PatchedRun(cuts=tuple(replace(cut, queries=range(n, len(ids))) for cut in cuts))
+        logits = replay_plainly(model, so_far, [up_to], lambda logits: logits)
+        ids.append(int(logits[0, -1].argmax()))
+    assert ids[n:] == written and len(written) > 2
+
+
+def test_edges_that_two_cuts_share_and_unknown_kinds_are_refused(make_random_model):
+    model = make_random_model("llama")
+    cache = run_with_cache(model, IDS)
+    run = PatchedRun(cuts=(CUT, replace(CUT, heads=(3,), kind="mean")))
+    with pytest.raises(ValueError, match="share edges"):
+        replay(model, cache, [run], lambda logits: logits)
+    with pytest.raises(ValueError, match="unknown kind of cut 'half'"):
+        replace(CUT, kind="half")
 
 
 def test_what_a_cut_takes_away_is_not_felt(model):

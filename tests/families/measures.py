@@ -27,6 +27,7 @@ from r2a_utils.causal.interventions import Knockout, measure, regenerate
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import patch_grid
 from r2a_utils.collecting.generation import Prompt, Sampling, decode
+from r2a_utils.engine.patches import CUT_KINDS
 from r2a_utils.models.loading import load_model
 from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.trace import SEGMENTS, Trace, token_texts
@@ -156,7 +157,7 @@ def attribution(bench: Bench, component: str) -> float:
     return _error(got.values, expected)
 
 
-def knockouts(bench: Bench) -> float:
+def knockouts(bench: Bench, kind: str) -> float:
     trace, reference = bench.traces[0], bench.reference
     answer, reasoning, prompt = (
         range(*trace.segments[name].indices(len(trace)))
@@ -164,8 +165,8 @@ def knockouts(bench: Bench) -> float:
     )
     scored, every = slice(len(trace) - 3, len(trace)), range(reference.n_heads)
     first, heads = reference.attending[:1], [(i, h) for i in reference.attending for h in (0, 4)]
-    changes = [Knockout(), Knockout(keys="prompt", layers=tuple(first))]
-    changes += [Knockout(heads=(head,)) for head in heads]
+    changes = [Knockout(kind=kind), Knockout(keys="prompt", layers=tuple(first), kind=kind)]
+    changes += [Knockout(heads=(head,), kind=kind) for head in heads]
     got = measure(bench.model, trace, changes, scored=scored)
 
     def score(logits: Tensor) -> float:
@@ -174,7 +175,7 @@ def knockouts(bench: Bench) -> float:
 
     cuts = [(reference.attending, reasoning, every), (first, prompt, every)]
     cuts += [([layer], reasoning, [head]) for layer, head in heads]
-    after = [score(reference.cut(trace.token_ids, i, answer, keys, h)) for i, keys, h in cuts]
+    after = [score(reference.cut(trace.token_ids, i, answer, keys, h, kind)) for i, keys, h in cuts]
     return _error(got["change"], np.array(after) - score(reference.logits(trace.token_ids)))
 
 
@@ -216,7 +217,7 @@ MEASURES: dict[str, dict[str, Callable[[Bench], float]]] = {
     "rows": {"": rows},
     "patches": {c: partial(patches, component=c) for c in ("resid", "attn_out", "mlp_out")},
     "heads": {c: partial(patches, component=c) for c in "zqkv"},
-    "knockouts": {"": knockouts},
+    "knockouts": {kind: partial(knockouts, kind=kind) for kind in CUT_KINDS},
     "attribution": {
         c: partial(attribution, component=c) for c in ("resid", "attn_out", "mlp_out", "z")
     },

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from unittest import mock
 
 import torch
 from families.zoo import Family
@@ -122,8 +124,14 @@ class Reference:
         queries: range,
         keys: range,
         heads: Sequence[int],
+        kind: str = "renormalised",
     ) -> Tensor:
-        """Logits [token, vocabulary] where heads of layers may not look from queries to keys."""
+        """Logits [token, vocabulary] where heads of layers may not look from queries to keys.
+
+        By the kind: -inf on the scores, or the weights behind the softmax set to zero or spread.
+        """
+        if kind != "renormalised":
+            return self._redirected(ids, layers, queries, keys, heads, kind)
         n = len(ids)
         wall = torch.zeros(1, self.n_heads, n, n)
         for head in heads:
@@ -141,6 +149,34 @@ class Reference:
                 module = self._attention(layer)
                 hooks.enter_context(module.register_forward_pre_hook(before, with_kwargs=True))
             return self.logits(ids)
+
+    def _redirected(self, ids, layers, queries, keys, heads, kind) -> Tensor:
+        """By the weights themselves, where the eager function multiplies them with the values."""
+        n, product, inside, edited = len(ids), torch.matmul, [], set()
+
+        def multiply(left: Tensor, right: Tensor) -> Tensor:
+            if inside and left.shape == (1, self.n_heads, n, n) and right.shape[2] == n:
+                left = left.clone()
+                edited.add(inside[0])
+                for head in heads:
+                    for query in queries:
+                        row = left[0, head, query]
+                        seen = [key for key in keys if row[key] != 0]  # others are masked
+                        weight = sum(row[key].item() for key in seen)
+                        for key in seen:
+                            row[key] = 0 if kind == "zeroed" else weight / len(seen)
+            return product(left, right)
+
+        with ExitStack() as hooks, torch.no_grad():
+            hooks.enter_context(mock.patch.object(torch, "matmul", multiply))
+            for layer in (chosen := set(layers) & {*self.attending}):
+                module = self._attention(layer)
+                enter = partial(lambda layer, *_: inside.append(layer), layer)
+                hooks.enter_context(module.register_forward_pre_hook(enter))
+                hooks.enter_context(module.register_forward_hook(lambda *_: inside.clear()))
+            logits = self.logits(ids)
+        assert edited == chosen, "the family does not multiply its weights by torch.matmul"
+        return logits
 
     def written(self, ids: Sequence[int], n: int, logits: Callable | None = None) -> list[int]:
         """The most likely `n` tokens after `ids`, one by one, up to the end token."""
