@@ -13,7 +13,8 @@
 #     writes: [
 #       traces/contrast_clean, traces/contrast_corrupted, arrays/patch_grid,
 #       arrays/patching_effects, tables/patching_curves,
-#       records/contrast_pairs, records/activation_patching, records/attribution_patching
+#       records/contrast_pairs, records/crossed_answers, records/exchanged_texts,
+#       records/activation_patching, records/attribution_patching, records/paper_cases
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
@@ -32,12 +33,24 @@
 # %% [markdown]
 # # Stage 3: does the answer depend on the reasoning?
 #
-# **Question.** If one reasoning {term}`token`'s state is exchanged for that of another
-# {term}`trace`, does the answer follow?
+# {% set c = crossed_answers %}{% if c.verdict == "reasoning" %}The answer follows the reasoning: of
+# {{ c.asked }} pairs asked, {{ c.follows | percent }} get the answer that the reasoning leads to
+# when it stands behind the other question.{% elif c.verdict == "question" %}The answer does not
+# follow the reasoning: of {{ c.asked }} pairs asked, {{ c.stays | percent }} keep the question's
+# answer when the reasoning behind it is another's, and {{ c.follows | percent }} follow the
+# reasoning.{% elif c.verdict == "neither" %}The answer does not follow the reasoning in most pairs:
+# of {{ c.asked }} pairs asked, {{ c.follows | percent }} get the answer that the reasoning leads to
+# when it stands behind the other question, and {{ c.stays | percent }} keep the question's.{% else
+# %}Whether most answers follow the reasoning, {{ c.asked }} pairs cannot tell: {{ c.follows |
+# percent }} do ({{ c.follows_low | percent }} to {{ c.follows_high | percent }}).{% endif %}
 #
-# **What you will see.** A {term}`patch grid` for one pair of traces, tokens × layers; the mean
-# over many pairs of the two curves that the paper draws, under two protocols and in both
-# directions; how often the answer flips; controls; and how well gradients foretell the grid.
+# **Question.** If the reasoning is exchanged for that of another {term}`trace`, as a text or as the
+# state of one {term}`token`, does the answer follow?
+#
+# **What you will see.** Whose answer is forced when question and reasoning are not of one side, on
+# every pair asked; a {term}`patch grid` for one pair, tokens × layers; the mean over many pairs of
+# the two curves that the paper draws, by family of problems and in both directions; how often the
+# answer flips; controls; and how well gradients foretell the grid.
 #
 # **What we know so far.** {doc}`Reasoning-Focus Heads <04_reasoning_focus_heads>` showed where
 # the answer looks. Looking is not using.
@@ -45,7 +58,8 @@
 # %% [markdown]
 # ## Parameters
 #
-# - `pairs`: "tiny" are minimal pairs of the bundled world, "questions" comparisons in plain
+# - `pairs`: "tiny" are minimal pairs of the bundled world, comparisons and arithmetic in turn,
+#   "questions" comparisons in plain
 #   language ("Considering weight, which is heavier: …") for pretrained models, "grade_school" our
 #   word problems and their twins with one other number, "paper" the authors' own, from their data.
 # - `source`: "model" lets the model write the traces, "written" puts texts of ours before it
@@ -78,11 +92,10 @@ seed = 0
 paper_data: str | None = None
 
 # %%
-import os
 from functools import partial
 
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import display
 
 from r2a_utils import Run, causal, figures, load_model, paper
 from r2a_utils.collecting import (
@@ -111,7 +124,8 @@ run.record_model(model)
 # ## Contrast pairs
 #
 # A {term}`contrast pair` is a clean and a corrupted trace that differ in a few words of the
-# question ("heaviest" and "lightest", or "weight" and "speed") and in what follows from it.
+# question ("heaviest" and "lightest", or a 3 and a 7 among the numbers) and in what follows from
+# it.
 
 # %%
 draw, write = {
@@ -143,16 +157,43 @@ sides = [
     for side, name in enumerate(("clean", "corrupted"))
 ]
 by_id = {trace.problem_id: trace for traces in sides for trace in traces}
+has_ended = [all(side.id in by_id for side in pair) for pair in problems]
+ended = [pair for pair, done in zip(problems, has_ended, strict=True) if done]
+
+# %% [markdown]
+# ## Whose answer: the question's or the reasoning's?
+#
+# Before any state is touched: each question is followed by the other side's reasoning, closed, and
+# "The answer is \boxed{" is put behind it. No pair is left out for what it answers. A pair
+# *follows* its reasonings if both such texts give the answer that the reasoning leads to, and it
+# *stays* if both give the question's. A text that did not end, and a reasoning that led elsewhere,
+# count as neither.
+
+# %%
+as_written = [tuple(by_id[side.id] for side in pair) for pair in ended]
+crossed = causal.crossed_answers(model, as_written, ended)
+followed = causal.following_record(crossed, problems)
+run.write_record("crossed_answers", followed)
+figures.reading_table(causal.following_table(followed))
+
+# %% [markdown]
+# *Own* is the share of pairs in which either question with its own reasoning gives its own answer:
+# more cannot follow. The last two columns say by how many nats the answer moves, from one side's to
+# the other's, when the reasoning alone or the question alone is exchanged. {% set c =
+# crossed_answers %}{% if c.reasoning is not none %}The reasoning moves it by {{ c.reasoning |
+# number(1) }} nats and the question by {{ c.question | number(1) }}. {% endif %}{% if c.verdict !=
+# "reasoning" %}So what patching shows below is about the pairs that it keeps, and is no sign that
+# the answer depends on the reasoning.{% endif %}
+#
+# ## Which pairs can be patched
 
 # %% [markdown]
 # Under the protocol "own" a pair is what was written. With a probe the reasoning gets one more
 # line, which states the answer in a fixed place, and the answer repeats that line. The token that
 # states the conclusion is then the one in that line; what the reasoning said before stays as it is.
 
+
 # %%
-ended = [pair for pair in problems if all(problem.id in by_id for problem in pair)]
-
-
 def read_as(name):
     """(clean, corrupted) traces of all pairs that ended, under a protocol."""
     return [
@@ -167,29 +208,40 @@ def read_as(name):
 
 
 # %% [markdown]
-# Nothing is padded: a pair whose traces cannot be aligned token by token is refused and counted. A
-# pair is kept if the model tells its two sides apart (the logit differences of the clean and the
-# corrupted trace are {{ contrast_pairs.min_gap | number(0) }} nat or more apart) and by itself
-# writes either answer, and if its conclusion is a single differing token in the reasoning. Both
-# sides run once; all that follows patches these passes. What the other protocols give is measured
-# here as well, and shown below.
+# Nothing is padded, so that the two traces must be aligned token by token. A pair is kept if its
+# sides end in different answers, if the model tells them apart (the logit differences of the clean
+# and the corrupted trace are {{ contrast_pairs.min_gap | number(0) }} nat or more apart) and by
+# itself writes either answer, and if its conclusion is a single differing token in the reasoning.
+# Whether the answer follows that token is not asked here. Each pair that is left out is counted by
+# its reason. An answer that restates the solution may state its result before the box; then the
+# pair ends there, where the answer is made.
 
 # %%
-kept, counts, effects = [], {}, {}
+kept, counts, effects, nats = [], {}, {}, {}
 for name in causal.PROTOCOLS:
-    sifted = causal.sift(model, read_as(name))
-    counts[name] = {
-        "pairs asked": len(problems),
-        "left out: not ended": len(problems) - len(ended),
-        **sifted.counts,
-    }
+    read = read_as(name)
+    sifted = causal.sift(model, read)
+    became = causal.pair_funnel(problems, has_ended, sifted)
+    counts[name] = became["all"].to_dict()
+    if name != "own":
+        nats[name] = causal.probe_nats(model, read)
     if name == protocol:
-        kept = sifted.kept
+        kept, funnel = sifted.kept, became
     else:
         effects[name] = causal.patch_two_places(model, sifted.kept)["effect"].values
 sifting = {"protocol": protocol, "kept": len(kept), "min_gap": causal.MIN_GAP}
-run.write_record("contrast_pairs", sifting | {"counts": counts})
-figures.reading_table(pd.DataFrame(counts).rename_axis("protocol", axis=1))
+run.write_record(
+    "contrast_pairs", sifting | {"asked": len(problems), "counts": counts}
+)
+figures.reading_table(funnel[funnel["all"] > 0])
+
+# %% [markdown]
+# What became of the pairs asked, by family of problems. And under each protocol, of which those
+# that are not this run's are measured here as well, and shown below:
+
+# %%
+by_protocol = pd.DataFrame(counts).rename_axis("protocol", axis=1)
+figures.reading_table(by_protocol[by_protocol.sum(axis=1) > 0])
 
 # %% tags=["hide-input"]
 if not kept:
@@ -259,22 +311,25 @@ pd.DataFrame(
 # %% [markdown]
 # ## Many pairs, two curves
 #
-# The paper's two positions: the reasoning token whose change flips the answer, and the last token
+# The paper's two positions: the reasoning token that states the conclusion last, and the last token
 # before the answer. The first matters as long as its content has not been read; the last from the
 # layer on where it has been.
 
 # %%
 denoised = causal.patch_two_places(model, kept)
 effects = {protocol: denoised["effect"].values} | effects
+families = causal.families_of(kept)
 curves = causal.place_curves(effects[protocol], seed)
-run.write_table("patching_curves", curves)
+by_family = causal.family_curves(effects[protocol], families, seed)
+run.write_table("patching_curves", by_family)
 run.write_array("patching_effects", denoised)
-figures.layer_curves(curves)
+figures.layer_curves(by_family)
 
 # %% [markdown]
-# **Figure.** Effect of patching before each layer in `{{ model.name }}`, mean over {{
-# activation_patching.n }} pairs with 95 % intervals, for the reasoning token that states the
-# conclusion and for the last token before the answer.
+# **Figure.** Effect of patching before each layer in `{{ model.name }}`, mean over pairs with 95 %
+# intervals, for the reasoning token that states the conclusion and for the last token before the
+# answer, by family of problems ({% for f in activation_patching.families %}{{ f.n }} of {{ f.family
+# }}{% if not loop.last %}, {% endif %}{% endfor %}).
 
 # %% [markdown]
 # ## The other way round
@@ -295,15 +350,49 @@ figures.layer_curves(noising, ylabel="Normalised logit difference lost")
 # %% [markdown]
 # ## How often does the answer flip?
 #
-# The share of pairs in which greedy decoding now writes the other answer, at the layer where that
-# happens most.
+# The share of pairs in which greedy decoding now writes the other answer. The layer is chosen on
+# one half of the pairs and the flips are counted on the other, for both halves in turn: at the best
+# layer of all, the share would flatter itself.
 
 # %%
-figures.flips(causal.flip_rates(denoised["flip"].values))
+figures.flips(causal.flip_rates(denoised["flip"].values, families, seed))
 
 # %% [markdown]
-# **Figure.** Share of pairs in which `{{ model.name }}` writes the other answer after one token's
-# state was patched, at the layer where that happens most, with Wilson's 95 % intervals.
+# **Figure.** Share of the kept pairs in which `{{ model.name }}` writes the other answer after one
+# token's state was patched, at the layer where most of the other half flip, with Wilson's 95 %
+# intervals.
+
+# %% [markdown]
+# ## Is it the last statement alone?
+#
+# A reasoning may state its conclusion more than once: as the result of its last step, in the
+# concluding sentence, in a check. So tokens of the corrupted reasoning are exchanged in the text:
+# the one patched above, every token that states the conclusion, or all that differ. The first is
+# what patching before layer 0 does.
+
+# %%
+asked = funnel.drop(columns="all").sum().to_dict()
+exchanged = causal.exchanged_table(causal.exchanged_tokens(model, kept), asked)
+rows = causal.exchanged_record(exchanged)
+run.write_record("exchanged_texts", {"kinds": causal.EXCHANGED, "rows": rows})
+figures.reading_table(exchanged, digits=2)
+
+# %% [markdown]
+# *n* pairs are kept of those *asked*; *flips* is the share of the first and *flips of asked*, with
+# Wilson's interval, of the second, in which a pair that could not be patched counts as one that did
+# not flip. {% for row in exchanged_texts.rows if row.exchanged == exchanged_texts.kinds[0] %}In {{
+# row.family }} the last statement alone restores {{ row.effect | number }} and turns {{
+# row.flips_of_asked | percent }} of the pairs asked over; {% for every in exchanged_texts.rows if
+# every.family == row.family and every.exchanged == exchanged_texts.kinds[1] %}every statement of it
+# {{ every.effect | number }} and {{ every.flips_of_asked | percent }}. {% endfor %}{% endfor %}
+#
+# {% if text_tests is defined and text_tests.outcomes is defined and
+# text_tests.outcomes.kept_earlier is defined and text_tests.outcomes.kept_last is defined %}{% set
+# o = text_tests.outcomes %}All of this is about what states the *conclusion*. What the steps before
+# it say is another matter: {doc}`a mistake put into a step <02b_edited_thoughts>`, with the rest
+# kept word for word, turns {{ o.kept_earlier.follows | percent }} of {{ o.kept_earlier.n }} answers
+# into what it leads to where it stands in an earlier step and {{ o.kept_last.follows | percent }}
+# of {{ o.kept_last.n }} where it stands in the last one.{% endif %}
 
 # %% [markdown]
 # ## How much of it is copying?
@@ -379,31 +468,35 @@ figures.layer_curves(pd.concat([ours, *at_conclusion]))
 found = causal.summarised_patching(
     model,
     protocol,
-    len(problems),
-    counts[protocol],
+    asked,
+    families,
     effects,
     denoised,
     noised,
     controls,
+    nats,
+    seed,
 )
 run.write_record("activation_patching", found)
 
 # %% [markdown]
-# Over {{ activation_patching.n }} pairs, exchanging the one token that states the conclusion
-# restores {{ activation_patching.flipping_first | number }} of the difference before layer 0 and
-# {{ activation_patching.flipping_last | number }} before the last layer; the last token before
-# the answer goes from {{ activation_patching.last_first | number }} to {{
-# activation_patching.last_last | number }}.
-# {% if activation_patching.crossing is not none %}The curves cross before layer
-# {{ activation_patching.crossing }} of 0 to {{ activation_patching.n_layers - 1 }}.{% else %}The
-# curves do not cross.{% endif %} Noising takes away {{ activation_patching.noised_first | number
-# }} before layer 0. The answer flips in {{ activation_patching.flip_rate | percent
-# }} of the pairs (interval {{ activation_patching.flip_low | percent }} to {{
-# activation_patching.flip_high | percent }}). {% if activation_patching.others
-# %}{% for other in activation_patching.others %}Under the protocol "{{ other.protocol }}"
-# {{ other.n }} pairs are kept, and the same token restores {{ other.first | number }} before
-# layer 0. {% endfor %}{% else %}Under no other protocol is a pair kept, so that copying cannot be
-# told apart here.{% endif %}
+# {% for f in activation_patching.families %}In {{ f.family }} ({{ f.n }} of {{ f.asked }} pairs)
+# exchanging the one token that states the conclusion last restores {{ f.first | number }}{% if
+# f.first_low is not none %} ({{ f.first_low | number }} to {{ f.first_high | number }}){% endif %}
+# of the difference before layer 0, and the answer flips in {{ f.of_asked | percent }} of the pairs
+# asked ({{ f.low | percent }} to {{ f.high | percent }}), in {{ f.flips | percent }} of those kept.
+# {% if f.crossing.layer is not none %}The two curves cross before layer {{ f.crossing.layer }} of 0
+# to {{ activation_patching.n_layers - 1 }} ({% if f.crossing.low == f.crossing.high %}so in every
+# sample of the pairs that crosses{% else %}{{ f.crossing.low }} to {{ f.crossing.high }} over
+# samples of the pairs{% endif %}{% if f.crossing.share < 1 %}; {{ f.crossing.share | percent }} of
+# the samples cross{% endif %}).{% else %}The curves do not cross.{% endif %} {% endfor %}Noising
+# takes away {{ activation_patching.noised_first | number }} before layer 0, over all {{
+# activation_patching.n }} pairs.
+#
+# {% if activation_patching.others %}{% for other in activation_patching.others %}Under the protocol
+# "{{ other.protocol }}" {{ other.n }} pairs are kept, and the same token restores {{ other.first |
+# number }} before layer 0. {% endfor %}{% else %}Under no other protocol is a pair kept, so that
+# copying cannot be told apart here.{% endif %}
 #
 # The largest mean effect of a control is {{ activation_patching.largest_control | number }}. A
 # patch that changes nothing moves the answer by up to {{ "%.1e" |
@@ -446,77 +539,66 @@ figures.approximate_against_exact(
 run.write_record("attribution_patching", checked.summary())
 
 # %% [markdown]
-# Of the {{ attribution_patching.budget }} strongest cells of the exact grid the gradient finds {{
-# attribution_patching.recall | percent }} (`atp*`: {{ attribution_patching.recall_star | percent
-# }}); its ranks correlate with the exact ones at {{ attribution_patching.spearman | number }}
-# (`atp*`: {{ attribution_patching.spearman_star | number }}).
+# Over {{ attribution_patching.n }} {% if attribution_patching.n == 1 %}pair{% else %}pairs{% endif
+# %}, of the {{ attribution_patching.budget }} strongest cells of the exact grid the gradient finds
+# {{ attribution_patching.recall | percent }}{% if attribution_patching.recall_low is not none %}
+# ({{ attribution_patching.recall_low | percent }} to {{ attribution_patching.recall_high | percent
+# }}, interval over pairs){% endif %} (`atp*`: {{ attribution_patching.recall_star | percent }});
+# its ranks correlate with the exact ones at {{ attribution_patching.spearman | number }} (`atp*`:
+# {{ attribution_patching.spearman_star | number }}).
 #
 # ## Beside the paper
 #
 # The mean effect of the answer-flipping token in the early layers of the real distills, for the
-# paper's two probe sentences {cite:p}`zhang2025reasoning`, and in the first third of this run's
-# layers. The rows differ in model, questions, and texts.
+# paper's two probe sentences {cite:p}`zhang2025reasoning`:
 
 # %%
 published = paper.published()
 theirs = published["stage3_patching"]["mean_early_layer_effect"]
-both = pd.DataFrame(
-    {m: theirs[m] for m in published["models"]}, index=theirs["columns"]
-).T
-both.loc[f"{model.name} (this run)"] = [found.early_probe, found.early_boxed_probe]
-both = both.astype(float).round(2)
-both.astype(object).where(both.notna(), "–")
+pd.DataFrame({m: theirs[m] for m in published["models"]}, index=theirs["columns"]).T
 
 # %% [markdown]
-# And the authors' own grid of their case 24, from their data.
+# {% set a = activation_patching %}{% for name, line, n, effect, nats in [("probe", "Final answer is
+# A.", a.early_probe_n, a.early_probe, a.probe_nats), ("boxed_probe", "Final answer is \boxed{A}.",
+# a.early_boxed_probe_n, a.early_boxed_probe, a.boxed_probe_nats)] %}{% if effect is not none %}With
+# the line "{{ line }}" this run has {{ effect | number }} in the first third of its layers ({{ n }}
+# pairs). {% endif %}{% if nats is not none and nats > a.blind_nats %}To `{{ model.name }}` the line
+# "{{ line }}" is less likely than {term}`tokens <token>` drawn blindly from its vocabulary ({{ nats
+# | number(1) }} nats a token, against {{ a.blind_nats | number(1) }}): it has never read one like
+# it{% if effect is not none %}, and that number says nothing about models that have{% endif %}. {%
+# endif %}{% endfor %}Where the line is one that the model could have written, the numbers may be
+# compared in kind; models, questions and texts differ.
+#
+# {% if paper_cases.models %}And the authors' own grid of their case 24, from their data.{% endif %}
 
 # %%
-folder = paper_data or os.environ.get(paper.DATA_VARIABLE)
-
-
-def case_24(alias):
-    case = paper.load_patching_case(folder, alias)
+aliases = paper.patching_cases(paper_data)
+cases = [paper.load_patching_case(paper_data, alias) for alias in aliases]
+run.write_record("paper_cases", {"models": [c.attrs["model"] for c in cases]})
+for case in cases:
     tokens = case["clean_token"].values, case["corrupted_token"].values
     title = f"{case.attrs['model']}, the authors' case 24"
-    return figures.patch_grid(
-        case.values, *tokens, case["position"].values, title=title
-    )
-
-
-absent = "The folder is not given: here would stand case 24 of R1-Qwen-1.5B."
-case_24("qwen-1p5B") if folder else Markdown(absent)
+    places = case["position"].values
+    display(figures.patch_grid(case.values, *tokens, places, title=title))
 
 # %% [markdown]
 # **Figure.** The authors' own patch grid of their case 24: what patching one token's state before
-# one layer restores in R1-Qwen-1.5B.
+# one layer restores, in {{ paper_cases.models | join(" and ") }}.
 
 # %% [markdown]
-# The paper's two curves of that case beside ours. The authors end the reasoning with the line
-# "Final answer is A.", and what they patch stands in it.
-
+# {% if paper_cases.models %}The paper's two curves of that case beside ours. The authors end the
+# reasoning with the line "Final answer is A.", and what they patch stands in it.{% endif %}
 
 # %%
-def curves_24(alias):
-    theirs = causal.case_curves(paper.load_patching_case(folder, alias))
-    both = pd.concat([causal.by_depth(curves, model.n_layers), theirs])
-    return figures.layer_curves(both, xlabel="Patched at this share of the layers")
-
-
-absent = (
-    "The folder is not given: here would stand the curves of case 24 beside ours."
-)
-curves_24("qwen-1p5B") if folder else Markdown(absent)
+for case in cases:
+    depth = causal.by_depth(curves, model.n_layers), causal.case_curves(case)
+    share = "Patched at this share of the layers"
+    display(figures.layer_curves(pd.concat(depth), xlabel=share))
 
 # %% [markdown]
-# **Figure.** The two curves of `{{ model.name }}` (coloured, means over pairs with 95 % intervals)
-# beside those of the authors' case 24 in R1-Qwen-1.5B (grey, one case).
-
-# %%
-curves_24("qwen-7B") if folder else Markdown("")
-
-# %% [markdown]
-# **Figure.** The two curves of `{{ model.name }}` (coloured) beside those of the authors' case 24
-# in R1-Qwen-7B (grey, one case).
+# **Figure.** The two curves of `{{ model.name }}` (coloured, means over all pairs with 95 %
+# intervals) beside those of the authors' case 24 (grey, one case) in {{ paper_cases.models |
+# join(" and in ") }}.
 
 # %% [markdown]
 # A curve is high where the answer hangs on that token alone, and the place where the two cross is
@@ -681,10 +763,12 @@ pd.DataFrame(own_curves).rename_axis("patched before layer").round(2)
 # %% [markdown]
 # ## What this does not show
 #
-# - **That reasoning is more than a place to copy from.** A model that only copies the name in the
-#   last sentence shows the same two curves. The next page asks further.
+# - **That reasoning is more than a place to copy from.** A model that only copies what states the
+#   conclusion shows the same two curves. The next page asks further.
+# - **That the steps are used.** What is exchanged here is the conclusion, in the concluding
+#   sentence or wherever it stands.
 # - **That other tokens do not matter.** An effect below 1 means that the answer also hangs on
-#   others, the question's word among them, which stays corrupted.
+#   others.
 # - **That real distills behave so.** The pairs here are short and clean.
 #
 # ## What is missing

@@ -60,16 +60,21 @@ paper = published_findings()
 # is compared under the paper's own two probes, which end the reasoning with the line that the row
 # names, and over the early layers; before layer 0 under the protocol that this run's pairs were
 # scored with ("own": the answer as it stands in the trace) it is another quantity. The columns may
-# be compared in kind, not in size. A dash: the paper has no such number, or no pair of this run is
-# kept under that probe.
+# be compared in kind, not in size. A dash: the paper has no such number, no pair of this run is
+# kept under that probe, or its line is less likely to this model than tokens drawn blindly.
 
 # %%
+lines = {  # a probe that the model has never read says nothing beside the paper's
+    name: patching[f"early_{name}"]
+    for name in ("probe", "boxed_probe")
+    if patching and (patching[f"{name}_nats"] or 0) <= patching["blind_nats"]
+}
 own = {
     "with_reasoning": quality["with_reasoning"],
     "without_reasoning": quality["without_reasoning"],
     "mass": attention["answer"]["reasoning"],
-    "early_probe": patching.get("early_probe"),
-    "early_boxed_probe": patching.get("early_boxed_probe"),
+    "early_probe": lines.get("probe"),
+    "early_boxed_probe": lines.get("boxed_probe"),
     "first": patching.get("flipping_first"),
 }
 headings = {
@@ -154,27 +159,25 @@ run.write_record(
 #    untrained_ranking.untrained.beyond_distance | number(0) }}){% endif %}. Looking is not using.
 
 # %% [markdown]
-# 3. **{% if activation_patching.flip_low > 0.5 %}In most pairs the answer follows one token of the
-#    reasoning.{% elif activation_patching.flip_rate > 0 %}In some pairs the answer follows one
-#    token of the reasoning.{% else %}In no pair does the answer follow one token of the
-#    reasoning.{% endif %}** Exchanging the state of the {term}`token` that states the conclusion
-#    turns {{ activation_patching.flip_rate | percent }} of {{ activation_patching.n }} answers
-#    over (interval {{ activation_patching.flip_low | percent }} to {{
-#    activation_patching.flip_high | percent }}; protocol "{{ activation_patching.protocol }}") and
-#    before layer 0 restores {{ activation_patching.flipping_first | number }} of the difference
-#    between the two; a patch that changes nothing moves it by up to {{ "%.1e" |
-#    format(activation_patching.noise_floor) }}. {% if activation_patching.early_boxed_probe is not
-#    none %}With the paper's probe "Final answer is \boxed{A}." the token in the probe restores {{
-#    activation_patching.early_boxed_probe | number }} in the early layers ({{
-#    activation_patching.early_boxed_probe_n }} pairs), in the paper's models {{
-#    paper_effects.boxed_lowest }} to {{ paper_effects.boxed_highest }}. {% endif %}{% if
-#    activation_patching.early_probe is not none %}With "Final answer is A." it is {{
-#    activation_patching.early_probe | number }} ({{ activation_patching.early_probe_n }} pairs),
-#    there {{ paper_effects.plain_lowest }} to {{ paper_effects.plain_highest }}. {% endif %}With
-#    the way from the answer to the reasoning cut in layer {{ head_interventions.strongest_layer
-#    }}, the right answer's log-probability changes by {{ head_interventions.strongest_change |
-#    number }} nats{% if activation_patching.crossing is not none %}; the curves of {term}`patching
-#    <patch>` cross before layer {{ activation_patching.crossing }}{% endif %}.
+# 3. {% set c = crossed_answers %}**{% if c.verdict == "reasoning" %}The answer follows the
+#    reasoning.{% elif c.verdict == "open" %}Some answers follow the reasoning.{% else %}The answer
+#    does not follow the reasoning.{% endif %}** Of {{ c.asked }} pairs of problems {{ c.follows |
+#    percent }} ({{ c.follows_low | percent }} to {{ c.follows_high | percent }}) get the answer
+#    that a reasoning leads to also when it stands behind the other question; {{ c.stays | percent
+#    }} keep the question's. {% if activation_patching is defined %}Exchanging the state of the one
+#    {term}`token` that states the conclusion last turns {% for f in activation_patching.families
+#    %}{{ f.of_asked | percent }} of the {{ f.asked }} answers asked of {{ f.family }} over ({{
+#    f.low | percent }} to {{ f.high | percent }}) and before layer 0 restores {{ f.first | number
+#    }} of the difference{% if not loop.last %}, {% endif %}{% endfor %} (protocol "{{
+#    activation_patching.protocol }}"); a patch that changes nothing moves it by up to {{ "%.1e" |
+#    format(activation_patching.noise_floor) }}. {% if activation_patching.crossing is not none
+#    %}The curves of {term}`patching <patch>` cross before layer {{ activation_patching.crossing
+#    }}{% if activation_patching.crossing_low != activation_patching.crossing_high %} ({{
+#    activation_patching.crossing_low }} to {{ activation_patching.crossing_high }} over samples of
+#    the pairs){% endif %}. {% endif %}{% else %}No pair could be patched. {% endif %}With the way
+#    from the answer to the reasoning cut in layer {{ head_interventions.strongest_layer }}, the
+#    right answer's log-probability changes by {{ head_interventions.strongest_change | number }}
+#    nats.
 
 # %% [markdown]
 # 4. **Whether just these heads carry it is another question.** {% if head_interventions.flip_n
@@ -201,17 +204,20 @@ run.write_record(
 # %% [markdown]
 # ## What may be concluded
 #
-# {% if activation_patching.flip_low > 0.5 %}In this model and on these pairs of problems, the
-# answer depends causally on what one token of the reasoning says{% if activation_patching.crossing
-# is not none %}, and the layer can be named before which the answer has read it{% endif %}.{% elif
-# activation_patching.flip_rate > 0 %}In this model the answer depends causally on what one token
-# of the reasoning says in {{ activation_patching.flip_rate | percent }} of the pairs; for the
-# others this run shows no such dependence.{% else %}That the answer depends on what the reasoning
-# says is not shown by this run.{% endif %} {% if answer_quality.ci_low > 0 %}More answers are
-# right after reasoning, and how much of that gain comes by this way no stage has measured.{% endif
-# %}
-
-# %% [markdown]
+# {% if crossed_answers.verdict == "reasoning" %}In this model and on these pairs of problems, the
+# answer depends causally on what the reasoning says{% if activation_patching is defined and
+# activation_patching.crossing is not none %}, and the layer can be named before which the answer
+# has read its concluding sentence{% endif %}.{% elif crossed_answers.verdict == "open" %}In this
+# model the answer depends on what the reasoning says in {{ crossed_answers.follows | percent }} of
+# the pairs; for the others this run shows no such dependence.{% else %}That the answer depends on
+# what the reasoning says is not shown by this run: it follows it in {{ crossed_answers.follows |
+# percent }} of the pairs.{% endif %} {% if text_tests is defined and text_tests.outcomes is defined
+# and text_tests.outcomes.kept_earlier is defined %}That is about its conclusion: a mistake in an
+# earlier step, with the rest kept, turns {{ text_tests.outcomes.kept_earlier.follows | percent }}
+# of the answers into what it leads to. {% endif %}{% if answer_quality.ci_low > 0 %}More answers
+# are right after reasoning, and how much of that gain comes by this way no stage has measured.{%
+# endif %}
+#
 # ## What this does not show
 #
 # - **That the reasoning is faithful.** An answer that takes its conclusion from the reasoning does

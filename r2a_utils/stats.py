@@ -13,13 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+LEVEL = 0.05
+"""The level at which this book calls a test passed; every page quotes it from here."""
+CONFIDENCE = 1 - LEVEL
+"""What an interval holds where nothing else is asked."""
+
 # 10,000 resamples put the Monte Carlo error of a 95 % interval's end near 1 % of its width.
 RESAMPLES = 10_000
 # Resamples drawn at a time: 1,000 × 1,000 cases of float64 are 8 MB.
 BATCH = 1_000
 
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Wilson score interval of a share (Wilson 1927).
 
     Raises ValueError unless 0 <= successes <= n and n >= 1.
@@ -80,7 +85,10 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def bootstrap_interval(
-    values: Sequence[float], confidence: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
+    values: Sequence[float],
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> tuple[float, float]:
     """Bootstrap interval (BCa, Efron 1987) of the mean; give paired differences for a paired one.
 
@@ -100,7 +108,7 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def share_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+def share_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Interval of a mean share over problems: Wilson's where each is 0 or 1, else the bootstrap."""
     values = _one_dimensional(values)
     if np.isin(values, (0.0, 1.0)).all():
@@ -124,7 +132,7 @@ def bootstrap_means(values: np.ndarray, seed: int = 0, resamples: int = 1_000) -
 
 
 def bootstrap_mean_intervals(
-    values: np.ndarray, confidence: float = 0.95, seed: int = 0, resamples: int = 1_000
+    values: np.ndarray, confidence: float = CONFIDENCE, seed: int = 0, resamples: int = 1_000
 ) -> tuple[np.ndarray, np.ndarray]:
     """Percentile bootstrap intervals of the mean over cases for many units at once.
 
@@ -133,10 +141,6 @@ def bootstrap_mean_intervals(
     tail = (1 - confidence) / 2
     low, high = np.quantile(bootstrap_means(values, seed, resamples), [tail, 1 - tail], axis=0)
     return low, high
-
-
-LEVEL = 0.05
-"""The level at which this book calls a test passed; every page quotes it from here."""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ from r2a_utils.engine.forward import run_with_graph
 from r2a_utils.engine.patches import COMPONENTS, HEAD_COMPONENTS, ActivationCache, ActivationGraph
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.models.places import check_component
+from r2a_utils.stats import bootstrap_interval
 
 METHODS = ("atp", "qk_fix", "grad_drop", "atp*")
 
@@ -178,20 +179,24 @@ class AttributionCheck:
     """How well gradients find what exact patching finds, over the grids of several pairs.
 
     `quality` has a row for each of `CHECKED`, with Spearman and, by budget, the recall (means over
-    pairs); `exact` and `estimate` hold every cell of all grids, by "atp".
+    pairs); `recalls` the recall of "atp" at the first budget, pair by pair; `exact` and `estimate`
+    hold every cell of all grids, by "atp".
     """
 
     n: int
     quality: pd.DataFrame
+    recalls: Float[np.ndarray, " pair"]
     exact: Float[np.ndarray, " cell"]
     estimate: Float[np.ndarray, " cell"]
 
     def summary(self) -> AttributionPatching:
         """What is told of it in the prose."""
         budget, (plain, dropped) = BUDGETS[0], CHECKED
-        table = self.quality
+        table, (low, high) = self.quality, bootstrap_interval(self.recalls)
         return AttributionPatching(
             n=self.n,
+            recall_low=None if np.isnan(low) else low,
+            recall_high=None if np.isnan(high) else high,
             spearman=table.loc[plain, "Spearman"],
             recall=table.loc[plain, budget],
             spearman_star=table.loc[dropped, "Spearman"],
@@ -205,12 +210,15 @@ class AttributionCheck:
 class AttributionPatching:
     """What stage 05 tells of attribution: means over `n` pairs, recalls at `budget` cells.
 
-    `tail` tokens before the answer are in every grid, with the differing ones.
+    recall_low to recall_high: bootstrap over pairs, None for one. `tail` tokens before the answer
+    are in every grid, with the differing ones.
     """
 
     n: int
     spearman: float
     recall: float
+    recall_low: float | None
+    recall_high: float | None
     spearman_star: float
     recall_star: float
     budget: int
@@ -235,8 +243,10 @@ def check_attribution(model: ReasoningModel, pairs: Sequence[RecordedPair]) -> A
             if method == CHECKED[0]:
                 points.append(np.stack([exact.values.ravel(), guess.values.ravel()]))
     exact, estimate = np.concatenate(points, axis=1)
-    quality = pd.DataFrame(scores).groupby("method").mean()
-    return AttributionCheck(len(points), quality, exact, estimate)
+    scores = pd.DataFrame(scores)
+    quality = scores.groupby("method").mean()
+    recalls = scores.loc[scores["method"] == CHECKED[0], BUDGETS[0]].to_numpy(float)
+    return AttributionCheck(len(points), quality, recalls, exact, estimate)
 
 
 def _difference(

@@ -43,6 +43,10 @@ PROTOCOLS = {
 """How a trace is read: as it was written, or closed by one of the paper's probes."""
 
 
+class SameAnswerError(ValueError):
+    """Two sequences with one answer: there is nothing to contrast."""
+
+
 @dataclass(frozen=True)
 class ContrastPair:
     """A clean and a corrupted token sequence that end right before their answers.
@@ -76,7 +80,9 @@ class ContrastPair:
         if not self.clean_ids or not self.corrupted_ids or not clean or not corrupted:
             raise ValueError(f"{self._name} has an empty sequence or answer")
         if clean == corrupted:
-            raise ValueError(f"{self._name} has the same answer {clean} twice: nothing to contrast")
+            raise SameAnswerError(
+                f"{self._name} has the same answer {clean} twice: nothing to contrast"
+            )
         if not self.aligned_spans:
             if len(self.clean_ids) != len(self.corrupted_ids):
                 raise ValueError(
@@ -127,18 +133,23 @@ class ContrastPair:
             p for p, o in self.alignment.items() if self.clean_ids[p] != self.corrupted_ids[o]
         )
 
-    @property
-    def flipping_position(self) -> int | None:
-        """The reasoning's last differing token that states the answer, in both sequences.
+    @cached_property
+    def stating_positions(self) -> tuple[int, ...]:
+        """The reasoning's differing tokens that state the answers, each its own, in order.
 
-        A later difference may be the other answer in passing ("the cup, not the lamp"), so where
-        the answers' texts are known the tokens must begin them. None where there is no such token.
+        A difference may also be the other answer in passing ("the cup, not the lamp"), so where
+        the answers' texts are known the tokens must begin them.
         """
         reasoning = self.segments.get("reasoning", slice(0, len(self)))
         inside = [p for p in self.differing_positions if reasoning.start <= p < reasoning.stop]
         if self.answer_texts is not None:
             inside = [p for p in inside if self._states_answers(p)]
-        return inside[-1] if inside else None
+        return tuple(inside)
+
+    @property
+    def flipping_position(self) -> int | None:
+        """The last of `stating_positions`: the token that states the conclusion, or None."""
+        return self.stating_positions[-1] if self.stating_positions else None
 
     def _states_answers(self, position: int) -> bool:
         stated = self.tokens[position], self.corrupted_tokens[self.alignment[position]]
@@ -159,11 +170,14 @@ class ContrastPair:
         """Cut two traces right before their answers and align them without padding.
 
         The answers are the given token slices, by default the content of the last `\\boxed{}` of
-        each answer. Aligned are: the prompts where they have the same length; the sentences of the
+        each answer, or, where both answers have stated it before their box ("Step 2 gives 7. So the
+        answer is \\boxed{7}"), the first token that does: there the answer is made. Aligned are:
+        the prompts where they have the same length; the sentences of the
         reasoning from its start and from `</think>` backwards, for as long as they have the same
         number of tokens; and the text between `</think>` and the answer, as a whole where it has
         the same length, otherwise from both ends for as long as its tokens are the same. Raises
-        ValueError when the traces come from different models or cannot be aligned up to the answer.
+        ValueError when the traces come from different models or cannot be aligned up to the answer,
+        and its kind SameAnswerError where they end in one answer.
         """
         name = f"pair {clean.problem_id!r}"
         if clean.model != corrupted.model:
@@ -181,7 +195,7 @@ class ContrastPair:
                 f"{name} cannot be aligned up to its answers, which stand after {ends[0]!r} and "
                 f"{ends[1]!r}: choose traces whose answers end alike, or add the probe (probed)"
             )
-        return cls(
+        pair = cls(
             clean.token_ids[: a.start],
             corrupted.token_ids[: b.start],
             clean.token_ids[a],
@@ -195,6 +209,15 @@ class ContrastPair:
             aligned_spans=spans,
             meta={"clean": clean.meta, "corrupted": corrupted.meta},
         )
+        if clean_answer or corrupted_answer:
+            return pair
+        answer = clean.segments["answer"].start
+        stated = [p for p in pair.differing_positions if p >= answer and pair._states_answers(p)]
+        if not stated:
+            return pair
+        starts = stated[0], pair.alignment[stated[0]]
+        first, other = (slice(start, start + 1) for start in starts)
+        return cls.from_traces(clean, corrupted, clean_answer=first, corrupted_answer=other)
 
 
 def probed(

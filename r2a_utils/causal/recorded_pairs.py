@@ -8,18 +8,20 @@ transfer from one pass into the other reads and writes. How a patch is run, `pat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
-from r2a_utils.causal.pairs import ContrastPair
+from r2a_utils.causal.pairs import ContrastPair, SameAnswerError
 from r2a_utils.engine.answer_logprobs import answer_caches, cached_scores, logit_difference
 from r2a_utils.engine.patches import COMPONENTS, ActivationCache
 from r2a_utils.models.loading import ReasoningModel
-from r2a_utils.texts.trace import Trace
+from r2a_utils.texts.problem import Problem
+from r2a_utils.texts.trace import Trace, answer_span
 
 DIRECTIONS = ("denoising", "noising")
 
@@ -188,61 +190,126 @@ class Transfer:
         return self.recorded.gap if self._denoising else -self.recorded.gap
 
 
+NOT_ENDED = "a text did not end"
+NO_ANSWER = "a side has no answer to score"
+SAME_ANSWER = "both sides end in the same answer"
+NOT_ALIGNED = "not aligned up to the answer"
+NOT_FOLLOWED = "the model prefers the same answer after both sides"
+SMALL_GAP = "the model hardly tells the sides apart"
+ANOTHER = "the model writes neither side's answer"
+NOT_STATED = "no single token states the conclusion"
+KEPT = "kept"
+REASONS = (NO_ANSWER, SAME_ANSWER, NOT_ALIGNED, NOT_FOLLOWED, SMALL_GAP, ANOTHER, NOT_STATED, KEPT)
+"""Why a pair is left out, in the order in which it is asked, or that it is kept."""
+
+
 @dataclass(frozen=True, eq=False)
 class Sifted:
-    """The pairs that are kept, with their passes, and how many went at each step, by reason."""
+    """The pairs that are kept, with their passes, and for each pair given a word of `REASONS`."""
 
     kept: list[RecordedPair]
-    counts: dict[str, int]
+    reasons: list[str]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {reason: self.reasons.count(reason) for reason in REASONS}
 
 
 def sift(
     model: ReasoningModel, pairs: Sequence[tuple[Trace, Trace]], min_gap: float = MIN_GAP
 ) -> Sifted:
-    """Align (clean, corrupted) traces, record them, and keep the pairs that are worth patching.
+    """Align (clean, corrupted) traces, record them, and keep the pairs that can be patched.
 
-    A pair is kept if its traces can be aligned without padding, if the model tells its two sides
-    apart (|gap| >= `min_gap`, nats) and writes either answer by itself, and if a single differing
-    token of the reasoning states its conclusion. The passes of the kept pairs stay in memory, on
-    the model's device: a residual stream for each layer, and keys and values. Raises ValueError as
-    `record_pair` does. Stage 05 shows the counts.
+    A pair is kept if its traces end in different answers and can be aligned without padding, if the
+    model tells its two sides apart (|gap| >= `min_gap`, nats) and writes either answer by itself,
+    and if a single differing token of the reasoning states its conclusion. That the answer follows
+    the reasoning is not asked: an answer from the question alone is kept, and no patch flips it.
+    The passes of the kept pairs stay in memory, on the model's device: a residual stream for each
+    layer, and keys and values. Raises ValueError as `record_pair` does. Stage 05 shows the counts.
     """
-    refused, untold, unstated, kept = 0, 0, 0, []
+    kept, reasons = [], []
     for sides in pairs:
-        try:
-            pair = ContrastPair.from_traces(*sides)
-        except ValueError:
-            refused += 1
-            continue
-        found = record_pair(model, pair)
-        if abs(found.gap) < min_gap or not found.writes_both:
-            untold += 1
-        elif pair.flipping_position is None:
-            unstated += 1
-        else:
-            kept.append(found)
-    steps = {
-        "refused: cannot be aligned": refused,
-        "left out: too small a gap, or not the answer that the model writes": untold,
-        "left out: no single token states the conclusion": unstated,
-        "kept": len(kept),
-    }
-    return Sifted(kept, steps)
+        pair, reason = _aligned(*sides)
+        if pair is not None:
+            found = record_pair(model, pair)
+            reason = _judged(found, min_gap)
+            if reason == KEPT:
+                kept.append(found)
+        reasons.append(reason)
+    return Sifted(kept, reasons)
 
 
-def why_none_is_kept(counts: dict[str, dict[str, int]], protocol: str) -> str:
+def _aligned(clean: Trace, corrupted: Trace) -> tuple[ContrastPair | None, str]:
+    try:
+        for trace in (clean, corrupted):
+            answer_span(trace)
+    except ValueError:
+        return None, NO_ANSWER
+    try:
+        return ContrastPair.from_traces(clean, corrupted), KEPT
+    except SameAnswerError:
+        return None, SAME_ANSWER
+    except ValueError:
+        return None, NOT_ALIGNED
+
+
+def _judged(found: RecordedPair, min_gap: float) -> str:
+    if found.ld_clean * found.ld_corrupted > 0:
+        return NOT_FOLLOWED
+    if abs(found.gap) < min_gap:
+        return SMALL_GAP
+    if not found.writes_both:
+        return ANOTHER
+    return KEPT if found.pair.flipping_position is not None else NOT_STATED
+
+
+def family_of(problem: Problem) -> str:
+    """What a problem calls its kind, where results are counted apart."""
+    return _family(problem.meta)
+
+
+def _family(meta: Mapping) -> str:
+    return meta.get("family", "problems")
+
+
+def families_of(pairs: Sequence[RecordedPair]) -> list[str]:
+    """The family of each pair's clean problem, as `family_of` names it."""
+    return [_family(recorded.pair.meta.get("clean", {})) for recorded in pairs]
+
+
+def pair_funnel(
+    problems: Sequence[tuple[Problem, Problem]], ended: Sequence[bool], sifted: Sifted
+) -> pd.DataFrame:
+    """What became of every pair asked: a row a reason, a column a family of problems, and all.
+
+    `ended` says of each pair whether both texts did; `sifted` holds those, in their order.
+    """
+    reasons = iter(sifted.reasons)
+    rows = [
+        (family_of(problem), next(reasons) if done else NOT_ENDED)
+        for (problem, _), done in zip(problems, ended, strict=True)
+    ]
+    frame = pd.DataFrame(rows, columns=["family", "reason"])
+    table = pd.crosstab(frame["reason"], frame["family"])
+    table = table.reindex([NOT_ENDED, *REASONS], fill_value=0)
+    return table.assign(all=table.sum(axis=1))
+
+
+def why_none_is_kept(counts: Mapping[str, Mapping[str, int]], protocol: str) -> str:
     """What patching needs, what it has, and what to do, where a protocol keeps no pair.
 
     `counts` are those of `sift`, by protocol. Stage 05 ends with it.
     """
-    others = {name: found["kept"] for name, found in counts.items() if name != protocol}
-    steps = ", ".join(f"{step} {n}" for step, n in counts[protocol].items())
-    kept = ", ".join(f"{name} keeps {n}" for name, n in others.items())
+    kept = {name: found[KEPT] for name, found in counts.items() if name != protocol}
+    best = max(kept, key=kept.get, default=None)
+    steps = ", ".join(f"{n} {step}" for step, n in counts[protocol].items() if n and step != KEPT)
+    need = f"Patching needs 1 pair, has 0 under the protocol {protocol!r} ({steps}). "
+    if best and kept[best]:
+        asked = sum(counts[best].values())
+        return f"{need}Under {best!r} {kept[best]} of {asked} are kept: --set protocol={best}."
     return (
-        f"Patching needs 1 pair, has 0 under the protocol {protocol!r} ({steps}). "
-        f"--set n_pairs=… asks more; of the other protocols {kept} (--set protocol=…); "
-        "--set prompt_style=raw puts the question in another way; --set source=model lets the "
-        "model write the traces itself."
+        f"{need}No other protocol keeps one. --set n_pairs=… asks more; --set prompt_style=raw "
+        "puts the question in another way; --set source=model lets the model write the traces."
     )
 
 

@@ -14,14 +14,22 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from r2a_utils import figures
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import patch_metrics
 from r2a_utils.causal.recorded_pairs import MIN_GAP, RecordedPair
+from r2a_utils.engine.forward import run_with_cache
 from r2a_utils.models.loading import ReasoningModel
-from r2a_utils.stats import bootstrap_mean_intervals, wilson_interval
+from r2a_utils.stats import (
+    LEVEL,
+    bootstrap_interval,
+    bootstrap_mean_intervals,
+    bootstrap_means,
+    wilson_interval,
+)
+from r2a_utils.texts.trace import Trace, sentences
 
 PLACES = tuple(figures.CURVE_COLOURS)
 """What the two places are called, in the order of `two_places`."""
@@ -90,18 +98,49 @@ def place_curves(effects: Effects, seed: int = 0, called: str = "{}") -> pd.Data
     )
 
 
-def flip_rates(flips: Flips) -> pd.DataFrame:
-    """Share of pairs whose answer flips, at the layer where most do, for each place.
+def family_curves(effects: Effects, families: Sequence[str], seed: int = 0) -> pd.DataFrame:
+    """`place_curves` for each family of pairs, with a column family.
 
-    `flips` is [pair, layer, place]. Columns label, rate, ci_low and ci_high (Wilson, 95 %), n, as
-    `figures.flips` draws. Raises ValueError for no pair.
+    `effects` are [pair, layer, place] and `families` what each pair is. Raises ValueError for no
+    pair.
     """
-    rows = []
-    for i, name in enumerate(PLACES):
-        layer = int(flips[..., i].mean(0).argmax())
-        hits, n = int(flips[:, layer, i].sum()), len(flips)
-        label = f"{name}, before layer {layer}"
-        rows.append((label, hits / n, *wilson_interval(hits, n), n))
+    names = np.asarray(families)
+    return pd.concat(
+        place_curves(effects[names == family], seed).assign(family=family)
+        for family in dict.fromkeys(families)
+    )
+
+
+def crossed_flips(flips: Flips, seed: int = 0) -> Bool[np.ndarray, "pair place"]:
+    """Whether each pair flips at a layer that was chosen on other pairs.
+
+    `flips` is [pair, layer, place]. The pairs are halved at random; the layer at which most of one
+    half flip is asked of the other half. The best layer of all pairs would flatter itself. Where no
+    half is left to choose on, it is the first layer for the conclusion and the last for the last
+    token.
+    """
+    n_pairs, n_layers, _ = flips.shape
+    order = np.random.default_rng(seed).permutation(n_pairs)
+    halves = order[: n_pairs // 2], order[n_pairs // 2 :]
+    found = np.zeros((n_pairs, len(PLACES)), dtype=bool)
+    for half, other in (halves, halves[::-1]):
+        for place, without in ((FLIPPING, 0), (LAST, n_layers - 1)):
+            best = flips[other, :, place].mean(0).argmax() if len(other) else without
+            found[half, place] = flips[half, best, place]
+    return found
+
+
+def flip_rates(flips: Flips, families: Sequence[str], seed: int = 0) -> pd.DataFrame:
+    """Share of the kept pairs whose answer flips, for each place and family (`crossed_flips`).
+
+    Columns label, rate, ci_low and ci_high (Wilson, 95 %), n, as `figures.flips` draws. Raises
+    ValueError for no pair.
+    """
+    found, names, rows = crossed_flips(flips, seed), np.asarray(families), []
+    for i, place in enumerate(PLACES):
+        for family in dict.fromkeys(families):
+            hits, n = int(found[names == family, i].sum()), int((names == family).sum())
+            rows.append((f"{place}\n({family})", hits / n, *wilson_interval(hits, n), n))
     return pd.DataFrame(rows, columns=["label", "rate", "ci_low", "ci_high", "n"])
 
 
@@ -120,14 +159,35 @@ def first_and_last(effects: Mapping[str, Effects]) -> pd.DataFrame:
     return pd.DataFrame(rows, index=columns).T.rename_axis("protocol").astype({("", "n"): int})
 
 
-def crossing_layer(effects: Effects) -> int | None:
-    """The first layer before which the last token's mean effect exceeds the flipping token's.
+@dataclass(frozen=True)
+class Crossing:
+    """Before which layer the last token's mean effect exceeds the flipping token's; None: never.
 
-    `effects` are [pair, layer, place]; None where the curves do not cross.
+    low and high hold 95 % of bootstrap samples of the pairs that cross, `share` is how many do.
     """
-    mean = effects.mean(0)
-    beyond = mean[:, LAST] > mean[:, FLIPPING]
-    return int(beyond.argmax()) if beyond.any() else None
+
+    layer: int | None
+    low: int | None
+    high: int | None
+    share: float
+
+
+def crossing(effects: Effects, seed: int = 0) -> Crossing:
+    """Where the two curves of effects [pair, layer, place] cross, with an interval over pairs."""
+    layer = _first_beyond(effects.mean(0)[None])[0]
+    drawn = _first_beyond(bootstrap_means(effects, seed))
+    there = drawn[drawn >= 0]
+    ends = [None, None]
+    if len(there):
+        tail = LEVEL / 2
+        ends = np.quantile(there, [tail, 1 - tail], method="inverted_cdf").astype(int).tolist()
+    return Crossing(int(layer) if layer >= 0 else None, *ends, len(there) / len(drawn))
+
+
+def _first_beyond(means: Float[np.ndarray, "sample layer place"]) -> Int[np.ndarray, " sample"]:
+    """The first layer at which the last token is ahead, or -1."""
+    beyond = means[..., LAST] > means[..., FLIPPING]
+    return np.where(beyond.any(1), beyond.argmax(1), -1)
 
 
 def early_effect(effects: Effects) -> float | None:
@@ -148,15 +208,58 @@ class ProtocolEffect:
     first: float
 
 
+def probe_nats(
+    model: ReasoningModel, pairs: Sequence[tuple[Trace, Trace]], most: int = 10
+) -> float | None:
+    """How unlikely a probe's line is to the model: nats a token, over the first pairs' clean sides.
+
+    `pairs` are traces that `probed` closed; None for no pair. A line with more nats than log of the
+    vocabulary's size is less likely than tokens drawn blindly: the model has never read its like.
+    """
+    surprises = []
+    for trace, _ in pairs[:most]:
+        line = sentences(trace)[-1]
+        ids = trace.token_ids[: line.stop]
+        run = run_with_cache(model, ids, read=range(line.start - 1, line.stop - 1))
+        chosen = run.logits.float().log_softmax(-1)[range(len(ids[line])), ids[line]]
+        surprises.append(-float(chosen.mean()))
+    return float(np.mean(surprises)) if surprises else None
+
+
+@dataclass(frozen=True)
+class FamilyPatching:
+    """Patching in one family of pairs; effects are means over the n pairs kept.
+
+    flips: share of kept pairs whose answer the conclusion's token flips (`crossed_flips`); of_asked
+    (low to high: Wilson's interval) is their share of the pairs asked.
+    """
+
+    family: str
+    asked: int
+    n: int
+    first: float
+    first_low: float
+    first_high: float
+    flips: float
+    of_asked: float
+    low: float
+    high: float
+    crossing: Crossing
+
+
 @dataclass(frozen=True)
 class ActivationPatching:
-    """What stage 05 found; effects are means over pairs of the normalised logit difference."""
+    """What stage 05 found; effects are means over pairs of the normalised logit difference.
+
+    flip_rate (flip_low to flip_high) is of the pairs kept, flips_of_asked (asked_low to asked_high)
+    of all pairs posed. `probes` says of the paper's probes how unlikely their line is.
+    """
 
     asked: int
-    refused: int
     n: int
     protocol: str
     min_gap: float
+    families: list[FamilyPatching]
     flipping_first: float
     flipping_last: float
     last_first: float
@@ -164,14 +267,23 @@ class ActivationPatching:
     noised_first: float
     others: list[ProtocolEffect]
     crossing: int | None
+    crossing_low: int | None
+    crossing_high: int | None
+    crossing_share: float
     n_layers: int
     flip_rate: float
     flip_low: float
     flip_high: float
+    flips_of_asked: float
+    asked_low: float
+    asked_high: float
     early_probe: float | None
     early_probe_n: int
+    probe_nats: float | None
     early_boxed_probe: float | None
     early_boxed_probe_n: int
+    boxed_probe_nats: float | None
+    blind_nats: float
     noise_floor: float
     dtype: str
     largest_control: float
@@ -179,32 +291,68 @@ class ActivationPatching:
     same_answer: float | None
 
 
+def family_patching(
+    effects: Effects, flips: Flips, families: Sequence[str], asked: Mapping[str, int], seed: int = 0
+) -> list[FamilyPatching]:
+    """Patching by family of the kept pairs; `asked` counts the pairs posed of each."""
+    found, names, rows = crossed_flips(flips, seed)[:, FLIPPING], np.asarray(families), []
+    for family, n_asked in asked.items():
+        own = names == family
+        if not own.any():
+            continue
+        first = effects[own, 0, FLIPPING]
+        low, high = bootstrap_interval(first, seed=seed)
+        hits = int(found[own].sum())
+        rows.append(
+            FamilyPatching(
+                family,
+                n_asked,
+                int(own.sum()),
+                first.mean(),
+                low,
+                high,
+                hits / int(own.sum()),
+                hits / n_asked,
+                *wilson_interval(hits, n_asked),
+                crossing(effects[own], seed),
+            )
+        )
+    return rows
+
+
 def summarised_patching(
     model: ReasoningModel,
     protocol: str,
-    asked: int,
-    counts: Mapping[str, int],
+    asked: Mapping[str, int],
+    families: Sequence[str],
     effects: Mapping[str, Effects],
     denoised: xr.Dataset,
     noised: xr.Dataset,
     controls: Mapping[str, Effects],
+    nats: Mapping[str, float | None],
+    seed: int = 0,
 ) -> ActivationPatching:
     """What is told of a run's patching.
 
-    `asked` pairs were posed, `counts` are those of the run's protocol (see `sift`); `effects` and
+    `asked` counts the pairs posed by family, `families` names those of the kept ones; `effects` and
     `controls` are [pair, layer, place], by protocol and by control; `denoised` and `noised` are of
-    `patch_two_places`. Raises ValueError where the protocol keeps no pair. Stage 05 quotes it.
+    `patch_two_places`, `nats` of `probe_nats` by protocol. Raises ValueError where the protocol
+    keeps no pair. Stage 05 quotes it.
     """
-    mean = effects[protocol].mean(0)
-    flips = flip_rates(denoised["flip"].values)
+    own, flips = effects[protocol], denoised["flip"].values
+    mean, n, n_asked = own.mean(0), len(own), sum(asked.values())
+    hits = int(crossed_flips(flips, seed)[:, FLIPPING].sum())
+    flip_low, flip_high = wilson_interval(hits, n)
+    asked_low, asked_high = wilson_interval(hits, n_asked)
+    cross = crossing(own, seed)
     same = controls["same_answer"]
     means = [np.abs(found.mean(0)).max() for found in controls.values() if len(found)]
     return ActivationPatching(
-        asked=asked,
-        refused=counts["refused: cannot be aligned"],
-        n=len(effects[protocol]),
+        asked=n_asked,
+        n=n,
         protocol=protocol,
         min_gap=MIN_GAP,
+        families=family_patching(own, flips, families, asked, seed),
         flipping_first=mean[0, FLIPPING],
         flipping_last=mean[-1, FLIPPING],
         last_first=mean[0, LAST],
@@ -215,15 +363,24 @@ def summarised_patching(
             for name, found in effects.items()
             if name != protocol and len(found)
         ],
-        crossing=crossing_layer(effects[protocol]),
+        crossing=cross.layer,
+        crossing_low=cross.low,
+        crossing_high=cross.high,
+        crossing_share=cross.share,
         n_layers=model.n_layers,
-        flip_rate=flips.rate[0],
-        flip_low=flips.ci_low[0],
-        flip_high=flips.ci_high[0],
+        flip_rate=hits / n,
+        flip_low=flip_low,
+        flip_high=flip_high,
+        flips_of_asked=hits / n_asked,
+        asked_low=asked_low,
+        asked_high=asked_high,
         early_probe=early_effect(effects["probe"]),
         early_probe_n=len(effects["probe"]),
+        probe_nats=nats["probe"],
         early_boxed_probe=early_effect(effects["boxed_probe"]),
         early_boxed_probe_n=len(effects["boxed_probe"]),
+        boxed_probe_nats=nats["boxed_probe"],
+        blind_nats=float(np.log(model.vocab_size)),
         noise_floor=denoised.attrs["noise_floor"],
         dtype=str(model.dtype).removeprefix("torch."),
         largest_control=max(means),

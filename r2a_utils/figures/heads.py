@@ -20,6 +20,7 @@ from r2a_utils.figures.style import (
     require_columns,
     styled,
 )
+from r2a_utils.stats import CONFIDENCE
 
 HEAD_CMAP = "viridis"
 HEAD_MARKS = {  # kinds of heads are told apart by shape
@@ -165,7 +166,9 @@ def head_ranking(ranking: pd.DataFrame, uniform: float | None = None) -> BookFig
     names = [head_name(row.layer, row.head) for row in ranking.itertuples()]
     axes.set_yticks(places, names)
     axes.set_ylim(len(ranking) - 0.3, -0.7)
-    axes.set_xlabel("Attention of answer tokens on the reasoning (with 95% interval over traces)")
+    axes.set_xlabel(
+        f"Attention of answer tokens on the reasoning (with {CONFIDENCE:.0%} interval over traces)"
+    )
     axes.grid(axis="x")
     percent_axis(axes.xaxis)
     figure.alt_text = (

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from r2a_utils.figures.heads import HEAD_CMAP, HEAD_MARKS
-from r2a_utils.figures.patching import CURVE_COLOURS
+from r2a_utils.figures.patching import CURVE_COLOURS, family_lines
 from r2a_utils.figures.style import (
     CONDITION_COLOURS,
     CONDITION_LABELS,
@@ -96,17 +96,19 @@ def home_heads(values: np.ndarray, marked: Sequence[tuple[int, int]]) -> BookFig
 def home_patching(curves: pd.DataFrame) -> BookFigure:
     """Stage 3 in small: what patching two tokens brings back, by layer.
 
-    curves: columns curve (the two of `CURVE_COLOURS`), layer, mean. Notebook 07.
+    curves: columns curve (the two of `CURVE_COLOURS`), layer, mean, and perhaps family. Notebook
+    07.
     """
     require_columns(curves, "curve", "layer", "mean")
     figure = BookFigure(_HEIGHT, _WIDTH)
     axes = figure.subplots()
     said = []
-    short = ("reasoning token", "last token")
-    for (name, colour), label in zip(CURVE_COLOURS.items(), short, strict=True):
-        rows = curves[curves["curve"] == name].sort_values("layer")
-        axes.plot(rows["layer"], rows["mean"], color=colour, marker="o", markersize=3.5,
-                  label=label)  # fmt: skip
+    short = dict(zip(CURVE_COLOURS, ("reasoning token", "last token"), strict=True))
+    for name, dashes, rows in family_lines(curves):
+        curve = rows["curve"].iloc[0]
+        axes.plot(rows["layer"], rows["mean"], color=CURVE_COLOURS[curve], linestyle=dashes,
+                  marker="o", markersize=3.5,
+                  label=name.replace(curve, short[curve]).replace(", ", ",\n"))  # fmt: skip
         first, last = rows["mean"].iloc[[0, -1]]
         said.append(f"{name}: {first:.2f} before the first layer, {last:.2f} before the last")
     axes.axhline(0, color=PALE, linewidth=0.8)

@@ -5,7 +5,7 @@ exact patching, a set of heads beside random sets.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from r2a_utils.figures.style import (
     show_token,
     styled,
 )
+from r2a_utils.stats import CONFIDENCE
 
 PATCH_CMAP = "RdBu"
 RESTORED = "Normalised logit difference restored"
@@ -141,16 +142,17 @@ def layer_curves(
 
     frame: columns curve, layer (or a share of the depth), mean, ci_low, ci_high (NaN: no band). The
     two curves of `CURVE_COLOURS` have their colours; any other (a control, another model) is grey
-    and told apart by its dashes.
+    and told apart by its dashes. With a column family there is a line for each, told apart by its
+    dashes too.
     """
     require_columns(frame, "curve", "layer", "mean", "ci_low", "ci_high")
     figure = BookFigure(3.3)
     axes = figure.subplots()
     said, others = [], 0
-    for name in dict.fromkeys(frame["curve"]):
-        rows = frame[frame["curve"] == name].sort_values("layer")
-        if name in CURVE_COLOURS:
-            colour, dash = CURVE_COLOURS[name], "-"
+    for name, dashes, rows in family_lines(frame):
+        curve = rows["curve"].iloc[0]
+        if curve in CURVE_COLOURS:
+            colour, dash = CURVE_COLOURS[curve], dashes
         else:
             colour, dash = _GREYS[others % 3], _DASHES[others % 3]
             others += 1
@@ -178,6 +180,20 @@ def layer_curves(
     figure.legend(loc="outside upper left", ncols=2)
     figure.alt_text = f"Curves; x: {xlabel.lower()}. {'; '.join(said)}."
     return figure
+
+
+def family_lines(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """The lines of curves: what each is called, its dashes, and its rows by layer.
+
+    Families of pairs (column family), where there are several, are told apart by dashes.
+    """
+    families = list(dict.fromkeys(frame["family"])) if "family" in frame else [None]
+    for name in dict.fromkeys(frame["curve"]):
+        for family, dashes in zip(families, itertools.cycle(("-", *_DASHES)), strict=False):
+            rows = frame[frame["curve"] == name]
+            rows = rows if family is None else rows[rows["family"] == family]
+            label = name if len(families) == 1 else f"{name}, {family}"
+            yield label, dashes, rows.sort_values("layer")
 
 
 @styled
@@ -209,14 +225,14 @@ def flips(frame: pd.DataFrame) -> BookFigure:
         )
     axes.set_yticks(places, frame["label"])
     axes.set_ylim(len(frame) - 0.5, -0.5)
-    axes.set_xlabel("Answers turned over (with 95% interval)")
+    axes.set_xlabel(f"Answers turned over (with {CONFIDENCE:.0%} interval)")
     axes.grid(axis="x")
     percent_axis(axes.xaxis)
     figure.alt_text = (
         "Share of answers turned over: "
         + ", ".join(f"{row.label} {row.rate:.0%} of {row.n}" for row in frame.itertuples())
         + "."
-    )
+    ).replace("\n", " ")
     return figure
 
 

@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "data_folder",
             "load_originals",
             "load_patching_case",
+            "patching_cases",
             "load_question_pairs",
             "load_segment_mass",
             "load_traces",

@@ -199,6 +199,20 @@ def mass_files(folder: str | Path | None = None) -> dict[str, list[Path]]:
     }
 
 
+def patching_cases(folder: str | Path | None = None) -> list[str]:
+    """The authors' names of the models whose patching of case 24 lies in a folder; none without.
+
+    Stage 05 shows them.
+    """
+    try:
+        found = data_folder(folder)
+    except FileNotFoundError:
+        return []
+    name = "patching_case_24_{}.json"
+    there = {path.name for path in found.glob(name.format("*"))}
+    return [alias for alias in MODEL_NAMES if name.format(alias) in there]
+
+
 def load_patching_case(folder: str | Path | None, model_alias: str) -> xr.DataArray:
     """The authors' patching of case 24: normalised logit difference, dims (layer, position).
 

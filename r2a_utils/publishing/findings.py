@@ -57,9 +57,12 @@ def _number(record: str, *path: str) -> Callable[[Records], Cell]:
 
 def _probed(name: str) -> Callable[[Records], Cell]:
     def read(records: Records) -> Cell:
-        value = records["activation_patching"][f"early_{name}"]
+        patching = records["activation_patching"]
+        value = patching[f"early_{name}"]
         if value is None:
             return Cell(missing="no pair is kept under this probe")
+        if patching[f"{name}_nats"] > patching["blind_nats"]:
+            return Cell(missing="its line is less likely to this model than tokens drawn blindly")
         return Cell(number(value), value)
 
     return read
@@ -218,10 +221,10 @@ FINDINGS = (
     ),
     Finding(
         "flips",
-        "answers flipped",
+        "answers flipped, of pairs asked",
         "interventions",
         "activation_patching",
-        _percent("activation_patching", "flip_rate"),
+        _percent("activation_patching", "flips_of_asked"),
     ),
     Finding(
         "crossing",

@@ -38,8 +38,9 @@ HEADLINES = {
     "04c_failed_traces": "{% if failed_traces.n %}the sentence read most holds the first error in "
     "{{ failed_traces.rfh_rate | percent }} of {{ failed_traces.n }} failed traces{% else %}"
     "no failed trace to look into{% endif %}",
-    "05_activation_patching": "one token restores {{ activation_patching.flipping_first | number }}"
-    "; {{ activation_patching.flip_rate | percent }} of {{ activation_patching.n }} answers flip",
+    "05_activation_patching": "the answer follows a crossed reasoning in "
+    "{{ crossed_answers.follows | percent }} of {{ crossed_answers.asked }} pairs; one token flips "
+    "{{ activation_patching.flips_of_asked | percent }}",
     "06_head_interventions": "knockout strongest in layer {{ head_interventions.strongest_layer }};"
     " these heads against random ones: {{ head_interventions.smallest_p | p_value }}",
 }

@@ -112,23 +112,58 @@ def arithmetic_problem(rng: random.Random, steps: int) -> Problem:
         if steps < 3 or ("multiply" in kinds and set(kinds) != {"multiply"}):
             break
     operations = [(kind, rng.choice(OPERANDS[kind])) for kind in kinds]
-    form, wording = rng.randrange(len(ARITHMETIC_FORMS)), rng.randrange(len(WORDINGS))
-    written = [WORDINGS[wording][kind].format(operand) for kind, operand in operations]
-    question = ARITHMETIC_FORMS[form].format(
-        start=start,
-        steps=" ".join(f"Step {i}: {step}." for i, step in enumerate(written, 1)),
-        name=rng.choice(NAMES),
-    )
     meta = {
         "family": "arithmetic",
         "steps": steps,
         "start": start,
         "operations": operations,
-        "form": form,
-        "wording": wording,
+        "form": rng.randrange(len(ARITHMETIC_FORMS)),
+        "wording": rng.randrange(len(WORDINGS)),
+        "who": rng.choice(NAMES),
     }
-    problem = Problem(id="", question=question, answer="", meta=meta)
-    return _identified(problem, str(running_values(meta)[-1]))
+    return _counted(meta)
+
+
+def _counted(meta: dict) -> Problem:
+    written = [WORDINGS[meta["wording"]][kind].format(n) for kind, n in meta["operations"]]
+    question = ARITHMETIC_FORMS[meta["form"]].format(
+        start=meta["start"],
+        steps=" ".join(f"Step {i}: {step}." for i, step in enumerate(written, 1)),
+        name=meta["who"],
+    )
+    return _identified(Problem("", question, "", meta), str(running_values(meta)[-1]))
+
+
+def twins(problem: Problem) -> list[Problem]:
+    """The minimal partners of an arithmetic problem: one other number, and another answer.
+
+    Each step of a twin is written as long as the problem's own: its two sides and its result have
+    as many digits, it borrows where the problem borrows, and its fact is as easily confused.
+    """
+    meta, kinds = problem.meta, [kind for kind, _ in problem.meta["operations"]]
+    others = [{**meta, "start": start} for start in range(10)]
+    for at, kind in enumerate(kinds):
+        for operand in OPERANDS[kind]:
+            operations = [*meta["operations"]]
+            operations[at] = (kind, operand)
+            others.append({**meta, "operations": operations})
+    found = [_counted({**other, "like": problem.id}) for other in others]
+    return [
+        twin
+        for twin in found
+        if twin.answer != problem.answer and _lengths(twin.meta) == _lengths(meta)
+    ]
+
+
+def _lengths(meta: dict) -> list[tuple]:
+    """What decides how long the lines of an arithmetic reasoning are, step by step."""
+    values = running_values(meta)
+    found = [(values[-1] == values[-2],)]  # a conclusion may name the value before
+    for value, (operation, operand) in zip(values, meta["operations"], strict=False):
+        left, result = apply_operation(value, operation, operand)
+        borrows = operation == "subtract" and value < operand
+        found.append((len(left), len(str(result)), borrows, left in CONFUSED))
+    return found
 
 
 def comparison_problem(rng: random.Random, steps: int, end: int | None = None) -> Problem:
@@ -232,14 +267,37 @@ def held_out_problems(n: int, seed: int = 0) -> list[Problem]:
 
 
 def contrast_problems(n: int, seed: int = 0) -> list[tuple[Problem, Problem]]:
-    """`n` held-out comparisons of 3 or 4 objects, each with its flipped partner."""
-    rng = random.Random(f"contrast {seed}")
+    """`n` held-out problems, each with its minimal partner: comparisons and arithmetic in turn.
+
+    Comparisons of 3 or 4 objects with the other end asked for (`flipped`), and arithmetic of 2 to 4
+    steps with one other number (`twins`).
+    """
+    draws = (
+        (_flipped_pair, random.Random(f"contrast {seed}")),
+        (_twin_pair, random.Random(f"twins {seed}")),
+    )
     pairs: dict[str, tuple[Problem, Problem]] = {}
     while len(pairs) < n:
+        draw, rng = draws[len(pairs) % 2]
+        pair = draw(rng)
+        pairs[pair[0].id] = pair
+    return list(pairs.values())
+
+
+def _flipped_pair(rng: random.Random) -> tuple[Problem, Problem]:
+    while True:
         problem = comparison_problem(rng, rng.randint(2, 3))
         if is_held_out(problem):
-            pairs[problem.id] = (problem, flipped(problem))
-    return list(pairs.values())
+            return problem, flipped(problem)
+
+
+def _twin_pair(rng: random.Random) -> tuple[Problem, Problem]:
+    while True:
+        problem = arithmetic_problem(rng, rng.randint(2, 4))
+        if is_held_out(problem):
+            held_out = [twin for twin in twins(problem) if is_held_out(twin)]
+            if held_out:
+                return problem, rng.choice(held_out)
 
 
 # --- texts ---------------------------------------------------------------------------------------
@@ -381,10 +439,15 @@ def prefers_long_answer(problem: Problem, rng: random.Random) -> bool:
 def write_text(problem: Problem, condition: str) -> str:
     """The completion that the world's own writer gives to a problem, the same one every time.
 
-    A comparison and its flipped partner get the same wording.
+    A comparison and its flipped partner get the same wording, and so do an arithmetic problem and
+    its twin, except where a slip falls on one of them alone.
     """
-    content = {name: value for name, value in problem.meta.items() if name != "end"}
-    rng = random.Random(f"{json.dumps(content, sort_keys=True)} {condition}")
+    if problem.meta["family"] == "arithmetic":
+        content = problem.meta.get("like", problem.id)
+    else:
+        meta = {name: value for name, value in problem.meta.items() if name != "end"}
+        content = json.dumps(meta, sort_keys=True)
+    rng = random.Random(f"{content} {condition}")
     if condition == "without_reasoning":
         return write_answer(problem, rng, long=False)
     answer = write_answer(problem, rng, prefers_long_answer(problem, rng))

@@ -21,7 +21,8 @@ from r2a_utils.causal.two_places import (
     PLACES,
     by_depth,
     case_curves,
-    crossing_layer,
+    crossed_flips,
+    crossing,
     early_effect,
     first_and_last,
     flip_rates,
@@ -93,8 +94,11 @@ def test_curves_are_means_over_pairs_within_their_intervals():
 
 
 def test_the_curves_cross_where_the_last_token_takes_over():
-    assert crossing_layer(EFFECTS) == 2
-    assert crossing_layer(EFFECTS[:, :2]) is None
+    found = crossing(EFFECTS)
+    assert (found.layer, found.low, found.high, found.share) == (2, 1, 2, 1.0)
+    assert crossing(EFFECTS[:, :2]).layer is None
+    never = crossing(EFFECTS[:1, :2])
+    assert (never.layer, never.low, never.high, never.share) == (None, None, None, 0.0)
 
 
 def test_the_early_effect_is_of_the_first_third_of_the_layers():
@@ -103,16 +107,22 @@ def test_the_early_effect_is_of_the_first_third_of_the_layers():
     assert early_effect(EFFECTS[:0]) is None
 
 
-def test_flips_are_counted_at_the_layer_with_most():
-    flips = np.zeros((4, 3, 2), dtype=bool)
-    flips[:3, 1, 0] = flips[:2, 2, 1] = True
-    table = flip_rates(flips)
-    assert table["label"].tolist() == [
-        f"{PLACES[0]}, before layer 1",
-        f"{PLACES[1]}, before layer 2",
-    ]
-    assert table["rate"].tolist() == [0.75, 0.5] and set(table["n"]) == {4}
-    assert (table.ci_low[0], table.ci_high[0]) == wilson_interval(3, 4)
+def test_flips_are_counted_at_a_layer_that_other_pairs_chose():
+    flips = np.zeros((40, 3, 2), dtype=bool)
+    flips[:30, 1, 0] = flips[:20, 2, 1] = True
+    table = flip_rates(flips, ["a"] * 20 + ["b"] * 20)
+    assert table["rate"].tolist() == [1.0, 0.5, 1.0, 0.0] and set(table["n"]) == {20}
+    assert (table.ci_low[1], table.ci_high[1]) == wilson_interval(10, 20)
+
+
+def test_the_best_of_many_layers_by_chance_does_not_flatter_itself():
+    """Coins: at the best of 30 layers more than half flip, at one chosen on others half do."""
+    coins = np.random.default_rng(0).random((60, 30, 2)) < 0.5
+    best, fair = coins[..., 0].mean(0).max(), crossed_flips(coins)[:, 0].mean()
+    low, high = wilson_interval(30, 60)
+    assert best > high and low < fair < high
+    alone = crossed_flips(np.ones((1, 3, 2), dtype=bool))
+    assert alone.all()
 
 
 def test_protocols_without_a_pair_have_no_row():
@@ -129,14 +139,20 @@ def test_what_is_told_of_a_run_is_what_was_measured(model):
     told = summarised_patching(
         model,
         "own",
-        7,
-        {"refused: cannot be aligned": 2},
+        {"a": 5, "b": 2},
+        ["a", "b"],
         {"own": EFFECTS, "probe": nothing, "boxed_probe": EFFECTS[:1]},
         found,
         found,
         {"same_answer": nothing, "matched_noise": -EFFECTS / 2},
+        {"probe": None, "boxed_probe": 2.0},
     )
-    assert (told.asked, told.refused, told.n, told.crossing) == (7, 2, 2, 2)
+    assert (told.asked, told.n, told.crossing) == (7, 2, 2)
+    assert told.flips_of_asked == pytest.approx(told.flip_rate * 2 / 7)
+    assert [(f.family, f.asked, f.n, f.first) for f in told.families] == [
+        ("a", 5, 1, 1.0),
+        ("b", 2, 1, 0.6),
+    ]
     assert (told.flipping_first, told.last_last) == pytest.approx((0.8, 0.9))
     assert told.early_probe is None and told.early_boxed_probe == pytest.approx(1.0)
     assert [(other.protocol, other.n) for other in told.others] == [("boxed_probe", 1)]
@@ -213,6 +229,7 @@ def test_attribution_is_checked_on_the_differing_tokens_and_the_tail(model, pair
     assert checked.n == 2 and len(checked.exact) == len(checked.estimate) == 2 * cells
     told = checked.summary()
     assert told.recall == checked.quality.loc["atp", BUDGETS[0]]
+    assert told.recall_low <= told.recall <= told.recall_high
     assert told.spearman_star == checked.quality.loc["atp*", "Spearman"]
     assert (told.n, told.budget, told.tail) == (2, BUDGETS[0], TAIL)
 

@@ -80,14 +80,28 @@ NOTHING = {
     "activation_patching": {
         "n": 20,
         "protocol": "own",
-        "flip_rate": 0.0,
-        "flip_low": 0.0,
-        "flip_high": 0.16,
-        "flipping_first": 0.01,
+        "families": [
+            {
+                "family": "arithmetic",
+                "asked": 20,
+                "n": 9,
+                "of_asked": 0.0,
+                "low": 0.0,
+                "high": 0.16,
+                "flips": 0.0,
+                "first": 0.01,
+            }
+        ],
         "noise_floor": 1e-7,
-        "early_probe": None,
-        "early_boxed_probe": None,
         "crossing": None,
+    },
+    "crossed_answers": {
+        "asked": 20,
+        "follows": 0.05,
+        "follows_low": 0.01,
+        "follows_high": 0.24,
+        "stays": 0.9,
+        "verdict": "question",
     },
     "head_interventions": {
         "strongest_layer": 0,
@@ -114,7 +128,7 @@ def test_a_model_of_which_nothing_holds_is_told_so():
     synthesis = " ".join(render(PROSE["07_synthesis"], "07", run, {}).split())
     assert "**Fewer answers are right after reasoning.**" in synthesis
     assert "**No head looks at the reasoning more than one of an untrained model.**" in synthesis
-    assert "**In no pair does the answer follow one token of the reasoning.**" in synthesis
+    assert "**The answer does not follow the reasoning.**" in synthesis
     assert "depends on what the reasoning says is not shown by this run" in synthesis
     assert "depends causally" not in synthesis and "boxes no answer" in synthesis
     home = render(WRITTEN["intro.md"], "intro", run, {})
@@ -122,8 +136,17 @@ def test_a_model_of_which_nothing_holds_is_told_so():
     assert cards == [
         "Fewer answers are right after reasoning",
         "No head looks at it more than an untrained one",
-        "No answer follows one token",
+        "The answer does not follow the reasoning",
     ]
+
+
+def test_where_no_pair_was_patched_the_pages_say_whose_answer_it_is_all_the_same():
+    records = {name: record for name, record in NOTHING.items() if name != "activation_patching"}
+    run = {"id": "nobody", "records": records}
+    home = render(WRITTEN["intro.md"], "intro", run, {})
+    assert "The answer does not follow the reasoning" in home and "No pair could be patched" in home
+    synthesis = render(PROSE["07_synthesis"], "07", run, {})
+    assert "No pair could be patched" in synthesis
 
 
 @pytest.mark.xdist_group("book")

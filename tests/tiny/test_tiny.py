@@ -85,8 +85,11 @@ def test_no_step_of_an_arithmetic_problem_can_be_skipped():
             assert images == set(range(10))
 
 
-def test_a_flipped_comparison_differs_in_one_word_and_has_the_other_answer():
-    for problem, partner in world.contrast_problems(100):
+def test_partners_differ_in_one_word_and_in_their_answer():
+    pairs = world.contrast_problems(100)
+    assert [a.meta["family"] for a, _ in pairs] == ["comparison", "arithmetic"] * 50
+    for problem, partner in pairs:
+        assert world.is_held_out(problem) and world.is_held_out(partner)
         assert problem.answer != partner.answer
         a, b = problem.question.split(), partner.question.split()
         assert sum(x != y for x, y in zip(a, b, strict=True)) == 1
