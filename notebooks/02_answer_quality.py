@@ -165,12 +165,13 @@ figures.funnel(answers.funnel(graded))
 # %% [markdown]
 # ## By how much a problem asks
 #
-# If reasoning only changed the style of an answer, the two lines would run together. If it does
-# work, they should part as problems ask for more. Intervals are Wilson's
+# If reasoning only changed the style of an answer, the lines of the two conditions would run
+# together. If it does work, they should part as problems ask for more. Families of problems have
+# lines of their own: what is asked most of may be one family alone. Intervals are Wilson's
 # {cite:p}`wilson1927interval`, or the bootstrap's where each problem was asked several times.
 
 # %%
-by_slice = answers.accuracies(graded, "unfinished_wrong", sliced.name, confidence)
+by_slice = answers.accuracies_by_family(graded, sliced.name, confidence)
 by_slice = by_slice.rename(columns={sliced.name: "steps"})
 run.write_table("accuracy_by_steps", by_slice)
 figures.accuracy_by_steps(by_slice, xlabel=answers.asked_for(sliced.name))
@@ -178,7 +179,8 @@ figures.accuracy_by_steps(by_slice, xlabel=answers.asked_for(sliced.name))
 # %% [markdown]
 # **Figure.** Share of right answers of `{{ model.name }}` with and without reasoning, by the kind
 # of problem, with {{ answer_quality.confidence | percent }} intervals; an unfinished trace counts
-# as wrong.
+# as wrong. Where there are several families of problems, dashes tell them apart, and pale lines are
+# blind guesses.
 
 # %% [markdown]
 # Read the gap between the lines, not their heights: how hard a problem is differs from point to

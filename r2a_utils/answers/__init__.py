@@ -67,6 +67,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "quality": [
             "AnswerQuality",
+            "accuracies_by_family",
             "accuracies_by_rule",
             "answer_quality",
             "asked_for",

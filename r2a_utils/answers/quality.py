@@ -18,6 +18,8 @@ from r2a_utils.answers.comparison import (
     paired_comparison,
     paired_scores,
 )
+from r2a_utils.stats import CONFIDENCE
+from r2a_utils.tiny import world
 
 ALL = "all"
 """The one slice of problems that say nothing by which they could be sliced."""
@@ -88,6 +90,32 @@ def slicing(answers: pd.DataFrame, slice_by: str | None) -> pd.Series:
             f"{MOST_SLICES}: choose a column with fewer values"
         )
     return values
+
+
+def accuracies_by_family(
+    answers: pd.DataFrame, by: str, confidence: float = CONFIDENCE
+) -> pd.DataFrame:
+    """`accuracies` by a slicing, under "unfinished_wrong", for each family of problems.
+
+    A slice may hold other families than the next (in the bundled world only arithmetic takes more
+    than three steps), and one line over all would mix them. Where the problems are of several
+    families there is a column family, and where blind guesses are known (`world.chance`) a column
+    chance. Raises ValueError as `accuracies` does. Stage 1.
+    """
+    known = "family" in answers and by != "family"
+    families = answers["family"].dropna().unique() if known else []
+    if len(families) < 2:
+        return accuracies(answers, "unfinished_wrong", by, confidence)
+    parts = [
+        accuracies(answers[answers["family"] == family], "unfinished_wrong", by, confidence).assign(
+            family=family
+        )
+        for family in sorted(families)
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    if by == "steps" and all(map(world.chance, table["family"], table["steps"])):
+        table["chance"] = list(map(world.chance, table["family"], table["steps"]))
+    return table
 
 
 def compare_conditions(

@@ -5,6 +5,9 @@ This file draws frames and computes nothing that the frames do not say.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MultipleLocator
@@ -37,6 +40,14 @@ def _interval(rows: pd.DataFrame, value: str) -> np.ndarray:
     return np.clip([rows[value] - rows["ci_low"], rows["ci_high"] - rows[value]], 0, None)
 
 
+def families_of(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """The families of rows, each with its dashes and its rows by steps; "" where there are none."""
+    families = sorted(rows["family"].unique()) if "family" in rows else [""]
+    for family, dashes in zip(families, itertools.cycle(("-", "--", ":", "-.")), strict=False):
+        own = rows[rows["family"] == family] if family else rows
+        yield family, dashes, own.sort_values("steps")
+
+
 @styled
 def accuracy_by_steps(
     frame: pd.DataFrame,
@@ -45,9 +56,11 @@ def accuracy_by_steps(
 ) -> BookFigure:
     """Accuracy against the number of steps that a problem needs, a line for each condition.
 
-    frame: columns steps, condition, accuracy, ci_low, ci_high (fractions). chance: accuracy of
-    guessing, drawn as a line. Where problems have no steps the column may hold levels or subjects
-    (`xlabel` says so); kinds that are no numbers are joined by no line. Stage 1, notebook 02.
+    frame: columns steps, condition, accuracy, ci_low, ci_high (fractions). With a column family
+    there is a line for each family in each condition, told apart by dashes, and with a column
+    chance one for guessing. chance: accuracy of guessing where it is one for all. Where problems
+    have no steps the column may hold levels or subjects (`xlabel` says so); kinds that are no
+    numbers are joined by no line. Stage 1, notebook 02.
     """
     require_columns(frame, "steps", "condition", "accuracy", "ci_low", "ci_high")
     figure = BookFigure(3.2)
@@ -56,27 +69,32 @@ def accuracy_by_steps(
     numbers = pd.api.types.is_numeric_dtype(frame["steps"])
     said, handles = [], []
     for condition in conditions_of(frame):
-        rows = frame[frame["condition"] == condition].sort_values("steps")
-        drawn = axes.errorbar(
-            rows["steps"] if numbers else [kinds.index(kind) for kind in rows["steps"]],
-            rows["accuracy"],
-            yerr=_interval(rows, "accuracy"),
-            color=CONDITION_COLOURS[condition],
-            marker=MARKERS[condition],
-            capsize=3,
-            linestyle="-" if numbers else "none",
-            label=CONDITION_LABELS[condition],
-        )
-        handles.append(drawn)
-        first, last = rows.iloc[0], rows.iloc[-1]
-        said.append(
-            f"{CONDITION_LABELS[condition]} {first.accuracy:.0%} at {first.steps} "
-            f"and {last.accuracy:.0%} at {last.steps}"
-        )
+        for family, dashes, rows in families_of(frame[frame["condition"] == condition]):
+            name = ", ".join(filter(None, (CONDITION_LABELS[condition], family)))
+            drawn = axes.errorbar(
+                rows["steps"] if numbers else [kinds.index(kind) for kind in rows["steps"]],
+                rows["accuracy"],
+                yerr=_interval(rows, "accuracy"),
+                color=CONDITION_COLOURS[condition],
+                marker=MARKERS[condition],
+                capsize=3,
+                linestyle=dashes if numbers else "none",
+                label=name,
+            )
+            handles.append(drawn)
+            first, last = rows.iloc[0], rows.iloc[-1]
+            said.append(
+                f"{name} {first.accuracy:.0%} at {first.steps} and {last.accuracy:.0%} at "
+                f"{last.steps}"
+            )
     if chance is not None:
         handles.append(
             axes.axhline(chance, color=PALE, linestyle=":", linewidth=1.2, label="guessing")
         )
+    if "chance" in frame:
+        for family, dashes, rows in families_of(frame.drop_duplicates(["family", "steps"])):
+            handles += axes.plot(rows["steps"], rows["chance"], color=PALE, linestyle=dashes,
+                                 linewidth=1.2, label=f"guessing, {family}")  # fmt: skip
     if numbers:
         axes.set_xticks(kinds)
     else:

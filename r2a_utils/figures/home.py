@@ -12,6 +12,7 @@ import matplotlib.ticker
 import numpy as np
 import pandas as pd
 
+from r2a_utils.figures.answers import families_of
 from r2a_utils.figures.heads import HEAD_CMAP, HEAD_MARKS
 from r2a_utils.figures.patching import CURVE_COLOURS, family_lines
 from r2a_utils.figures.style import (
@@ -34,7 +35,8 @@ _NAMED = {"labelcolor": "linecolor", "handlelength": 0.8, "fontsize": 8}  # a le
 def home_answers(frame: pd.DataFrame, xlabel: str = "Steps that the problem needs") -> BookFigure:
     """Stage 1 in small: right answers by what a problem asks (`xlabel`), in both conditions.
 
-    frame: columns steps (numbers or names), condition, accuracy. Notebook 07.
+    frame: columns steps (numbers or names), condition, accuracy, and perhaps family and chance
+    (pale lines). Notebook 07.
     """
     require_columns(frame, "steps", "condition", "accuracy")
     figure = BookFigure(_HEIGHT, _WIDTH)
@@ -42,17 +44,22 @@ def home_answers(frame: pd.DataFrame, xlabel: str = "Steps that the problem need
     kinds = sorted(frame["steps"].unique())
     said = []
     for condition, colour in CONDITION_COLOURS.items():
-        rows = frame[frame["condition"] == condition].sort_values("steps")
-        places = [kinds.index(kind) for kind in rows["steps"]]
-        axes.plot(places, rows["accuracy"], color=colour, marker="o", markersize=3.5,
-                  label=CONDITION_LABELS[condition])  # fmt: skip
-        first, last = rows["accuracy"].iloc[[0, -1]]
-        said.append(f"{CONDITION_LABELS[condition]} from {first:.0%} to {last:.0%}")
+        for family, dashes, rows in families_of(frame[frame["condition"] == condition]):
+            places = [kinds.index(kind) for kind in rows["steps"]]
+            label = ",\n".join(filter(None, (CONDITION_LABELS[condition], family)))
+            axes.plot(places, rows["accuracy"], color=colour, marker="o", markersize=3.5,
+                      linestyle=dashes, label=label)  # fmt: skip
+            first, last = rows["accuracy"].iloc[[0, -1]]
+            said.append(f"{label} from {first:.0%} to {last:.0%}".replace("\n", " "))
+    if "chance" in frame:
+        for _, dashes, rows in families_of(frame.drop_duplicates(["family", "steps"])):
+            places = [kinds.index(kind) for kind in rows["steps"]]
+            axes.plot(places, rows["chance"], color=PALE, linestyle=dashes, linewidth=1.0)
     numbers = pd.api.types.is_numeric_dtype(frame["steps"])
     axes.set_xticks(range(len(kinds)), kinds, rotation=0 if numbers else 60)
     # centred, it would run out of so small a figure
     axes.set_xlabel(xlabel if numbers else "", loc="right")
-    axes.legend(loc="best", **_NAMED)
+    axes.legend(loc="best", **_NAMED | ({"fontsize": 6} if "family" in frame else {}))
     axes.grid(axis="y")
     percent_axis(axes.yaxis)
     axes.set_title("Right answers")

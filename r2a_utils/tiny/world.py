@@ -228,6 +228,14 @@ def _superlative(meta: dict, end: int) -> str:
     return ATTRIBUTES[meta["attribute"]][end][1]
 
 
+def chance(family: str, steps: int) -> float | None:
+    """How often a blind guess is right: of ten digits, or of the objects that a comparison names.
+
+    None for a family that is not of this world.
+    """
+    return {"arithmetic": 0.1, "comparison": 1 / (steps + 1)}.get(family)
+
+
 def is_held_out(problem: Problem) -> bool:
     """Whether a problem belongs to the held-out tenth, by its content and not by its wording.
 
