@@ -41,9 +41,10 @@ def test_crossed_texts_are_what_a_plain_pass_over_their_tokens_gives(tiny, probl
     assert len(crossed) == 8
     for row in crossed.itertuples():
         traces = dict(zip(("clean", "corrupted"), written[row.pair], strict=True))
-        text = "".join(traces[row.question].tokens[: traces[row.question].segments["think"].stop])
+        before = traces[row.question]
+        text = "".join(before.tokens[: before.segments["reasoning"].start])
         thought = traces[row.reasoning].reasoning_text
-        whole = f"{text}\n{thought}</think>\n\nThe answer is \\boxed{{"
+        whole = f"{text}{thought}</think>\n\nThe answer is \\boxed{{"
         ids = encode(tiny.tokenizer, whole)
         with torch.no_grad():
             logits = tiny.hf(torch.tensor([ids])).logits[0, -1].log_softmax(-1)

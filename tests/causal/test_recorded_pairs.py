@@ -23,7 +23,7 @@ from r2a_utils.causal.recorded_pairs import (
 )
 from r2a_utils.collecting.backends import teacher_forced
 from r2a_utils.collecting.generation import Sampling, collect_traces
-from r2a_utils.texts.trace import Trace
+from r2a_utils.texts.trace import Trace, encode
 from r2a_utils.tiny import world
 from r2a_utils.tiny.world import contrast_problems
 
@@ -62,7 +62,8 @@ def test_every_pair_is_counted_once(tiny, written):
 def test_a_refusal_is_named_by_what_it_is(tiny, written):
     clean, corrupted = written[0]
     other = next(b for _, b in written if len(b) != len(corrupted))
-    boxless = Trace.from_ids(clean.token_ids[: clean.segments["answer"].start + 1], tiny.tokenizer)
+    ids = [*clean.token_ids[: clean.segments["answer"].start], *encode(tiny.tokenizer, "So.")]
+    boxless = Trace.from_ids(ids, tiny.tokenizer, model=tiny.name)
     reasons = sift(tiny, [(clean, corrupted), (clean, clean), (clean, boxless), (clean, other)])
     assert reasons.reasons == [KEPT, SAME_ANSWER, NO_ANSWER, NOT_ALIGNED]
     problems = contrast_problems(5)
