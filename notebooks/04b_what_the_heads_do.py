@@ -154,10 +154,12 @@ figures.cue_lift(lifts) if cued else Markdown("No trace of this run has a cue.")
 # Right of the line at 1 it is read more.
 
 # %% [markdown]
-# {% if cue_lift.n and cue_lift.lift %}Over all words the lift is {{ cue_lift.lift | number }} ({%
-# if cue_lift.low is not none %}{{ cue_lift.low | number }} to {{ cue_lift.high | number }}, {%
-# endif %}n = {{ cue_lift.n }}). Right of the dotted line, what follows a cue is read more than its
-# surroundings, left of it, less.{% endif %}
+# {% for w in cue_lift.words if w.lift is not none %}After "{{ w.word }}" the lift is {{ w.lift |
+# number }} (n = {{ w.n }}{% if w.low is not none %}, {{ w.low | number }} to {{ w.high | number
+# }}{% if w.low <= 1 <= w.high %}, which may be none{% endif %}{% else %}, too few traces for an
+# interval{% endif %}). {% endfor %}{% if cue_lift.words | length > 1 %}Words differ in what they
+# open, so that the lift over all of them is of no word.{% endif %} Right of the dotted line, what
+# follows a cue is read more than its surroundings, left of it, less.
 #
 # A lift is about a whole sentence. The one token in it that carries the corrected value can be
 # read much while the rest is passed over; that is the next question.

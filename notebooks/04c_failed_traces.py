@@ -259,8 +259,10 @@ run.write_record("failed_traces", debugged | {"temperature": sampling_temperatur
 # percent }} (as many or more: {{ d.rfh_p | p_value }}), the mean of all heads hits {{ d.all_rate |
 # percent }}{% if d.given_rate is defined %}, direct contribution {{ d.given_rate | percent }}{%
 # endif %}. In {{ d.at_end | percent }} the
-# sentence read most is one of the last two of the reasoning; in {{ d.top_wrong | percent }} it is
-# itself wrong, where {{ d.wrong_by_chance | percent }} of all sentences are.
+# sentence read most is one of the last two of the reasoning, where a wrong answer is stated; that
+# it is wrong there says nothing.{% if d.earlier_n %} In the {{ d.earlier_n }} traces in which it
+# stands earlier it is wrong in {{ d.earlier_wrong | percent }}, where {{ d.earlier_by_chance |
+# percent }} of their earlier sentences are.{% endif %}
 #
 # {% if d.rfh_p <= 0.05 %}So the sentence read most points at the first error more often than chance
 # would.{% elif d.n >= 20 and d.at_end > 0.5 %}So reading back from a wrong answer leads mostly to

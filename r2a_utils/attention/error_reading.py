@@ -141,23 +141,28 @@ def error_hits(
 class TopSentences:
     """Of the sentences read most, one a trace: shares of the traces.
 
-    at_end: it is one of the last two of the reasoning; top_wrong: it is itself wrong;
-    wrong_by_chance: the share of all sentences that are.
+    at_end: it is one of the last two of the reasoning, where the conclusion of a failed trace is
+    wrong by definition. So it is asked of the `earlier_n` others alone whether they are wrong
+    (earlier_wrong), beside the share of wrong ones among all sentences before the last two of
+    those traces (earlier_by_chance); None without one.
     """
 
     at_end: float
-    top_wrong: float
-    wrong_by_chance: float
+    earlier_n: int
+    earlier_wrong: float | None
+    earlier_by_chance: float | None
 
 
 def top_sentences(traces: Sequence[Trace], reads: Sequence[Real[np.ndarray, "*_"]]) -> TopSentences:
     """Where the sentence read most stands, and whether it is wrong, over traces of the bundled
     world, whose statements are known (`tiny.review`).
     """
-    rows = []
+    earlier = []
     for trace, read in zip(traces, reads, strict=True):
         spans = sentences(trace)
         best = int(np.argmax([read[span].sum() for span in spans]))
-        wrong = [not statement.right for statement in review(trace)]
-        rows.append((best >= len(spans) - 2, wrong[best], np.mean(wrong)))
-    return TopSentences(*np.mean(rows, axis=0).tolist())
+        wrong = [not statement.right for statement in review(trace)][:-2]
+        if best < len(wrong):
+            earlier.append((wrong[best], np.mean(wrong)))
+    shares = np.mean(earlier, axis=0).tolist() if earlier else (None, None)
+    return TopSentences(1 - len(earlier) / len(traces), len(earlier), *shares)

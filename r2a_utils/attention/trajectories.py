@@ -240,8 +240,19 @@ def cue_lift(
 
 
 @dataclass(frozen=True)
+class WordLift:
+    """`cue_lift` of one word, of which n cues were compared; None as in `CueLift`."""
+
+    word: str
+    n: int
+    lift: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
 class CueLift:
-    """`cue_lift` over all words: a ratio (low to high: 95 %) from n cues.
+    """`cue_lift` over all words: a ratio (low to high: 95 %) from n cues, and the same by word.
 
     lift is None where no cue could be compared, low and high where fewer than two traces have one.
     """
@@ -250,15 +261,23 @@ class CueLift:
     lift: float | None = None
     low: float | None = None
     high: float | None = None
+    words: tuple[WordLift, ...] = ()
 
 
 def overall_cue_lift(table: pd.DataFrame | None) -> CueLift:
     """Sum up `cue_lift`; None stands for a run without a cue."""
     if table is None:
         return CueLift(0)
-    first = table.iloc[0]
-    values = [float(first[name]) for name in ("lift", "ci_low", "ci_high")]
-    return CueLift(int(first["n"]), *(None if np.isnan(value) else value for value in values))
+    lifts = [
+        (
+            row.word,
+            row.n,
+            *(None if np.isnan(x) else x for x in (row.lift, row.ci_low, row.ci_high)),
+        )
+        for row in table.itertuples()
+    ]
+    _, *overall = lifts[0]
+    return CueLift(*overall, tuple(WordLift(*lift) for lift in lifts[1:]))
 
 
 def _cues(index: int, trace: Trace, read: Real[np.ndarray, "*_"]):

@@ -111,7 +111,7 @@ def home_patching(curves: pd.DataFrame) -> BookFigure:
     axes = figure.subplots()
     said = []
     short = dict(zip(CURVE_COLOURS, ("reasoning token", "last token"), strict=True))
-    for name, dashes, rows in family_lines(curves):
+    for name, dashes, rows in family_lines(curves[curves["curve"].isin(CURVE_COLOURS)]):
         curve = rows["curve"].iloc[0]
         axes.plot(rows["layer"], rows["mean"], color=CURVE_COLOURS[curve], linestyle=dashes,
                   marker="o", markersize=3.5,

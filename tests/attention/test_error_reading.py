@@ -113,10 +113,12 @@ def test_the_top_sentences_are_looked_up_in_the_world_s_own_review(world_traces)
     last, first = (
         top_sentences(world_traces, [on(t, place) for t in world_traces]) for place in (-1, 0)
     )
-    assert last.at_end == 1 and first.at_end < 1
-    wrong = [not s.right for t in world_traces for s in review.review(t)]
-    assert 0 < last.wrong_by_chance < 0.5 and any(wrong)
-    assert last.top_wrong == 0  # the world's own conclusions are right
+    assert (last.at_end, last.earlier_n, last.earlier_wrong) == (1, 0, None)
+    earlier = [[not s.right for s in review.review(t)][:-2] for t in world_traces]
+    earlier = [wrong for wrong in earlier if wrong]
+    assert first.at_end < 1 and first.earlier_n == len(earlier)
+    assert first.earlier_wrong == np.mean([wrong[0] for wrong in earlier])
+    assert first.earlier_by_chance == np.mean([np.mean(wrong) for wrong in earlier]) > 0
 
 
 def test_contributions_add_up_to_the_heads_own(tiny, world_traces):
