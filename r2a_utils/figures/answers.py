@@ -103,7 +103,7 @@ def accuracy_by_steps(
     axes.set_ylabel("Right answers")
     axes.grid(axis="y")
     percent_axis(axes.yaxis)
-    figure.legend(handles=handles, loc="outside upper left", ncols=3)
+    figure.legend(handles=handles, loc="outside upper left", ncols=3, handlelength=3)
     figure.alt_text = f"Right answers by {xlabel[0].lower() + xlabel[1:]}: " + "; ".join(said) + "."
     return figure
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import matplotlib.ticker
 import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
 
 from r2a_utils.figures.answers import families_of
 from r2a_utils.figures.heads import HEAD_CMAP, HEAD_MARKS
@@ -46,11 +47,11 @@ def home_answers(frame: pd.DataFrame, xlabel: str = "Steps that the problem need
     for condition, colour in CONDITION_COLOURS.items():
         for family, dashes, rows in families_of(frame[frame["condition"] == condition]):
             places = [kinds.index(kind) for kind in rows["steps"]]
-            label = ",\n".join(filter(None, (CONDITION_LABELS[condition], family)))
             axes.plot(places, rows["accuracy"], color=colour, marker="o", markersize=3.5,
-                      linestyle=dashes, label=label)  # fmt: skip
+                      linestyle=dashes)  # fmt: skip
             first, last = rows["accuracy"].iloc[[0, -1]]
-            said.append(f"{label} from {first:.0%} to {last:.0%}".replace("\n", " "))
+            named = ", ".join(filter(None, (CONDITION_LABELS[condition], family)))
+            said.append(f"{named} from {first:.0%} to {last:.0%}")
     if "chance" in frame:
         for _, dashes, rows in families_of(frame.drop_duplicates(["family", "steps"])):
             places = [kinds.index(kind) for kind in rows["steps"]]
@@ -59,13 +60,25 @@ def home_answers(frame: pd.DataFrame, xlabel: str = "Steps that the problem need
     axes.set_xticks(range(len(kinds)), kinds, rotation=0 if numbers else 60)
     # centred, it would run out of so small a figure
     axes.set_xlabel(xlabel if numbers else "", loc="right")
-    axes.legend(loc="best", **_NAMED | ({"fontsize": 6} if "family" in frame else {}))
+    drawn = {CONDITION_LABELS[name]: colour for name, colour in CONDITION_COLOURS.items()}
+    _legend(axes, drawn, frame, "best")
     axes.grid(axis="y")
     percent_axis(axes.yaxis)
     axes.set_title("Right answers")
     by = xlabel[0].lower() + xlabel[1:]
     figure.alt_text = f"Right answers by {by}, {kinds[0]} to {kinds[-1]}: {'; '.join(said)}."
     return figure
+
+
+def _legend(axes, colours: dict[str, str], frame: pd.DataFrame, loc: str) -> None:
+    """What each colour is, and below, in ink, what each dash is where there are families."""
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+    if "family" in frame:
+        handles += [
+            Line2D([], [], color=INK, linestyle=dashes, linewidth=1.2, label=family)
+            for family, dashes, _ in families_of(frame.assign(steps=0))
+        ]
+    axes.legend(handles=handles, loc=loc, **_NAMED | {"handlelength": 1.6, "fontsize": 7.5})
 
 
 @styled
@@ -110,19 +123,18 @@ def home_patching(curves: pd.DataFrame) -> BookFigure:
     figure = BookFigure(_HEIGHT, _WIDTH)
     axes = figure.subplots()
     said = []
-    short = dict(zip(CURVE_COLOURS, ("reasoning token", "last token"), strict=True))
     for name, dashes, rows in family_lines(curves[curves["curve"].isin(CURVE_COLOURS)]):
         curve = rows["curve"].iloc[0]
         axes.plot(rows["layer"], rows["mean"], color=CURVE_COLOURS[curve], linestyle=dashes,
-                  marker="o", markersize=3.5,
-                  label=name.replace(curve, short[curve]).replace(", ", ",\n"))  # fmt: skip
+                  marker="o", markersize=3.5)  # fmt: skip
         first, last = rows["mean"].iloc[[0, -1]]
         said.append(f"{name}: {first:.2f} before the first layer, {last:.2f} before the last")
     axes.axhline(0, color=PALE, linewidth=0.8)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("Patched before layer")
     axes.grid(axis="y")
-    axes.legend(loc="center left", **_NAMED)
+    short = ("reasoning token", "last token")
+    _legend(axes, dict(zip(short, CURVE_COLOURS.values(), strict=True)), curves, "center left")
     axes.set_title("Answer brought back")
     figure.alt_text = "Share of the difference that a patch brings back. " + "; ".join(said) + "."
     return figure

@@ -177,7 +177,7 @@ def layer_curves(
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.grid(axis="y")
-    figure.legend(loc="outside upper left", ncols=2)
+    figure.legend(loc="outside upper left", ncols=2, handlelength=3)
     figure.alt_text = f"Curves; x: {xlabel.lower()}. {'; '.join(said)}."
     return figure
 
@@ -187,7 +187,7 @@ def family_lines(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]
 
     Families of pairs (column family), where there are several, are told apart by dashes.
     """
-    families = list(dict.fromkeys(frame["family"])) if "family" in frame else [None]
+    families = sorted(frame["family"].unique()) if "family" in frame else [None]
     for name in dict.fromkeys(frame["curve"]):
         for family, dashes in zip(families, itertools.cycle(("-", *_DASHES)), strict=False):
             rows = frame[frame["curve"] == name]

@@ -9,6 +9,7 @@ import pytest
 from r2a_utils.answers.comparison import paired_comparison
 from r2a_utils.answers.quality import (
     MOST_SLICES,
+    accuracies_by_family,
     accuracies_by_rule,
     answer_quality,
     asked_for,
@@ -120,3 +121,27 @@ def test_a_column_of_several_kinds_is_compared_as_text_and_a_list_is_no_slicing(
 def test_a_slice_has_an_axis_label():
     assert asked_for("steps").startswith("Steps that")
     assert asked_for("level") == "Level"
+
+
+def test_each_family_has_its_own_accuracies_and_its_own_chance():
+    frame = pd.DataFrame(
+        [
+            (f"{family} {steps}", condition, 0, True, True, "7", family == "comparison", 9, family,
+             steps)
+            for family, most in (("arithmetic", 4), ("comparison", 2))
+            for steps in range(1, most + 1)
+            for condition in ("with_reasoning", "without_reasoning")
+        ],
+        columns=["problem_id", "condition", "sample", "finished", "well_formed", "answer",
+                 "correct", "n_tokens", "family", "steps"],
+    )  # fmt: skip
+    table = accuracies_by_family(frame, "steps")
+    assert table.groupby("family")["accuracy"].mean().to_dict() == {
+        "arithmetic": 0,
+        "comparison": 1,
+    }
+    chances = table.groupby(["family", "steps"])["chance"].first()
+    assert chances["arithmetic", 4] == 0.1 and chances["comparison", 2] == pytest.approx(1 / 3)
+    alone = accuracies_by_family(frame[frame["family"] == "arithmetic"], "steps")
+    assert "family" not in alone
+    assert "chance" not in accuracies_by_family(frame.replace("comparison", "other"), "steps")

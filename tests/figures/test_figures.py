@@ -355,6 +355,21 @@ def test_accuracy_is_drawn_as_given_in_the_condition_s_colour():
     assert legend == ["with reasoning", "without reasoning", "guessing"]
 
 
+def test_families_have_lines_of_their_own_and_their_own_guessing():
+    parts = [
+        by_steps().assign(family=family, chance=chance)
+        for family, chance in (("a", 0.1), ("b", 0.5))
+    ]
+    for draw in (figures.accuracy_by_steps, figures.home_answers):
+        figure = draw(pd.concat(parts))
+        lines = {line.get_linestyle() for line in figure.axes[0].lines}
+        assert {"-", "--"} <= lines
+        assert ", a " in figure.alt_text and ", b " in figure.alt_text
+    both = pd.concat([curves().assign(family=family) for family in "ab"])
+    assert "reasoning token, b: 1.00 at 0" in figures.layer_curves(both).alt_text
+    assert "reasoning token, b: 1.00 before" in figures.home_patching(both).alt_text
+
+
 def test_kinds_that_are_no_numbers_are_joined_by_no_line():
     frame = by_steps().assign(steps=["algebra", "geometry", "number theory"] * 2)
     figure = figures.accuracy_by_steps(frame, xlabel="Subject")
