@@ -31,9 +31,11 @@ runs: setup  ## make every run of book/runs.yml, then the book (some need a GPU,
 test: setup  ## run all tests, on every core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
-tiny: setup  ## train the bundled model anew (an hour or two on two cores)
+tiny: setup  ## train the bundled models anew (two or three hours on two cores)
 	$(BIN)/python -m r2a_utils.training.recipe
 	$(BIN)/python -m r2a_utils.training.card
+	$(BIN)/python -m r2a_utils.training.organisms
+	$(BIN)/python -m r2a_utils.training.organism_cards
 
 lab: setup  ## open JupyterLab on copies of the notebooks
 	$(BIN)/r2a lab

@@ -146,10 +146,11 @@ def _models(options: argparse.Namespace) -> int:
     from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
 
     print(f"{'name':42} {'parameters':>10} {'layers':>6} {'heads':>5} {'GB bf16':>8}  about")
-    owner = ""
+    group = None
     for name, known in REGISTRY.items():
-        if name.rpartition("/")[0] != owner:
-            owner = name.rpartition("/")[0]
+        owner = name.rpartition("/")[0] if known.hub_id else "bundled"
+        if owner != group:
+            group = owner
             print()
         shape = shape_of(name)
         count = parameter_count(shape)

@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "read_marks",
             "read_residuals",
         ],
+        "deltas": ["add_delta", "expanded_delta", "pack_delta", "state_of"],
         "gguf": ["PackedWeights", "expanded", "find_gguf"],
         "loading": ["load_model", "random_model", "untrained_twin"],
         "reasoning_model": ["ReasoningModel"],

