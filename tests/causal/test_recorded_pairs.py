@@ -61,15 +61,14 @@ def test_every_pair_is_counted_once(tiny, written):
 
 def test_a_refusal_is_named_by_what_it_is(tiny, written):
     clean, corrupted = written[0]
-    other = next(b for _, b in written if len(b) != len(corrupted))
     ids = [*clean.token_ids[: clean.segments["answer"].start], *encode(tiny.tokenizer, "So.")]
     boxless = Trace.from_ids(ids, tiny.tokenizer, model=tiny.name)
-    reasons = sift(tiny, [(clean, corrupted), (clean, clean), (clean, boxless), (clean, other)])
-    assert reasons.reasons == [KEPT, SAME_ANSWER, NO_ANSWER, NOT_ALIGNED]
-    problems = contrast_problems(5)
-    table = pair_funnel(problems, [True, True, False, True, True], reasons)
+    reasons = sift(tiny, [(clean, corrupted), (clean, clean), (clean, boxless)])
+    assert reasons.reasons == [KEPT, SAME_ANSWER, NO_ANSWER]
+    problems = contrast_problems(4)
+    table = pair_funnel(problems, [True, True, False, True], reasons)
     assert table.loc[NOT_ENDED, "comparison"] == 1 and table.loc[KEPT, "comparison"] == 1
-    assert table["all"].sum() == 5 and table.loc[SAME_ANSWER].tolist() == [1, 0, 1]
+    assert table["all"].sum() == 4 and table.loc[SAME_ANSWER].tolist() == [1, 0, 1]
 
 
 def test_a_gap_above_every_pair_s_keeps_none(tiny, written):
