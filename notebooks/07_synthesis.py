@@ -217,7 +217,20 @@ run.write_record(
 # of the answers into what it leads to. {% endif %}{% if answer_quality.ci_low > 0 %}More answers
 # are right after reasoning, and how much of that gain comes by this way no stage has measured.{%
 # endif %}
+
+# %% [markdown]
+# {% if verdicts is defined %}## Across models
 #
+# Every claim of the paper against every model of this book and the paper's own numbers; {doc}`the
+# rule </compare>` is the same for all. Point at a verdict for its number.
+#
+# {{ verdicts.table("../") }}
+#
+# {{ verdicts.told() }} What holds in one column and not in another may differ by model, by
+# problems or by the length of the traces: the columns differ in all three. What may be concluded
+# across models is only what rows say whose columns agree.{% endif %}
+
+# %% [markdown]
 # ## What this does not show
 #
 # - **That the reasoning is faithful.** An answer that takes its conclusion from the reasoning does

@@ -47,6 +47,7 @@ from r2a_utils.publishing.missing_stages import (
 )
 from r2a_utils.publishing.quoted_numbers import ProseError, render
 from r2a_utils.publishing.rerun_page import plans_table, read_plans
+from r2a_utils.publishing.verdicts import Verdicts, judge
 from r2a_utils.runs.archive import opened, read_archive
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.local_paths import shown_folders, without_folders
@@ -150,14 +151,16 @@ def assemble(
             part = {"caption": declared.title, "chapters": [{"glob": f"{declared.id}/*"}]}
             toc.setdefault("parts", []).append(part)
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
+    verdicts = judge(summaries)
     for declared in shown:
         if declared.id in summaries:
-            _write_stage_pages(declared, summaries, available, source)
+            _write_stage_pages(declared, summaries, available, source, verdicts)
     first = summaries[shown[0].id]
     without = {*first["missing"], *first["ended"]}
     with_page = {name: stage for name, stage in available.items() if name not in without}
     others = {
         "comparison": compare(shown, summaries),
+        "verdicts": verdicts,
         "plans": plans_table(read_plans(book / "params")),
         "needs": memory,
         "families": _families(book),
@@ -212,12 +215,13 @@ def _write_stage_pages(
     summaries: Mapping[str, Any],
     available: Mapping[str, Stage],
     source: Path,
+    verdicts: Verdicts,
 ) -> None:
     """A page for each stage of a run, and one that says why for each that cannot be shown."""
     summary = summaries[declared.id]
     folder = source / summary["pages"]
     for stage in summary["stages"]:
-        page = _stage_page(declared, stage, summary, summaries)
+        page = _stage_page(declared, stage, summary, summaries, verdicts)
         if summary["pages"] != MAIN_PAGES:
             _remove_labels(page)
             _link_to_main(page, summary["stages"])
@@ -296,7 +300,11 @@ def _machines(stages: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _stage_page(
-    declared: BookRun, stage: str, summary: Mapping[str, Any], summaries: Mapping[str, Any]
+    declared: BookRun,
+    stage: str,
+    summary: Mapping[str, Any],
+    summaries: Mapping[str, Any],
+    verdicts: Verdicts,
 ) -> nbformat.NotebookNode:
     """A stage's executed notebook with the numbers in its prose and captions, its origin below."""
     page = nbformat.read(declared.run / "notebooks" / f"{stage}.ipynb", as_version=4)
@@ -305,7 +313,9 @@ def _stage_page(
     fold_solutions(page)
     for cell in page.cells:
         if cell.cell_type == "markdown":
-            cell.source = _rendered(cell.source, f"notebooks/{stage}.py", summary, summaries)
+            cell.source = _rendered(
+                cell.source, f"notebooks/{stage}.py", summary, summaries, {"verdicts": verdicts}
+            )
     entry = summary["stages"][stage]
     model = entry.get("model") or {}
     if "packed" in model:

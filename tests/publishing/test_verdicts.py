@@ -1,0 +1,198 @@
+"""The verdicts on the paper's claims: one rule, the same for hits and for nulls."""
+
+import pytest
+
+from r2a_utils.publishing.verdicts import (
+    CANNOT_TELL,
+    CLAIMS,
+    HOLDS,
+    NOT_TESTED,
+    OPPOSITE,
+    WEAK,
+    Evidence,
+    judge,
+    verdict,
+)
+
+BY_STAGE = {claim.claim: claim.stage for claim in CLAIMS}
+MATH, QUERIES, GAIN, ATTENDS, HEADS, MIDDLE, TRACKS, CUES, DEBUGGING, FLIPS, THROUGH = BY_STAGE
+
+
+def evidence(value, low=None, high=None) -> Evidence:
+    """Of a claim that is empty at 1 and holds from 2 on."""
+    return Evidence(value, null=1, large=2, told="", low=low, high=high)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (None, NOT_TESTED),
+        (evidence(None), CANNOT_TELL),
+        (evidence(2.0, 1.001, 3.0), HOLDS),
+        (evidence(1.999, 1.001, 3.0), WEAK),
+        (evidence(9.0, 1.0, 20.0), CANNOT_TELL),  # as large as can be, and an interval that may be
+        (evidence(1.5, 0.9, 2.1), CANNOT_TELL),
+        (evidence(0.5, 0.1, 1.0), CANNOT_TELL),
+        (evidence(0.5, 0.1, 0.999), OPPOSITE),
+        (evidence(2.0), HOLDS),
+        (evidence(1.001), WEAK),
+        (evidence(1.0), CANNOT_TELL),
+        (evidence(0.999), OPPOSITE),
+    ],
+)
+def test_the_rule_at_its_borders(found, said):
+    assert verdict(found) == said
+
+
+def summary(**records) -> dict:
+    stages = {stage: {} for stage in BY_STAGE.values()}
+    records = {"model": {"name": "r2a-tiny"}, **records}
+    return {
+        "title": "Ours",
+        "pages": "stages",
+        "records": records,
+        "stages": stages,
+        "archive": None,
+    }
+
+
+def own(**records) -> dict[str, str]:
+    return judge({"default": summary(**records)}).of("r2a-tiny")
+
+
+def test_a_run_without_a_record_has_tested_nothing():
+    assert set(own().values()) == {NOT_TESTED}
+
+
+@pytest.mark.parametrize(
+    ("claim", "record", "entries", "said"),
+    [
+        (MATH, "answer_quality", {"difference": 0.7, "ci_low": 0.6, "ci_high": 0.8}, HOLDS),
+        (MATH, "answer_quality", {"difference": 0.04, "ci_low": 0.01, "ci_high": 0.07}, WEAK),
+        (MATH, "answer_quality", {"difference": -0.1, "ci_low": -0.2, "ci_high": -0.01}, OPPOSITE),
+        (MATH, "answer_quality", {"difference": 0.1, "ci_low": -0.01, "ci_high": 0.2}, CANNOT_TELL),
+        (ATTENDS, "segment_attention", {"lift_reasoning": 0.3}, OPPOSITE),
+        (ATTENDS, "segment_attention", {"lift_reasoning": 1.2}, WEAK),
+        (HEADS, "reasoning_focus_heads", {"beyond_distance": 8}, HOLDS),
+        (HEADS, "reasoning_focus_heads", {"beyond_distance": 3}, WEAK),
+        (HEADS, "reasoning_focus_heads", {"beyond_distance": 0}, CANNOT_TELL),
+        (HEADS, "reasoning_focus_heads", {"by_distance": None}, CANNOT_TELL),
+        (MIDDLE, "reasoning_focus_heads", {"in_middle": 7}, HOLDS),
+        (MIDDLE, "reasoning_focus_heads", {"in_middle": 5}, CANNOT_TELL),
+        (MIDDLE, "reasoning_focus_heads", {"in_middle": 0}, OPPOSITE),
+        (
+            TRACKS,
+            "trajectory_tracking",
+            {"beyond": 0.5, "beyond_low": 0.4, "beyond_high": 0.6},
+            HOLDS,
+        ),
+        (TRACKS, "trajectory_tracking", {"beyond": None}, CANNOT_TELL),
+        (CUES, "cue_lift", {"n": 9, "lift": 0.6, "low": 0.5, "high": 0.8}, OPPOSITE),
+        (CUES, "cue_lift", {"n": 0, "lift": None, "low": None, "high": None}, CANNOT_TELL),
+        (DEBUGGING, "failed_traces", {"n": 0}, CANNOT_TELL),
+        (
+            FLIPS,
+            "activation_patching",
+            {"flip_rate": 1.0, "flip_low": 0.9, "flip_high": 1.0},
+            HOLDS,
+        ),
+        (
+            FLIPS,
+            "activation_patching",
+            {"flip_rate": 0, "flip_low": 0, "flip_high": 0.06},
+            OPPOSITE,
+        ),
+        (
+            FLIPS,
+            "activation_patching",
+            {"flip_rate": 0, "flip_low": 0, "flip_high": 0.2},
+            CANNOT_TELL,
+        ),
+        (FLIPS, "contrast_pairs", {"kept": 0}, CANNOT_TELL),
+        (THROUGH, "activation_patching", {"crossing": 3}, HOLDS),
+        (THROUGH, "activation_patching", {"crossing": 5}, OPPOSITE),
+        (THROUGH, "activation_patching", {"crossing": None}, CANNOT_TELL),
+    ],
+)
+def test_a_run_is_judged_by_its_records(claim, record, entries, said):
+    whole = {
+        "answer_quality": {"n": 50},
+        "segment_attention": {"answer": {"reasoning": 0.3}},
+        "reasoning_focus_heads": {
+            "k": 10,
+            "by_distance": 0.2,
+            "beyond_distance": 5,
+            "in_middle": 3,
+            "expected_in_middle": 10 / 3,
+        },
+        "trajectory_tracking": {"best": "L1.H1", "n": 9},
+        "activation_patching": {
+            "n": 60,
+            "flip_rate": 0.5,
+            "flip_low": 0.4,
+            "flip_high": 0.6,
+            "crossing": 3,
+            "n_layers": 6,
+        },
+    }
+    assert own(**{record: {**whole.get(record, {}), **entries}})[claim] == said
+
+
+def test_untrained_models_set_what_heads_must_exceed():
+    ranking = {"k": 10, "by_distance": 0.2, "beyond_distance": 8, "in_middle": 3}
+    ranking["expected_in_middle"] = 3.3
+    twins = {"n": 2, "untrained": {"beyond_distance": 6}}
+    assert own(reasoning_focus_heads=ranking)[HEADS] == HOLDS
+    assert own(reasoning_focus_heads=ranking, untrained_ranking=twins)[HEADS] == CANNOT_TELL
+
+
+def test_the_papers_models_are_judged_by_what_it_prints():
+    verdicts = judge({"default": summary()})
+    small, full = verdicts.of("R1-Qwen-1.5B (paper)"), verdicts.of("R1-Full (paper)")
+    assert small[MATH] == HOLDS and full[MATH] == HOLDS
+    assert small[QUERIES] == HOLDS and full[QUERIES] == CANNOT_TELL  # p = 0.63
+    assert full[GAIN] == NOT_TESTED
+    assert verdicts.of("R1-Llama-8B (paper)")[GAIN] == HOLDS
+    assert small[GAIN] == CANNOT_TELL  # 8.5 against 5.5 points
+    assert small[FLIPS] == HOLDS and verdicts.of("R1-Llama-8B (paper)")[FLIPS] == WEAK
+    assert verdicts.of("R1-Llama-8B (paper)")[THROUGH] == HOLDS  # 15 of 32
+    assert small[THROUGH] == CANNOT_TELL  # 18 to 20 of 28: the border lies between
+    assert small[DEBUGGING] == CANNOT_TELL
+
+
+def test_an_archive_may_lack_a_number_and_a_run_may_not():
+    older = {"default": summary(), "old": summary(cue_lift={"n": 9})}
+    with pytest.raises(KeyError):
+        judge(older)
+    older["old"]["archive"] = {"hours": 1}
+    assert judge(older).of("r2a-tiny (old)")[CUES] == NOT_TESTED
+
+
+def test_a_cell_says_its_number_and_leads_to_its_page():
+    patching = {"n": 60, "flip_rate": 1, "flip_low": 0.94, "flip_high": 1.0, "crossing": None}
+    table = judge({"default": summary(activation_patching=patching)}).table("../")
+    told = "100 % (94 % to 100 %) of 60 answers flip"
+    cell = f'title="{told}" aria-label="holds: {told}">holds</a></td>'
+    assert f'<td class="holds"><a href="../stages/05_activation_patching.html" {cell}' in table
+    assert table.count("<td") == len(CLAIMS) * 5 and "\n" not in table
+
+
+def test_a_name_does_nothing_in_the_page():
+    name = '<img onerror="x">{{ 1 }}'
+    table = judge({"default": summary(model={"name": name})}).table()
+    assert "<img" not in table and "{{" not in table
+
+
+def test_what_models_agree_on_is_told_from_their_verdicts():
+    told = judge(
+        {
+            "default": summary(
+                segment_attention={"answer": {"reasoning": 0.3}, "lift_reasoning": 1.5}
+            )
+        }
+    ).told()
+    assert (
+        "All models that tell anything agree on: reasoning makes answers to problems better" in told
+    )
+    fewer = told.partition("Fewer than two models tell anything of")[2]
+    assert "they find the error of a failed trace" in fewer and "(4 cannot tell)" not in fewer
