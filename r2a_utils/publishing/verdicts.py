@@ -311,7 +311,7 @@ CLAIMS = (
     Claim(
         "Reasoning makes answers to problems better",
         "02_answer_quality",
-        "difference in right answers, with less without reasoning; holds from 5 points",
+        "share of right answers with reasoning less that without; holds from 5 points",
         _math,
         _printed_math,
     ),
