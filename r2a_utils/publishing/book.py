@@ -189,7 +189,9 @@ def _families(book: Path) -> dict[str, Any]:
 def _summary(declared: BookRun, pages: str, available: Mapping[str, Stage]) -> dict[str, Any]:
     """What the pages may say of a run: see `quoted_numbers.render`."""
     made = read_manifest(declared.run)["stages"]
-    asked = [*made] if declared.archive else select(available, declared.stages)
+    asked = select(available, declared.stages)
+    if declared.archive:  # nobody can complete the rest of it here
+        asked = [name for name, entry in made.items() if entry["status"] == "completed"]
     wanted = {name: stage for name, stage in available.items() if name in asked}
     missing = missing_stages(declared.run, wanted)
     folders = _folders(made)

@@ -168,6 +168,12 @@ def test_a_secret_is_not_packed(run, tmp_path, monkeypatch, secret):
     assert not (tmp_path / "a.r2a").exists()
 
 
+def test_numbers_of_a_view_are_no_secret(run, tmp_path):
+    weights = '"/' + "AKIAAQAHAEUA" * 20 + '"'
+    (run.folder / "notebooks/01_first.ipynb").write_text(json.dumps({"cells": [weights]}))
+    pack(run.folder, tmp_path / "a.r2a")
+
+
 def test_letters_of_a_picture_are_no_secret(run, tmp_path):
     cells = f'<img src="data:image/webp;base64,x+{"AKIA" * 9}/home/ada">'
     (run.folder / "notebooks/01_first.ipynb").write_text(json.dumps({"cells": [cells]}))
