@@ -191,7 +191,8 @@ def _summary(declared: BookRun, pages: str, available: Mapping[str, Stage]) -> d
     made = read_manifest(declared.run)["stages"]
     asked = select(available, declared.stages)
     if declared.archive:  # nobody can complete the rest of it here
-        asked = [name for name, entry in made.items() if entry["status"] == "completed"]
+        made = {name: entry for name, entry in made.items() if entry["status"] == "completed"}
+        asked = [*made]
     wanted = {name: stage for name, stage in available.items() if name in asked}
     missing = missing_stages(declared.run, wanted)
     folders = _folders(made)
