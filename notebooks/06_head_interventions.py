@@ -245,13 +245,16 @@ run.write_record("head_interventions", found)
 # {{ s.high | number(3) }}), {{ s.p | p_value }}{% if not loop.last %}; {% endif %}{% endfor %}.
 # Single draws of resampling give {{ head_interventions.resample_low | number }} to {{
 # head_interventions.resample_high | number }} for the Reasoning-Focus Heads. {% if
-# head_interventions.smallest_p > head_interventions.level %}With Holm's correction for four ways,
-# none of them tells these heads from random ones of their layers: a null result{% else %}With
-# Holm's correction for four ways, at least one of them tells these heads from random ones of their
-# layers{% endif %} (smallest {{ head_interventions.smallest_p | p_value }}; {{
-# head_interventions.n_random_sets }} sets could give {{ head_interventions.smallest_possible_p |
-# number(3) }}{% if head_interventions.smallest_possible_p > head_interventions.level %}, too few
-# for any other outcome{% endif %}). A random set shares {{ head_interventions.shared | number(1) }}
+# head_interventions.verdict == "different" %}With Holm's correction for four ways, at least one of
+# them tells these heads from random ones of their layers (smallest {{
+# head_interventions.smallest_p | p_value }}){% elif head_interventions.verdict == "cannot tell"
+# %}**This design cannot tell** these heads from random ones of their layers: after Holm's
+# correction for four ways the smallest p is {{ head_interventions.smallest_p | number(3) }}, and
+# with these sets it could not have been below {{ head_interventions.smallest_possible_p | number(3)
+# }}, however many traces were measured{% else %}With Holm's correction for four ways, none of them
+# tells these heads from random ones of their layers, though one could have: a null result (smallest
+# {{ head_interventions.smallest_p | p_value }}, at best {{ head_interventions.smallest_possible_p |
+# number(3) }}){% endif %}. A random set shares {{ head_interventions.shared | number(1) }}
 # of the {{ head_interventions.n_heads }} heads with them on average{% if
 # head_interventions.n_possible_sets < head_interventions.n_random_sets %}; there are only {{
 # head_interventions.n_possible_sets }} different sets{% endif %}. {% if

@@ -178,12 +178,36 @@ def domination(
     )
 
 
+VERDICTS = ("different", "cannot tell", "no difference found")
+"""What sets of heads against random ones can come to: see `verdict`."""
+
+
+def floor_p(head: Head, sets: Sequence[HeadSet], by_draw: Mapping[str, ByDraw]) -> float:
+    """The smallest p, after Holm's correction, that these sets could give the first one.
+
+    Random sets that hold a `head` which costs more than all others are ahead of any set that lacks
+    it, however many traces are measured.
+    """
+    ahead = [
+        0 if head in sets[0] else domination(head, sets, change.mean(0)).dominated
+        for change in by_draw.values()
+    ]
+    return min(1.0, len(ahead) * (1 + min(ahead)) / len(sets))
+
+
+def verdict(smallest_p: float, floor: float, level: float = LEVEL) -> str:
+    """One of `VERDICTS`: a p that could not have passed the level says nothing by not passing."""
+    if smallest_p <= level:
+        return VERDICTS[0]
+    return VERDICTS[1] if floor > level else VERDICTS[2]
+
+
 @dataclass(frozen=True)
 class HeadInterventions:
     """What stage 06 found of heads; changes are of the answer's log-probability, in nats.
 
-    `sets` and `flips` are `against_random` by way, `smallest_possible_p` what the random sets could
-    give at best after Holm's correction, `shared` the mean overlap of a random set with the heads.
+    `sets` and `flips` are `against_random` by way, `smallest_possible_p` is `floor_p`, `verdict`
+    one of `VERDICTS`, `shared` the mean overlap of a random set with the heads.
     """
 
     n: int
@@ -195,6 +219,7 @@ class HeadInterventions:
     sets: dict[str, dict[str, float]]
     smallest_p: float
     smallest_possible_p: float
+    verdict: str
     level: float
     n_random_sets: int
     n_possible_sets: int
@@ -241,6 +266,7 @@ def summarised_interventions(
     strongest = cut.loc[cut["effect"].idxmin()]
     table = set_table(by_draw)
     dominating = domination(top, sets, by_draw["knockout"].mean(0))
+    smallest, floor = table["p, Holm"].min(), floor_p(top, sets, by_draw)
     return HeadInterventions(
         n=len(chosen.traces),
         n_fresh=chosen.n_fresh,
@@ -249,8 +275,9 @@ def summarised_interventions(
         strongest_random=curves.loc[curves["edges"] == WAYS[1], "effect"].min(),
         all_layers=all_layers,
         sets=table.drop(columns="p, Holm").to_dict("index"),
-        smallest_p=table["p, Holm"].min(),
-        smallest_possible_p=len(by_draw) / (1 + len(drawn)),
+        smallest_p=smallest,
+        smallest_possible_p=floor,
+        verdict=verdict(smallest, floor),
         level=LEVEL,
         n_random_sets=len(drawn),
         n_possible_sets=n_possible_sets(heads, model.n_heads),

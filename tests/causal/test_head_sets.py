@@ -11,10 +11,12 @@ from r2a_utils.causal.head_sets import (
     SET_WAYS,
     TurnedOver,
     domination,
+    floor_p,
     set_changes,
     set_table,
     summarised_interventions,
     turned_over,
+    verdict,
 )
 from r2a_utils.causal.interventions import (
     WAYS,
@@ -173,3 +175,24 @@ def test_what_is_told_of_heads_is_what_was_measured(model, traces, sets):
     assert (told.resample_low, told.resample_high, told.n_draws) == (-3, -1, 2)
     assert told.smallest_possible_p == 1 and told.flips == {} and told.n_flip_sets == 0
     assert told.sets["knockout"]["p"] == 2 / 4
+
+
+@pytest.mark.parametrize(("n", "floor"), [(79, 0.05), (78, 4 / 79)])
+def test_what_could_not_pass_the_level_is_no_null_result(n, floor):
+    """Four ways: with 79 random sets the smallest p is the level itself, with 78 just above it."""
+    sets = [((0, 0),), *[((0, 1 + i),) for i in range(n)]]
+    by_draw = dict.fromkeys(SET_WAYS, np.linspace(-1, 0, n + 1)[None])
+    assert floor_p((0, 0), sets, by_draw) == pytest.approx(floor)
+    assert verdict(floor, floor) == ("different" if n == 79 else "cannot tell")
+    assert verdict(0.5, floor) == ("no difference found" if n == 79 else "cannot tell")
+
+
+def test_a_dominating_head_that_the_set_lacks_raises_the_floor_in_every_way():
+    sets = [((0, 0),), *[((0, 99),)] * 11, *[((0, 1 + i),) for i in range(89)]]
+    ahead = np.array([-0.4, *[-3.0] * 11, *np.linspace(-0.5, 0, 89)])[None]
+    every = dict.fromkeys(SET_WAYS, ahead)
+    floor = floor_p((0, 99), sets, every)
+    assert floor == pytest.approx(4 * 12 / 101) and verdict(0.55, floor) == "cannot tell"
+    apart = {**every, "mean": np.linspace(-1, 0, 101)[::-1][None]}
+    assert floor_p((0, 99), sets, apart) == pytest.approx(4 / 101)
+    assert floor_p((0, 0), sets, every) == pytest.approx(4 / 101)
