@@ -15,13 +15,14 @@
 #     ]
 #     writes: [
 #       tables/knockout_profile, tables/head_sets, records/head_interventions,
-#       records/sentence_importance
+#       records/knockout_kinds, records/sentence_importance
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
 #       dtype: {choices: [auto, float32, bfloat16]}
 #       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       n_traces: {least: 1, most: 1000000}
+#       knockout_kind: {choices: [renormalised, zeroed, mean]}
 #       n_spans: {least: 1, most: 1000000}
 #       n_random_sets: {least: 1, most: 1000000}
 #       n_draws: {least: 1, most: 1000000}
@@ -58,6 +59,7 @@ dtype = "auto"
 device = "auto"
 tags: dict | None = None
 n_traces = 24
+knockout_kind = "renormalised"
 n_spans = 4
 n_random_sets = 100
 n_draws = 8
@@ -118,11 +120,12 @@ print(f"{len(traces)} traces, {chosen.n_fresh} of which ranked no head")
 # {term}`Knockout <knockout>` {cite:p}`geva2023recall` sets the attention edges from the answer's
 # tokens to the reasoning to nothing, in a window of layers. If information passes there, the right
 # answer becomes less likely. Two controls cut elsewhere: equally long random spans of the text
-# before the answer, several a trace, and the prompt. The vertical line is where the curves of
-# {term}`patching <patch>` crossed.
+# before the answer, several a trace and for each trace others, and the prompt. The vertical line is
+# where the curves of {term}`patching <patch>` crossed. On this page a knockout is of the kind `{{
+# knockout_kinds.used }}`; what the kinds are, comes below.
 
 # %%
-single = causal.knockout_curves(model, traces, 1, n_spans, seed)
+single = causal.knockout_curves(model, traces, 1, n_spans, seed, kind=knockout_kind)
 figures.knockout_profile(single, crossing=crossing)
 
 # %% [markdown]
@@ -133,16 +136,11 @@ figures.knockout_profile(single, crossing=crossing)
 # %% [markdown]
 # A random span as long as the reasoning overlaps it wherever the reasoning fills most of the trace,
 # so that this control is a hard one. What single layers cost need not add up; windows of three
-# layers, and all layers at once:
+# layers:
 
 # %%
-wide = causal.knockout_curves(model, traces, 3, n_spans, seed)
+wide = causal.knockout_curves(model, traces, 3, n_spans, seed, kind=knockout_kind)
 run.write_table("knockout_profile", pd.concat([single, wide], ignore_index=True))
-cut_everywhere = [
-    causal.measure(model, t, [causal.Knockout()]).change[0] for t in traces
-]
-all_layers = np.mean(cut_everywhere)
-print(f"in all layers at once: {all_layers:.2f} nats")
 figures.knockout_profile(wide, crossing=crossing)
 
 # %% [markdown]
@@ -151,13 +149,56 @@ figures.knockout_profile(wide, crossing=crossing)
 # neighbouring layers at once; a point stands at the middle one.
 
 # %% [markdown]
+# ## Three kinds of cut
+#
+# A cut leaves a hole, and the model does something with it. The attention that went to the
+# reasoning can be handed to what is left to look at (*renormalised*: the scores are minus infinity
+# before the softmax, and the rest still sums to one), be dropped (*zeroed*, the weights set to zero
+# behind the softmax {cite:p}`mohebbi2023quantifying`), or be spread evenly over the cut tokens
+# (*mean*: the head reads the mean of their values, and no longer chooses one
+# {cite:p}`hassid2022much`). The same edges, each layer alone; beside them the answer to a prompt
+# whose thought is empty.
+
+# %%
+kinds = causal.knockout_kinds(model, traces, seed)
+told_kinds = causal.summarised_kinds(kinds, knockout_kind)
+run.write_record("knockout_kinds", told_kinds)
+all_layers = told_kinds.kinds[knockout_kind].together
+figures.knockout_profile(kinds.curves(), absent=told_kinds.absent)
+
+# %% [markdown]
+# **Figure.** Change of the right answer's log-probability in `{{ model.name }}` when its tokens are
+# cut off from the reasoning in one layer, by what becomes of the weight that is taken away; mean
+# over {{ knockout_kinds.n }} traces with 95 % intervals. Line: the reasoning left out of the
+# prompt.
+
+# %%
+figures.reading_table(kinds.table())
+
+# %% [markdown]
+# In all layers at once the answer changes by {% for kind, k in knockout_kinds.kinds.items() %}{{
+# k.together | number }} nats ({{ kind }}; layer {{ k.layer }} alone {{ k.alone | number }}){% if
+# not loop.last %}, {% endif %}{% endfor %}; without any reasoning by {{ knockout_kinds.absent |
+# number }} ({{ knockout_kinds.absent_low | number }} to {{ knockout_kinds.absent_high | number }}). {% if
+# knockout_kinds.only_renormalised %}One layer alone costs more than all of them only where the
+# weight goes elsewhere. So that excess is no property of the layers: it comes of what the model is
+# made to read in place of the reasoning, and not of what it misses.{% elif not
+# knockout_kinds.exceeding %}In no kind is it shown that one layer alone costs more than all of
+# them.{% else %}One layer alone costs more than all of them in these kinds: {{
+# knockout_kinds.exceeding | join(", ") }}.{% endif %} A cut that costs more than having no
+# reasoning does more than take the reasoning away.
+
+# %% [markdown]
 # ## Head by head
 #
 # The same edges taken from one head at a time, mean over traces, with the Reasoning-Focus Heads
 # marked. If looking were using, the marked heads would be the bright ones.
 
 # %%
-lost = -np.mean([causal.knockout_heads(model, trace) for trace in traces], axis=0)
+by_head = [
+    causal.knockout_heads(model, trace, kind=knockout_kind) for trace in traces
+]
+lost = -np.mean(by_head, axis=0)
 figures.head_maps(
     {"answer → reasoning cut in one head": lost},
     {"reasoning-focus head": rfhs},
@@ -183,7 +224,9 @@ figures.head_maps(
 pool = causal.answer_z(model, chosen.others)
 drawn = causal.random_head_sets(rfhs, model.n_heads, n_random_sets, seed)
 sets = [rfhs, *drawn]
-by_draw = causal.set_changes(model, traces, sets, pool, n_draws, seed)
+by_draw = causal.set_changes(
+    model, traces, sets, pool, n_draws, seed, knockout_kind
+)
 effects_of_sets = causal.set_table(by_draw)
 run.write_table("head_sets", effects_of_sets.reset_index())
 figures.reading_table(effects_of_sets)
@@ -207,7 +250,10 @@ figures.head_sets(changes, "Change of the answer's log-probability (nats)")
 # with the Reasoning-Focus Heads, against the share of random sets that turn it over.
 
 # %%
-turned = causal.turned_over(model, traces, sets[: 1 + n_flip_sets], pool, seed)
+rewritten_sets = sets[: 1 + n_flip_sets]
+turned = causal.turned_over(
+    model, traces, rewritten_sets, pool, seed, knockout_kind
+)
 absent = "Too few boxed answers of its own: here would stand how often they change."
 figures.reading_table(turned.table) if turned.shares else Markdown(absent)
 
@@ -306,7 +352,7 @@ resampled = causal.resampled_answers(
     model, example, sampling=sampling, samples=n_resampled
 )
 forced = causal.forced_answers(model, example)
-knocked = causal.sentence_knockouts(model, example, seed=seed)
+knocked = causal.sentence_knockouts(model, example, seed=seed, kind=knockout_kind)
 lens = causal.answer_lens(model, example)["log_probability"].values[:, :-1]
 
 # %%
@@ -345,7 +391,7 @@ trace_explorer(model, [example, *(t for t in traces if t is not example)], rfhs)
 # `~`); the last of these rows takes the place away from both.
 
 # %%
-many = causal.over_many_traces(model, traces, rfhs, seed)
+many = causal.over_many_traces(model, traces, rfhs, seed, knockout_kind)
 figures.reading_table(many.table(), digits=2)
 
 # %% tags=["hide-input"]
