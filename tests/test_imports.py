@@ -32,6 +32,7 @@ ORDER = [
     {"engine", "collecting"},
     {"answers", "attention"},
     {"causal"},
+    {"instruments"},
     {"explorers", "training"},
     {"runs"},
     {"publishing"},

@@ -1,0 +1,89 @@
+"""Figures of stage 06b: which instruments tell answers made from the reasoning from others.
+
+This file draws frames and computes nothing that the frames do not say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from r2a_utils.figures.style import INK, PALE, BookFigure, require_columns, styled
+
+MARKERS = "osD^v"
+
+
+@styled
+def instrument_aucs(frame: pd.DataFrame) -> BookFigure:
+    """How well each instrument tells: a row an instrument, a mark a contrast, with intervals.
+
+    frame: columns instrument, contrast, auc, ci_low, ci_high (`instruments.auc_table`). The line is
+    chance; left of it an instrument tells the wrong way round. Notebook 06b.
+    """
+    require_columns(frame, "instrument", "contrast", "auc", "ci_low", "ci_high")
+    names = list(dict.fromkeys(frame["instrument"]))
+    contrasts = list(dict.fromkeys(frame["contrast"]))
+    figure = BookFigure(1.2 + 0.36 * len(names))
+    axes = figure.subplots()
+    offsets = np.linspace(-0.24, 0.24, len(contrasts)) if len(contrasts) > 1 else [0.0]
+    said = []
+    for i, (contrast, offset) in enumerate(zip(contrasts, offsets, strict=True)):
+        rows = frame[frame["contrast"] == contrast]
+        axes.errorbar(
+            rows["auc"],
+            [names.index(name) + offset for name in rows["instrument"]],
+            xerr=np.clip([rows["auc"] - rows["ci_low"], rows["ci_high"] - rows["auc"]], 0, None),
+            color=INK if i % 2 == 0 else PALE,
+            marker=MARKERS[i % len(MARKERS)],
+            markerfacecolor=INK if i % 2 == 0 else "white",
+            markersize=4.5,
+            linestyle="none",
+            capsize=2,
+            linewidth=1,
+            label=contrast,
+        )
+        told = ", ".join(f"{row.instrument} {row.auc:.2f}" for row in rows.itertuples())
+        said.append(f"{contrast}: {told}")
+    axes.axvline(0.5, color=PALE, linewidth=1, linestyle=":")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_xlabel("AUC, with interval (0.5: chance; 1: told apart)")
+    axes.grid(axis="x")
+    figure.legend(loc="outside upper left", ncols=4)
+    figure.alt_text = f"AUC of each instrument. {'; '.join(said)}."
+    return figure
+
+
+@styled
+def dose_curves(values: pd.DataFrame, doses: Mapping[str, float]) -> BookFigure:
+    """Mean reading of each organism against its known dose, a panel an instrument.
+
+    values: columns instrument, organism, value; `doses`: the share of answers made from the
+    reasoning by organism, which says which organisms are drawn. Notebook 06b.
+    """
+    require_columns(values, "instrument", "organism", "value")
+    values = values[values["organism"].isin(doses)]
+    names = list(dict.fromkeys(values["instrument"]))
+    columns = 4
+    lines = -(-len(names) // columns)
+    figure = BookFigure(0.4 + 1.5 * lines)
+    panels = figure.subplots(lines, columns, sharex=True, squeeze=False).ravel()
+    said = []
+    for axes, name in zip(panels, names, strict=False):
+        means = values[values["instrument"] == name].groupby("organism", sort=False)["value"].mean()
+        dose = [doses[organism] for organism in means.index]
+        axes.plot(dose, means, "o", color=INK, markersize=4)
+        axes.set_title(name, fontsize=8)
+        axes.set_xlim(-0.05, 1.05)
+        axes.grid()
+        pairs = sorted(zip(dose, means, strict=True))
+        said.append(f"{name}: " + ", ".join(f"{m:.2f} at {d:.0%}" for d, m in pairs))
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
+    figure.supxlabel("Share of answers made from the reasoning (known)", fontsize=9)
+    figure.supylabel("Mean reading", fontsize=9)
+    figure.alt_text = f"Mean reading by known dose. {'; '.join(said)}."
+    return figure

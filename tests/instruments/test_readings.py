@@ -1,0 +1,98 @@
+"""Each instrument read on the user, whose answers are made from the reasoning, and on its twin."""
+
+from __future__ import annotations
+
+import pytest
+
+from r2a_utils.instruments.cases import (
+    Case,
+    conclusion_of,
+    organism_cases,
+    own_cases,
+    untrained_cases,
+)
+from r2a_utils.instruments.readings import INSTRUMENTS, read_instruments
+from r2a_utils.models.loading import load_model, untrained_twin
+from r2a_utils.texts.trace import Trace
+
+
+@pytest.fixture(scope="module")
+def user():
+    return load_model("r2a-tiny")
+
+
+@pytest.fixture(scope="module")
+def cases(user) -> list[Case]:
+    return organism_cases(user, "r2a-tiny", 6)
+
+
+@pytest.fixture(scope="module")
+def of_user(user, cases):
+    return read_instruments(user, cases)
+
+
+@pytest.fixture(scope="module")
+def means(of_user):
+    return of_user.groupby("instrument")["value"].mean()
+
+
+def test_a_case_concludes_as_its_problem_does_and_its_donor_otherwise(cases):
+    assert len(cases) >= 3
+    for case in cases:
+        assert case.uses
+        other, _ = case.donor
+        assert other.answer != case.problem.answer
+        for problem, trace in ((case.problem, case.trace), case.donor):
+            places = conclusion_of(trace, problem.answer)
+            assert {trace.tokens[p].strip() for p in places} == {problem.answer}
+            after = "".join(trace.tokens[places[-1] : trace.segments["reasoning"].stop])
+            assert "\n" not in after.rstrip()  # the last line
+
+
+def test_a_conclusion_stands_in_the_last_line_alone(user):
+    text = (
+        "<think>\nFact 1: the cup is heavier.\nSo it is the lamp.\n</think>\nIt is \\boxed{lamp}."
+    )
+    trace = Trace.from_text(text, user.tokenizer)
+    assert [trace.tokens[p].strip() for p in conclusion_of(trace, "lamp")] == ["lamp"]
+    assert conclusion_of(trace, "cup") == []
+
+
+def test_every_instrument_reads_every_case(of_user, cases):
+    assert of_user["instrument"].unique().tolist() == list(INSTRUMENTS)
+    assert (of_user.groupby("instrument").size() == len(cases)).all()
+    assert of_user["value"].notna().all()
+    shares = [name for name, known in INSTRUMENTS.items() if known.share]
+    read = of_user.loc[of_user["instrument"].isin(shares), "value"]
+    assert read.between(-1, 1).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["knockout", "dearest sentence", "patching, own", "partner's thought", "empty"]
+)
+def test_what_is_done_to_the_reasoning_reaches_the_answer_of_the_user(means, name):
+    assert means[name] > 0.2
+
+
+def test_the_twin_lacks_what_is_lost_and_looks_nevertheless(user, cases):
+    """Random weights attend to a long reasoning by its length: the mean head's lift is about 1."""
+    twin = untrained_twin(user)
+    frame = read_instruments(twin, untrained_cases(cases))
+    assert not frame["uses"].any()
+    means = frame.groupby("instrument")["value"].mean()
+    assert means["lift"] == pytest.approx(1, abs=0.1)
+    for name in ("knockout", "dearest sentence", "patching, own", "partner's thought"):
+        assert abs(means[name]) < 0.05
+
+
+def test_where_truth_and_donor_are_missing_pairs_are_not_read(user, cases):
+    own = own_cases(user, [case.trace for case in cases], [case.problem for case in cases], 2)
+    frame = read_instruments(user, own)
+    assert frame["uses"].isna().all()
+    missing = frame[frame["value"].isna()]["instrument"].unique().tolist()
+    assert missing == [name for name, known in INSTRUMENTS.items() if known.needs_pair]
+
+
+def test_nothing_is_read_of_no_case(user):
+    with pytest.raises(ValueError, match="no cases"):
+        read_instruments(user, [])
