@@ -17,7 +17,7 @@ from r2a_utils.collecting.loading import load_problems
 from r2a_utils.models.registry import BUNDLED
 from r2a_utils.publishing.book_runs import declared_runs
 from r2a_utils.publishing.exercises import has_tag, load_exercises
-from r2a_utils.publishing.summary import headline
+from r2a_utils.publishing.headlines import headline
 from r2a_utils.runs.execution import StageFailed
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.manifest import read_manifest

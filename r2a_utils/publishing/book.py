@@ -38,6 +38,7 @@ from r2a_utils.publishing.captions import number_captions
 from r2a_utils.publishing.comparison_page import compare
 from r2a_utils.publishing.exercises import fold_solutions, has_tag, load_exercises
 from r2a_utils.publishing.foreign_text import html_of, inert
+from r2a_utils.publishing.headlines import finding
 from r2a_utils.publishing.missing_stages import (
     ended_stages,
     in_place_of,
@@ -314,6 +315,8 @@ def _stage_page(
     number_captions(page, stage)
     _make_fit_for_others(page, summary["folders"])
     fold_solutions(page)
+    if stage not in summary["ended"] and finding(stage):
+        page.cells.insert(1, nbformat.v4.new_markdown_cell(finding(stage), id="finding"))
     for cell in page.cells:
         if cell.cell_type == "markdown":
             cell.source = _rendered(

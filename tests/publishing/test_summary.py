@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from r2a_utils.publishing.book import BookRun
-from r2a_utils.publishing.summary import HEADLINES, headline, summary
+from r2a_utils.publishing.headlines import HEADLINES, headline
+from r2a_utils.publishing.summary import summary
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.running import StageResult
 from r2a_utils.runs.stage import load_stages

@@ -1,0 +1,51 @@
+"""What a stage found, in one line: at the end of `r2a run`, and first on the stage's page."""
+
+from __future__ import annotations
+
+import html
+
+from r2a_utils.publishing.quoted_numbers import ProseError, render
+
+# A template for each stage, of numbers that its page quotes too. One without has an empty place.
+HEADLINES = {
+    "00_anatomy_of_a_trace": "a trace of {{ anatomy.tokens }} tokens, {{ anatomy.sentences }} "
+    "sentences, {{ anatomy.cues }} cues",
+    "01_collect_traces": "{{ collection.n }} problems; {{ collection.well_formed.with_reasoning | "
+    "percent }} of the traces finished and well-formed",
+    "02_answer_quality": "right: {{ answer_quality.with_reasoning | percent }} with reasoning, "
+    "{{ answer_quality.without_reasoning | percent }} without",
+    "02b_edited_thoughts": "{% if text_tests.outcomes.swapped is defined %}a like problem's "
+    "thought decides {{ text_tests.outcomes.swapped.follows | percent }} of the answers, the "
+    "question {{ text_tests.outcomes.swapped.before | percent }}{% else %}no thoughts to swap"
+    "{% endif %}",
+    "03_segment_attention": "answer → reasoning: {{ segment_attention.answer.reasoning | percent }}"
+    ", {{ segment_attention.lift_reasoning | number }} times a uniform head's",
+    "04_reasoning_focus_heads": "strongest head {{ reasoning_focus_heads.top }}: "
+    "{{ reasoning_focus_heads.top_mass | percent }} of its attention on the reasoning",
+    "04b_what_the_heads_do": "{{ trajectory_tracking.best }} follows the reasoning best: mean "
+    "correlation {{ trajectory_tracking.rho | number }}{% if untrained_following.n %}, untrained "
+    "{{ untrained_following.untrained.rho | number }}{% endif %}",
+    "04c_failed_traces": "{% if failed_traces.n %}the sentence read most holds the first error in "
+    "{{ failed_traces.rfh_rate | percent }} of {{ failed_traces.n }} failed traces{% else %}"
+    "no failed trace to look into{% endif %}",
+    "05_activation_patching": "the answer follows a crossed reasoning in "
+    "{{ crossed_answers.follows | percent }} of {{ crossed_answers.asked }} pairs; one token flips "
+    "{{ activation_patching.flips_of_asked | percent }}",
+    "06_head_interventions": "knockout strongest in layer {{ head_interventions.strongest_layer }};"
+    " these heads against random ones: {{ head_interventions.smallest_p | p_value }}",
+}
+
+
+def headline(stage: str, run_id: str, records: dict) -> str:
+    """A stage's finding in a few words; where its records lack it, what they lack."""
+    try:
+        told = render(HEADLINES.get(stage, ""), stage, {"id": run_id, "records": records}, {})
+        return html.unescape(told)  # a terminal is no page
+    except ProseError as error:
+        return f"({error})"
+
+
+def finding(stage: str) -> str:
+    """The box that opens a stage's page, as a template of its numbers; empty for one without."""
+    told = HEADLINES.get(stage)
+    return f":::{{admonition}} In one line\n:class: r2a-finding\n\n{told}\n:::" if told else ""
