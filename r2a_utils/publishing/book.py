@@ -315,8 +315,9 @@ def _stage_page(
     number_captions(page, stage)
     _make_fit_for_others(page, summary["folders"])
     fold_solutions(page)
-    if stage not in summary["ended"] and finding(stage):
-        page.cells.insert(1, nbformat.v4.new_markdown_cell(finding(stage), id="finding"))
+    if finding(stage) and stage not in summary["ended"]:
+        title, _, rest = page.cells[0].source.partition("\n")
+        page.cells[0].source = f"{title}\n\n{finding(stage)}\n{rest}"
     for cell in page.cells:
         if cell.cell_type == "markdown":
             cell.source = _rendered(
