@@ -50,9 +50,9 @@ def test_a_case_concludes_as_its_problem_does_and_its_donor_otherwise(cases):
 
 
 def test_a_conclusion_stands_in_the_last_line_alone(user):
-    text = (
-        "<think>\nFact 1: the cup is heavier.\nSo it is the lamp.\n</think>\nIt is \\boxed{lamp}."
-    )
+    thought = "Fact 1: the cup is heavier.\nSo it is the lamp."
+    begin = user.tokenizer.bos_token
+    text = f"{begin}Which is it?<think>\n{thought}\n</think>\n\\boxed{{lamp}}"
     trace = Trace.from_text(text, user.tokenizer)
     assert [trace.tokens[p].strip() for p in conclusion_of(trace, "lamp")] == ["lamp"]
     assert conclusion_of(trace, "cup") == []
