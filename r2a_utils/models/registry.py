@@ -111,6 +111,21 @@ _GPT_OSS_20B = {
     "tie_word_embeddings": False,
 }
 
+_SMOLLM3_3B = {
+    "model_type": "smollm3",
+    "hidden_size": 2048,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "intermediate_size": 11008,
+    "vocab_size": 128256,
+    "max_position_embeddings": 65536,
+    "no_rope_layer_interval": 4,
+    # Of the family's default in transformers; the hub's own value could not be looked up.
+    "rope_parameters": {"rope_type": "default", "rope_theta": 2e6},
+    "tie_word_embeddings": True,
+}
+
 _SMOLLM2_135M = {
     "model_type": "llama",
     "hidden_size": 576,
@@ -161,6 +176,14 @@ def _is_kept(name: str) -> bool:
 
 
 _BOTH_WAYS = "thinks or not, as its template is told"
+_YARN = {
+    "rope_parameters": {
+        "rope_type": "yarn",
+        "rope_theta": 1e6,
+        "factor": 4.0,
+        "original_max_position_embeddings": 32768,
+    }
+}
 _THINKS_4B = _qwen3(2560, 36, 32, 9728, positions=262144, theta=5e6)
 
 REGISTRY: dict[str, KnownModel] = {
@@ -177,6 +200,18 @@ REGISTRY: dict[str, KnownModel] = {
     **_published("Qwen/Qwen3-4B", _BOTH_WAYS, _qwen3(2560, 36, 32, 9728)),
     **_published("Qwen/Qwen3-8B", _BOTH_WAYS, _qwen3(4096, 36, 32, 12288, tied=False)),
     **_published("Qwen/Qwen3-4B-Thinking-2507", "always thinks", _THINKS_4B),
+    **_published(
+        "deepseek-ai/DeepSeek-R1-0528-Qwen3-8B",
+        "R1-0528 distilled into Qwen3-8B-Base",
+        {**_qwen3(4096, 36, 32, 12288, tied=False, positions=131072), **_YARN},
+    ),
+    **_published(
+        "agentica-org/DeepScaleR-1.5B-Preview",
+        "reinforcement on top of R1-Distill-Qwen-1.5B",
+        _qwen2(1536, 28, 12, 2, 8960, 151936),
+    ),
+    **_published("Qwen/QwQ-32B", "always thinks", _qwen2(5120, 64, 40, 8, 27648, 152064)),
+    **_published("HuggingFaceTB/SmolLM3-3B", _BOTH_WAYS, _SMOLLM3_3B),
     **_published(
         "openai/gpt-oss-20b", "32 experts of which 4 work, thoughts in a channel", _GPT_OSS_20B
     ),
@@ -198,12 +233,12 @@ def shape_of(name: str) -> dict:
 
 
 def parameter_count(shape: dict) -> int:
-    """Number of parameters of a Llama, Qwen2, Qwen3 or gpt-oss model of this shape.
+    """Number of parameters of a Llama, Qwen2, Qwen3, SmolLM3 or gpt-oss model.
 
     Raises ValueError for another model type, whose layers this sum does not know.
     """
     kind = shape["model_type"]
-    if kind not in ("llama", "qwen2", "qwen3", "gpt_oss"):
+    if kind not in ("llama", "qwen2", "qwen3", "smollm3", "gpt_oss"):
         raise ValueError(f"cannot count the parameters of a {kind!r} model from its shape")
     hidden, heads = shape["hidden_size"], shape["num_attention_heads"]
     head_dim = shape.get("head_dim") or hidden // heads

@@ -39,6 +39,10 @@ PUBLISHED_TOTALS = {
     "Qwen/Qwen3-4B": 4_022_468_096,
     "Qwen/Qwen3-8B": 8_190_735_360,
     "Qwen/Qwen3-4B-Thinking-2507": 4_022_468_096,
+    "deepseek-ai/DeepSeek-R1-0528-Qwen3-8B": 8_190_735_360,
+    "agentica-org/DeepScaleR-1.5B-Preview": 1_777_088_000,
+    "Qwen/QwQ-32B": 32_763_876_352,
+    "HuggingFaceTB/SmolLM3-3B": 3_075_098_624,
     "openai/gpt-oss-20b": 20_914_757_184,
 }
 # Their files hold the embedding twice, once as the head, which the model ties to it.
