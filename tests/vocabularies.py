@@ -8,8 +8,16 @@ from transformers import PreTrainedTokenizerFast
 
 def merging(bos: str | None = None) -> PreTrainedTokenizerFast:
     """Bytes, with the merges of `>` with the line breaks behind it, as Qwen's vocabulary has."""
+    return _bytes_with([("Ċ", "Ċ"), (">", "ĊĊ"), (">", "Ċ"), (".", "<")], bos)
+
+
+def splitting() -> PreTrainedTokenizerFast:
+    """Bytes, with the merges that write `<think>` as `<th` and `ink>`, as Magistral-2506 does."""
+    return _bytes_with([("t", "h"), ("<", "th"), ("i", "n"), ("in", "k"), ("ink", ">")], "<s>")
+
+
+def _bytes_with(merges: list[tuple[str, str]], bos: str | None) -> PreTrainedTokenizerFast:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [("Ċ", "Ċ"), (">", "ĊĊ"), (">", "Ċ"), (".", "<")]
     marks = ["<|end|>", *([bos] if bos else [])]
     names = [*marks, *alphabet, *("".join(pair) for pair in merges)]
     tokenizer = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, merges=merges))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from vocabularies import merging
+from vocabularies import merging, splitting
 
 from r2a_utils.texts.completions import Completion
 from r2a_utils.texts.prompts import PREFILLED, render_prompt
@@ -70,6 +70,23 @@ def test_a_tag_of_several_tokens_is_found_where_it_merges_with_its_neighbours():
     assert trace.segment_text("end_think") in merged
     assert (trace.reasoning_text, trace.answer_text) == ("So 4", "4")
     assert trace.text.endswith("<think>\nSo 4.</think>\n\n4")
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_a_tag_that_is_split_inside_its_word_is_found_by_its_text(condition):
+    """What looks like a tag's half in the question or the thought is none."""
+    tokenizer = splitting()
+    written = "<think 4.\n</think>\n\n4" if condition == "with_reasoning" else "4 ink>"
+    question = "<think, 2+2?"
+    completion = completed(tokenizer, question, condition, written, prompt_style="raw")
+    trace = completion.to_trace(tokenizer)
+    think = trace.tokens[trace.segments["think"]]
+    assert tuple(think) == ("<th", "ink>")
+    assert tuple(trace.tokens[trace.segments["end_think"]])[:4] == ("<", "/", "th", "ink>")
+    assert question in trace.segment_text("prompt")
+    assert trace.answer_text.strip() == written.rpartition("\n")[2]
+    thought = "<think 4.\n" if condition == "with_reasoning" else PREFILLED["finished"]
+    assert trace.reasoning_text.strip() == thought.strip()
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
