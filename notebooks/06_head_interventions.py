@@ -643,4 +643,5 @@ own_costs.nlargest(5, "set to its mean").round(4)
 #
 # ## What is missing
 #
-# The findings side by side, and what they come to: {doc}`the last page <07_synthesis>`.
+# Whether any of these instruments would have shown an answer that ignores its reasoning:
+# {doc}`the next page <06b_which_instruments>`.

@@ -217,6 +217,14 @@ run.write_record(
 # of the answers into what it leads to. {% endif %}{% if answer_quality.ci_low > 0 %}More answers
 # are right after reasoning, and how much of that gain comes by this way no stage has measured.{%
 # endif %}
+# {% if scoreboard is defined %}
+#
+# How far to trust each instrument was asked of models whose truth is known ({doc}`which instruments
+# tell the truth? <06b_which_instruments>`). Of {{ scoreboard.n }}, {{
+# scoreboard.by_verdict.tells | length }} tell whether an answer uses its reasoning ({{
+# scoreboard.by_verdict.tells | join(", ") or "none" }}), and {{
+# scoreboard.by_verdict["does not tell"] | length }} do not ({{
+# scoreboard.by_verdict["does not tell"] | join(", ") or "none" }}).{% endif %}
 
 # %% [markdown]
 # {% if verdicts is defined %}## Across models

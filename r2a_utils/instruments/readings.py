@@ -44,7 +44,7 @@ from r2a_utils.engine.patches import Patch, PatchedRun
 from r2a_utils.instruments.cases import Case, conclusion_of
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.texts.boxed import extract_answer
-from r2a_utils.texts.trace import Trace, answer_span, sentences
+from r2a_utils.texts.trace import Trace, answer_span, encode, sentences
 
 Values = dict[str, list[float]]
 """A reading a case, by the instrument's name."""
@@ -187,16 +187,17 @@ def _exchanged(model: ReasoningModel, own: tuple[Trace, str], donor: tuple[Trace
 
 
 def _attributed(model: ReasoningModel, own: tuple[Trace, str], donor: tuple[Trace, str]) -> float:
-    """The same exchange by the gradient of the answer's log-probability: nats lost, to first order.
+    """The same exchange by a gradient: nats by which the answer loses to the donor's conclusion.
 
-    The largest of all layers, since before layer 0 a gradient says least.
+    To first order, and the largest of all layers, since before layer 0 a gradient says least. Of
+    the logit difference, as the log-probability of an answer that is certain has no gradient.
     """
     trace, span = own[0], answer_span(own[0])
     states = _concluding_state(model, donor, range(model.n_layers))
     with torch.enable_grad():
         graph = run_with_graph(model, trace.token_ids[: span.stop - 1])
-        rows = graph.logits[span.start - 1 :].double().log_softmax(-1)
-        score = rows[range(len(rows)), list(trace.token_ids[span])].sum()
+        first, other = trace.token_ids[span.start], encode(model.tokenizer, donor[1])[0]
+        score = graph.logits[span.start - 1, first] - graph.logits[span.start - 1, other]
         gradients = torch.autograd.grad(score, graph.nodes["resid"], allow_unused=True)
     lost, places = [], conclusion_of(*own)
     for node, gradient, state in zip(graph.nodes["resid"], gradients, states, strict=True):

@@ -168,15 +168,16 @@ def scoreboard(aucs: pd.DataFrame, calibrated: pd.DataFrame) -> pd.DataFrame:
 
 
 def scoreboard_record(table: pd.DataFrame, aucs: pd.DataFrame) -> dict:
-    """What the pages quote: `n` instruments, `contrasts` asked, and the instruments by verdict.
+    """What the pages quote: `n` instruments, the `contrasts` asked, and names by verdict.
 
-    `tells` to `misleads` are lists of names, `aucs` the AUC with its interval by instrument and
-    contrast, `untold` the contrasts for which no organism is there. Stages 06b and 07.
+    `by_verdict` lists instruments, from the best verdict on, `aucs` has the AUC with its interval
+    by instrument and contrast, `untold` the contrasts for which no organism is there. Stages 06b
+    and 07.
     """
     asked = [c for c in CONTRASTS if (aucs["contrast"] == c).any()]
     entries = aucs.set_index("instrument")
     by_verdict = {
-        word.replace(" ", "_"): table.index[table["verdict"] == word].tolist() for word in VERDICTS
+        word: table.index[table["verdict"] == word].tolist() for word in reversed(VERDICTS)
     }
     return {
         "n": len(table),
@@ -189,5 +190,5 @@ def scoreboard_record(table: pd.DataFrame, aucs: pd.DataFrame) -> dict:
             for name in table.index
         },
         "verdicts": table["verdict"].to_dict(),
-        **by_verdict,
+        "by_verdict": by_verdict,
     }  # fmt: skip

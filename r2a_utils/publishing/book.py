@@ -372,7 +372,7 @@ def _remove_labels(page: nbformat.NotebookNode) -> None:
 
 def _link_to_main(page: nbformat.NotebookNode, stages: Mapping[str, Any]) -> None:
     """A link to a stage that this page's run does not have leads to the main run's page."""
-    named = re.compile(r"(\{doc\}`(?:[^`<]*<)?)(\d\d_\w+)")
+    named = re.compile(r"(\{doc\}`(?:[^`<]*<)?)(\d\d[a-z]?_\w+)")
 
     def led(link: re.Match) -> str:
         return link[0] if link[2] in stages else f"{link[1]}../{MAIN_PAGES}/{link[2]}"

@@ -102,7 +102,8 @@ def test_an_instrument_is_trusted_only_as_far_as_its_worst_contrast():
     assert table["verdict"].to_dict() == {"knockout": "does not tell", "dots": "tells"}
     assert list(table.index) == [name for name in INSTRUMENTS if name in ("knockout", "dots")]
     record = scoreboard_record(table, aucs)
-    assert record["tells"] == ["dots"] and record["does_not_tell"] == ["knockout"]
+    assert record["by_verdict"]["tells"] == ["dots"]
+    assert record["by_verdict"]["does not tell"] == ["knockout"]
     assert record["untold"] == ["by the place", "untrained"]
 
 
