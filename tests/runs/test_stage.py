@@ -1,5 +1,7 @@
 """What a stage's result depends on, read from its source."""
 
+import re
+
 import pytest
 
 from r2a_utils import paper
@@ -165,7 +167,8 @@ def test_every_file_of_data_counts():
 
 def test_a_stage_that_reads_the_papers_folder_declares_it():
     assert stage.FROM_ENVIRONMENT["paper_data"] == paper.DATA_VARIABLE
-    readers = [s for s in load_stages().values() if "DATA_VARIABLE" in s.code]
+    reading = re.compile(r"paper\.(load_\w+|patching_cases)\(")
+    readers = [s for s in load_stages().values() if reading.search(s.code)]
     assert readers
     assert all("paper_data" in stage.parameters for stage in readers)
 
