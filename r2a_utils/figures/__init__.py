@@ -27,7 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "trajectories",
         ],
         "home": ["home_answers", "home_heads", "home_patching"],
-        "instruments": ["dose_curves", "instrument_aucs"],
+        "instruments": ["instrument_aucs"],
         "patching": [
             "CURVE_COLOURS",
             "approximate_against_exact",

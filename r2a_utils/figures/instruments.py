@@ -5,8 +5,6 @@ This file draws frames and computes nothing that the frames do not say.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 
@@ -54,36 +52,4 @@ def instrument_aucs(frame: pd.DataFrame) -> BookFigure:
     axes.grid(axis="x")
     figure.legend(loc="outside upper left", ncols=4)
     figure.alt_text = f"AUC of each instrument. {'; '.join(said)}."
-    return figure
-
-
-@styled
-def dose_curves(values: pd.DataFrame, doses: Mapping[str, float]) -> BookFigure:
-    """Mean reading of each organism against its known dose, a panel an instrument.
-
-    values: columns instrument, organism, value; `doses`: the share of answers made from the
-    reasoning by organism, which says which organisms are drawn. Notebook 06b.
-    """
-    require_columns(values, "instrument", "organism", "value")
-    values = values[values["organism"].isin(doses)]
-    names = list(dict.fromkeys(values["instrument"]))
-    columns = 4
-    lines = -(-len(names) // columns)
-    figure = BookFigure(0.4 + 1.5 * lines)
-    panels = figure.subplots(lines, columns, sharex=True, squeeze=False).ravel()
-    said = []
-    for axes, name in zip(panels, names, strict=False):
-        means = values[values["instrument"] == name].groupby("organism", sort=False)["value"].mean()
-        dose = [doses[organism] for organism in means.index]
-        axes.plot(dose, means, "o", color=INK, markersize=4)
-        axes.set_title(name, fontsize=8)
-        axes.set_xlim(-0.05, 1.05)
-        axes.grid()
-        pairs = sorted(zip(dose, means, strict=True))
-        said.append(f"{name}: " + ", ".join(f"{m:.2f} at {d:.0%}" for d, m in pairs))
-    for axes in panels[len(names) :]:
-        axes.set_visible(False)
-    figure.supxlabel("Share of answers made from the reasoning (known)", fontsize=9)
-    figure.supylabel("Mean reading", fontsize=9)
-    figure.alt_text = f"Mean reading by known dose. {'; '.join(said)}."
     return figure

@@ -144,6 +144,17 @@ FIGURES = {
             }
         )
     ),
+    "instrument_aucs": lambda: figures.instrument_aucs(
+        pd.DataFrame(
+            {
+                "instrument": ["knockout", "lift"] * 2,
+                "contrast": ["between models"] * 2 + ["by a hint"] * 2,
+                "auc": [0.9, 0.5, 1.0, 0.4],
+                "ci_low": [0.8, 0.4, 0.9, 0.3],
+                "ci_high": [1.0, 0.6, 1.0, 0.5],
+            }
+        )
+    ),
     "edited_answers": lambda: figures.edited_answers(
         pd.concat(
             pd.DataFrame(
