@@ -8,17 +8,15 @@ knows no training and not what the organisms do.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from r2a_utils.models.cached_folders import cached_folder
 from r2a_utils.models.registry import BUNDLED, DELTAS
 from r2a_utils.runs.folder import write_aside
 
@@ -91,22 +89,14 @@ def expanded_delta(name: str) -> Path:
     digest = hashlib.sha256()
     for path in (BUNDLED / WEIGHTS, _file(name)):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "r2a" / "deltas"
-    folder = cache / f"{name}-{digest.hexdigest()[:16]}"
-    if folder.is_dir():
-        return folder
-    cache.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=cache))
-    try:
+
+    def make(part: Path) -> None:
         for pattern in ("*config.json", "tokenizer.json", "*.jinja"):
             for path in BUNDLED.glob(pattern):
                 shutil.copyfile(path, part / path.name)
         save_file(state_of(name), part / WEIGHTS, metadata={"format": "pt"})
-        with contextlib.suppress(OSError):  # another process was first, with the same content
-            part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return folder
+
+    return cached_folder("deltas", f"{name}-{digest.hexdigest()[:16]}", make)
 
 
 def _file(name: str) -> Path:

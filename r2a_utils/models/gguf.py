@@ -15,7 +15,6 @@ import io
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +26,7 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
+from r2a_utils.models.cached_folders import cached_folder
 from r2a_utils.texts.tokens import drop_idle_bos
 
 # How a vocabulary splits text before its merges, by the name that the file gives it. transformers
@@ -102,34 +102,31 @@ def expanded(path: Path, dtype: torch.dtype) -> Path:
     text in a way that is not known here; OSError where the disk has no room.
     """
     digest = _digest(path, path.stat().st_mtime_ns)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "r2a" / "gguf"
-    folder = cache / f"{digest[:16]}-{str(dtype).removeprefix('torch.')}-{_FORMAT}"
-    if folder.is_dir():
-        return folder
-    reader = _read(path)
-    weights = sum(int(tensor.n_elements) for tensor in reader.tensors)
-    cache.mkdir(parents=True, exist_ok=True)
-    needed, free = weights * dtype.itemsize, shutil.disk_usage(cache).free
-    if needed > free:
-        raise OSError(
-            f"{path.name} expands to {needed / 1e9:.1f} GB, and {cache} has {free / 1e9:.1f} GB "
-            "free: make room, or set XDG_CACHE_HOME to a folder on a larger disk"
-        )
-    packed = PackedWeights(path.name, digest, _packing(reader), _bits(reader, weights))
-    tokenizer = restored_tokenizer(path, reader)
-    part = Path(tempfile.mkdtemp(dir=cache))
-    try:
+
+    def make(part: Path) -> None:
+        reader = _read(path)
+        weights = sum(int(tensor.n_elements) for tensor in reader.tensors)
+        _check_room(path, weights * dtype.itemsize, part.parent)
+        packed = PackedWeights(path.name, digest, _packing(reader), _bits(reader, weights))
+        tokenizer = restored_tokenizer(path, reader)
         with _silent():
             plain = _expand(path, dtype)
             plain.generation_config.eos_token_id = _end_ids(reader)
             plain.save_pretrained(part)
             tokenizer.save_pretrained(part)
         (part / PACKED).write_text(json.dumps(asdict(packed), indent=1), encoding="utf-8")
-        with contextlib.suppress(OSError):  # another process was first, with the same content
-            part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return folder
+
+    kind = str(dtype).removeprefix("torch.")
+    return cached_folder("gguf", f"{digest[:16]}-{kind}-{_FORMAT}", make)
+
+
+def _check_room(path: Path, needed: int, cache: Path) -> None:
+    free = shutil.disk_usage(cache).free
+    if needed > free:
+        raise OSError(
+            f"{path.name} expands to {needed / 1e9:.1f} GB, and {cache} has {free / 1e9:.1f} GB "
+            "free: make room, or set XDG_CACHE_HOME to a folder on a larger disk"
+        )
 
 
 def packed_weights(folder: str | Path) -> PackedWeights | None:
