@@ -192,7 +192,7 @@ class Rows:
         scores = at_least_float(torch.cat([before, own], dim=-1)) * scale
         # Views: what is written into them is written into the scores and weights.
         cuts = [
-            (row, cut, _chosen(cut), slice(cut.keys.start, cut.keys.stop))
+            (row, cut, cut.which_heads, slice(cut.keys.start, cut.keys.stop))
             for row, run in enumerate(self.runs)
             for cut in (_cuts(run, layer) if run else ())
             if n + key.shape[2] - 1 in cut.queries
@@ -265,7 +265,7 @@ def _visible(
     for row, run in enumerate(members):
         for cut in _cuts(run, layer):
             if cut.kind == "renormalised":
-                mask[row, _chosen(cut), *_edges(cut, group)] = False
+                mask[row, cut.which_heads, *_edges(cut, group)] = False
     return mask.unflatten(1, (kv_heads, shared)).flatten(2, 3)
 
 
@@ -281,16 +281,13 @@ def _redirect(
             if cut.kind != "renormalised":
                 block, edges = weights[row], _edges(cut, group)
                 seen = group.mask[edges].to(weights.device)
-                block[_chosen(cut), *edges] = cut.redirected(block[_chosen(cut), *edges], seen)
+                block[cut.which_heads, *edges] = cut.redirected(
+                    block[cut.which_heads, *edges], seen
+                )
 
 
 def _cuts(run: PatchedRun, layer: int) -> list[EdgeCut]:
     return [cut for cut in run.cuts if cut.layer == layer]
-
-
-def _chosen(cut: EdgeCut) -> slice | list[int]:
-    """The heads of a cut, as an index."""
-    return slice(None) if cut.heads is None else list(cut.heads)
 
 
 def _edges(cut: EdgeCut, group: Group) -> tuple[slice, slice]:

@@ -101,6 +101,11 @@ class EdgeCut:
         if self.kind not in CUT_KINDS:
             raise ValueError(f"unknown kind of cut {self.kind!r}: choose from {CUT_KINDS}")
 
+    @property
+    def which_heads(self) -> slice | list[int]:
+        """The heads, as an index of a dimension of all heads."""
+        return slice(None) if self.heads is None else list(self.heads)
+
     def redirected(
         self, weights: Float[Tensor, "*head query key"], visible: Bool[Tensor, "query key"]
     ) -> Float[Tensor, "*head query key"]:

@@ -166,8 +166,7 @@ def _cut(
     for cut in cuts:
         if cut.kind == "renormalised":
             rows, columns = (slice(span.start, span.stop) for span in (cut.queries, cut.keys))
-            for head in range(heads) if cut.heads is None else cut.heads:
-                mask[0, head, rows, columns] = unseen
+            mask[0, cut.which_heads, rows, columns] = unseen
     return mask
 
 
@@ -205,9 +204,8 @@ def _redirect(
             count = seen[:, keys].sum(-1).clamp(min=1)
             mean = torch.einsum("qk,hkd->qhd", seen[:, keys].to(values), values[:, keys])
             instead = weight[0] * mean / count[:, None, None]
-        chosen = slice(None) if cut.heads is None else list(cut.heads)
         rows = slice(cut.queries.start, cut.queries.stop)
-        own[0, rows, chosen] += (instead - taken[0])[rows, chosen]
+        own[0, rows, cut.which_heads] += (instead - taken[0])[rows, cut.which_heads]
     return own
 
 
