@@ -17,8 +17,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from r2a_utils.causal.interventions import Knockout, measure
-from r2a_utils.engine.answer_logprobs import answer_scores
-from r2a_utils.engine.forward import run_with_cache
+from r2a_utils.engine.answer_logprobs import answer_caches, cached_scores
 from r2a_utils.engine.patches import CUT_KINDS
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.models.places import architecture
@@ -130,9 +129,7 @@ def log_probability_without_reasoning(model: ReasoningModel, trace: Trace) -> fl
     """
     answer = tuple(trace.token_ids[answer_span(trace)])
     ids = forced_ids(trace, model.tokenizer, 0, tags=model.tags)
-    read = range(len(ids) - 1, len(ids) + len(answer) - 1)
-    cache = run_with_cache(model, (*ids, *answer[:-1]), read=read)
-    return float(answer_scores(cache.logits[None], (answer,))[0, 0, 0])
+    return float(cached_scores(answer_caches(model, ids, [answer]), [answer])[0, 0])
 
 
 @dataclass(frozen=True)

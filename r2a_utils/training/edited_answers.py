@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from r2a_utils.answers.edited_thoughts import without_conclusion
 from r2a_utils.stats import share_interval
 from r2a_utils.texts.boxed import extract_answer
 from r2a_utils.texts.problem import Problem
@@ -51,17 +52,12 @@ def edited_reasonings(problems: Sequence[Problem], seed: int = 0) -> list[Edited
         other = next(p for p in [*problems[i + 1 :], *problems] if p.answer != problem.answer)
         flip = partner(problem)
         own, flips = write_reasoning(problem, rng), write_reasoning(flip, rng)
-        conclusion = flips.rstrip("\n").rpartition("\n")[2]
+        conclusion = flips.removeprefix(without_conclusion(flips)).rstrip("\n")
         found += [
             Edited(OWN, problem, own, problem.answer),
             Edited(OTHERS, problem, write_reasoning(other, rng), other.answer),
             Edited(FLIPPED, problem, flips, flip.answer),
-            Edited(
-                CONCLUSION,
-                problem,
-                f"{own.rstrip(chr(10)).rpartition(chr(10))[0]}\n{conclusion}\n",
-                flip.answer,
-            ),
+            Edited(CONCLUSION, problem, f"{without_conclusion(own)}{conclusion}\n", flip.answer),
         ]
     return found
 
