@@ -48,10 +48,10 @@
 # %% tags=["parameters"]
 run_dir = "runs/default"
 model_name = "r2a-tiny"
+display_name = ""
+revision: str | None = None
 dtype = "auto"
 device = "auto"
-revision: str | None = None
-display_name: str | None = None
 tags: dict | None = None
 n_organism = 16
 n_own = 16
@@ -142,9 +142,10 @@ figures.instrument_aucs(aucs)
 
 # %% [markdown]
 # One verdict an instrument, the worst over the contrasts, by a rule that was written before any
-# reading: *tells* where the interval of the AUC lies at or above 0.9, *tells in part* above 0.5,
-# *misleads* below 0.5; where it holds 0.5, *does not tell* if it ends below 0.75, and *cannot say*
-# if it does not.
+# reading: *tells* where the interval of the AUC lies at or above {{ scoreboard.rule.tells }},
+# *tells in part* above {{ scoreboard.rule.chance }}, *misleads* below it; where it holds {{
+# scoreboard.rule.chance }}, *does not tell* if it ends below {{ scoreboard.rule.useful }}, and
+# *cannot say* if it does not.
 
 # %%
 table = instruments.scoreboard(aucs, instruments.calibration(readings))

@@ -171,8 +171,8 @@ def scoreboard_record(table: pd.DataFrame, aucs: pd.DataFrame) -> dict:
     """What the pages quote: `n` instruments, the `contrasts` asked, and names by verdict.
 
     `by_verdict` lists instruments, from the best verdict on, `aucs` has the AUC with its interval
-    by instrument and contrast, `untold` the contrasts for which no organism is there. Stages 06b
-    and 07.
+    by instrument and contrast, `untold` the contrasts for which no organism is there, `rule` the
+    areas between which `verdict` tells. Stages 06b and 07.
     """
     asked = [c for c in CONTRASTS if (aucs["contrast"] == c).any()]
     entries = aucs.set_index("instrument")
@@ -191,4 +191,5 @@ def scoreboard_record(table: pd.DataFrame, aucs: pd.DataFrame) -> dict:
         },
         "verdicts": table["verdict"].to_dict(),
         "by_verdict": by_verdict,
+        "rule": {"tells": TELLS, "useful": USEFUL, "chance": CHANCE},
     }  # fmt: skip
