@@ -73,7 +73,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from r2a_utils import causal, figures, texts
+from r2a_utils import attention, causal, figures, texts
 from r2a_utils.answers import grade_completions
 from r2a_utils.collecting import Sampling
 from r2a_utils.explorers import trace_explorer
@@ -91,8 +91,7 @@ model = load_model(
 )
 run.record_model(model)
 problems = texts.problems_from_table(run.read_table("problems"))
-rfhs = run.read_table("reasoning_focus_heads")[["layer", "head"]]
-rfhs = tuple(rfhs.itertuples(index=False, name=None))
+rfhs = tuple(attention.head_pairs(run.read_table("reasoning_focus_heads")))
 crossing = None  # where no pair was kept, nothing was patched
 if run.read_record("contrast_pairs")["kept"]:
     crossing = run.read_record("activation_patching")["crossing"]
