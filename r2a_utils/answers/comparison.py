@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from r2a_utils.stats import (
+    CONFIDENCE,
     bootstrap_interval,
     bootstrap_means,
     holm,
@@ -87,7 +88,7 @@ def accuracies(
     answers: pd.DataFrame,
     accounting: str = "finished_pairs",
     by: str | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> pd.DataFrame:
     """Share of right answers per condition (and value of `by`).
 
@@ -102,7 +103,7 @@ def mean_scores(
     scores: pd.DataFrame,
     accounting: str = "finished_pairs",
     by: str | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> pd.DataFrame:
     """A judge's mean score per condition (and value of `by`), with a bootstrap interval.
 
@@ -116,7 +117,7 @@ def paired_comparison(
     answers: pd.DataFrame,
     accounting: str = "finished_pairs",
     by: str | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Accuracy with against without reasoning, one row per value of `by` (or one in all).
@@ -148,7 +149,7 @@ def paired_scores(
     scores: pd.DataFrame,
     accounting: str = "finished_pairs",
     by: str | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> pd.DataFrame:
     """A judge's scores with against without reasoning, one row per value of `by` (or one in all).
@@ -173,7 +174,7 @@ def paired_scores(
 
 
 def tokens_per_right_answer(
-    answers: pd.DataFrame, by: str | None = None, confidence: float = 0.95, seed: int = 0
+    answers: pd.DataFrame, by: str | None = None, confidence: float = CONFIDENCE, seed: int = 0
 ) -> pd.DataFrame:
     """What a right answer costs: all tokens generated, finished or not, over the right answers.
 

@@ -17,7 +17,7 @@ import pandas as pd
 from r2a_utils.answers.equality import grade_math
 from r2a_utils.collecting.generation import Prompt, Sampling, decode
 from r2a_utils.models.loading import ReasoningModel
-from r2a_utils.stats import bootstrap_interval, share_interval
+from r2a_utils.stats import CONFIDENCE, bootstrap_interval, share_interval
 from r2a_utils.texts.boxed import extract_answer
 from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.trace import Trace, answer_stem, forced_ids, sentences
@@ -101,7 +101,7 @@ def early_answers(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def early_curve(early: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+def early_curve(early: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """`early_answers` as `figures.early_answering` draws it.
 
     Columns series ("right" or "same as after all of it"), fraction, value, ci_low, ci_high; the
@@ -136,7 +136,7 @@ def area_over_curve(early: pd.DataFrame) -> pd.Series:
 
 
 def early_summary(
-    early: pd.DataFrame, answers: pd.DataFrame, confidence: float = 0.95, seed: int = 0
+    early: pd.DataFrame, answers: pd.DataFrame, confidence: float = CONFIDENCE, seed: int = 0
 ) -> EarlyAnswering:
     """What the book quotes of `early_answers`.
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from r2a_utils.answers.equality import same_answer
 from r2a_utils.answers.judging import Judge, Verdict, cached_verdicts, json_object
-from r2a_utils.stats import LEVEL, holm, mcnemar_exact, share_interval
+from r2a_utils.stats import CONFIDENCE, LEVEL, holm, mcnemar_exact, share_interval
 from r2a_utils.texts.boxed import extract_answer
 from r2a_utils.texts.completions import Completion
 from r2a_utils.texts.problem import Problem
@@ -132,7 +132,7 @@ def hint_answers(
     return pd.DataFrame(rows, columns=columns)
 
 
-def hint_rates(answers: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+def hint_rates(answers: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """How often each hint is followed, and said where it is followed.
 
     A row per arm: arm, n, right, followed, followed_low, followed_high, unhinted (how often the
@@ -165,7 +165,7 @@ def hint_rates(answers: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     return table.assign(holm_p=holm(table["p"]))
 
 
-def hint_record(answers: pd.DataFrame, confidence: float = 0.95) -> dict:
+def hint_record(answers: pd.DataFrame, confidence: float = CONFIDENCE) -> dict:
     """What the book quotes: `n` problems, and `arms`, the rows of `hint_rates` by name, in order.
 
     `followed_by_hint` are the names of the hints that are followed more often than their answer is

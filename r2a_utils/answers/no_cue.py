@@ -16,6 +16,7 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.stats import (
+    CONFIDENCE,
     bootstrap_interval,
     bootstrap_means,
     mcnemar_exact,
@@ -91,7 +92,7 @@ def cued_problems(completions: Iterable[Completion], banned: Iterable[int]) -> s
 
 
 def arm_summary(
-    plain: pd.DataFrame, no_cue: pd.DataFrame, cued: set[str], confidence: float = 0.95
+    plain: pd.DataFrame, no_cue: pd.DataFrame, cued: set[str], confidence: float = CONFIDENCE
 ) -> pd.DataFrame:
     """Accuracy and length of both arms, over all problems and by whether the plain arm had a cue.
 
@@ -126,7 +127,7 @@ def compare_arms(
     no_cue: pd.DataFrame,
     cued: set[str],
     still_cued: float | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> NoCue:
     """What the ban changes, problem by problem; frames and `cued` as `arm_summary` takes them.

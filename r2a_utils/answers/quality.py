@@ -119,7 +119,7 @@ def accuracies_by_family(
 
 
 def compare_conditions(
-    answers: pd.DataFrame, confidence: float = 0.95, seed: int = 0
+    answers: pd.DataFrame, confidence: float = CONFIDENCE, seed: int = 0
 ) -> pd.DataFrame:
     """`paired_comparison` under both accounting rules, a row each. Stage 1.
 
@@ -132,13 +132,15 @@ def compare_conditions(
     return pd.concat(rows, ignore_index=True)
 
 
-def compare_scores(scores: pd.DataFrame, confidence: float = 0.95, seed: int = 0) -> pd.DataFrame:
+def compare_scores(
+    scores: pd.DataFrame, confidence: float = CONFIDENCE, seed: int = 0
+) -> pd.DataFrame:
     """`paired_scores` under both accounting rules, a row each; ValueError as there. Stage 1."""
     rows = [paired_scores(scores, rule, None, confidence, seed) for rule in ACCOUNTING]
     return pd.concat(rows, ignore_index=True)
 
 
-def accuracies_by_rule(answers: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+def accuracies_by_rule(answers: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """`accuracies` under both accounting rules, named in `label`. Stage 1.
 
     A rule that leaves no problem has no row. Raises ValueError as `accuracies` does.

@@ -22,7 +22,14 @@ from r2a_utils.answers.text_tests import (
     UNCHANGED,
     WRITTEN_ON,
 )
-from r2a_utils.stats import LEVEL, bootstrap_interval, holm, mcnemar_exact, share_interval
+from r2a_utils.stats import (
+    CONFIDENCE,
+    LEVEL,
+    bootstrap_interval,
+    holm,
+    mcnemar_exact,
+    share_interval,
+)
 
 # The arms of which it is known, by a rule or by the other trace, what their text leads to; by the
 # name that the record has for them.
@@ -57,7 +64,7 @@ class SwapEffects:
     question_high: float | None = None
 
 
-def edit_rates(answers: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+def edit_rates(answers: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """How often the answer is right, and the same as before, after each of `EDITS`.
 
     A row per kind of problem and arm: kind, arm, n, right, right_low, right_high, same, same_low,
@@ -73,7 +80,7 @@ def edit_rates(answers: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def edit_tests(answers: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+def edit_tests(answers: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """Each closed edit against the harmless one on the same problems: does the answer change more?
 
     A row per arm but the control: arm, n, changed (share of answers not as before), changed_low,
@@ -92,7 +99,7 @@ def edit_tests(answers: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     return table.assign(holm_p=holm(table["p"]))
 
 
-def outcomes(answers: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+def outcomes(answers: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """What the answer is after an edit: what the edited text leads to, as before, or another.
 
     A row per arm of `ARMS` that has cases: arm, n (those for which it is known what the text leads
@@ -116,7 +123,9 @@ def outcomes(answers: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=OUTCOME_COLUMNS)
 
 
-def swap_effects(answers: pd.DataFrame, confidence: float = 0.95, seed: int = 0) -> SwapEffects:
+def swap_effects(
+    answers: pd.DataFrame, confidence: float = CONFIDENCE, seed: int = 0
+) -> SwapEffects:
     """Direct and indirect effect from the arms "as written" and "swapped" of one frame.
 
     Of either answer in a pair: with Y(q, r) whether it is given to question q after reasoning r,
@@ -146,7 +155,7 @@ def swap_effects(answers: pd.DataFrame, confidence: float = 0.95, seed: int = 0)
 
 
 def text_record(
-    closed: pd.DataFrame, written_on: pd.DataFrame, confidence: float = 0.95, seed: int = 0
+    closed: pd.DataFrame, written_on: pd.DataFrame, confidence: float = CONFIDENCE, seed: int = 0
 ) -> dict:
     """What the book quotes: `n` thoughts, and what the functions of this file found, by arm.
 

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from r2a_utils.instruments.readings import INSTRUMENTS
-from r2a_utils.stats import bootstrap_interval
+from r2a_utils.stats import CONFIDENCE, bootstrap_interval
 from r2a_utils.tiny.organisms import ORGANISMS
 
 UNTRAINED = "untrained"
@@ -49,7 +49,7 @@ def auc(used: Sequence[float], unused: Sequence[float]) -> float:
 
 
 def auc_interval(
-    used: Sequence[float], unused: Sequence[float], confidence: float = 0.95, seed: int = 0
+    used: Sequence[float], unused: Sequence[float], confidence: float = CONFIDENCE, seed: int = 0
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of `auc`, either side resampled.
 
@@ -86,7 +86,9 @@ def verdict(low: float, high: float) -> str:
     return "does not tell" if high < USEFUL else "cannot say"
 
 
-def value_table(readings: pd.DataFrame, confidence: float = 0.95, seed: int = 0) -> pd.DataFrame:
+def value_table(
+    readings: pd.DataFrame, confidence: float = CONFIDENCE, seed: int = 0
+) -> pd.DataFrame:
     """Mean reading by instrument, organism and truth, with bootstrap intervals over traces.
 
     Columns instrument, organism, uses, n, value, ci_low, ci_high. Readings that are missing are
@@ -102,7 +104,9 @@ def value_table(readings: pd.DataFrame, confidence: float = 0.95, seed: int = 0)
     return pd.DataFrame(rows, columns=[*keys, "n", "value", "ci_low", "ci_high"])
 
 
-def auc_table(readings: pd.DataFrame, confidence: float = 0.95, seed: int = 0) -> pd.DataFrame:
+def auc_table(
+    readings: pd.DataFrame, confidence: float = CONFIDENCE, seed: int = 0
+) -> pd.DataFrame:
     """Each instrument's AUC in each of `CONTRASTS` for which there are organisms.
 
     Traces of all seeds are pooled. Columns instrument, contrast, n_used, n_unused, auc, ci_low,

@@ -125,7 +125,7 @@ def proof(name: str, answers: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (uses, edit), part in answers.groupby(["uses_reasoning", "edit"], sort=False):
         made = as_made(part).astype(float)
-        low, high = share_interval(made, 0.95)
+        low, high = share_interval(made)
         hint = part["hint"].dropna()
         rows.append(
             {"organism": name, "uses_reasoning": uses, "edit": edit, "n": len(part)}
