@@ -249,7 +249,10 @@ def measure_family(family: Family, tokenizer: PreTrainedTokenizerBase, folder: P
 
 
 def _sentence(error: Exception, family: Family, folder: Path) -> str:
-    """What a refusal says; one that does not name the model is a fault, and raised again."""
-    if str(folder) not in str(error):
+    """What a refusal says; one that does not name the model is a fault, and raised again.
+
+    Of a folder that is no model yet the error names the path, of a loaded model its last part.
+    """
+    if folder.name not in str(error):
         raise error
-    return str(error).replace(str(folder), family.name)
+    return str(error).replace(str(folder), family.name).replace(folder.name, family.name)
