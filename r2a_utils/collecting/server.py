@@ -8,7 +8,7 @@ back is text; it is tokenised again with the model's tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from transformers import PreTrainedTokenizerBase
 
@@ -70,15 +70,15 @@ def server_backend(
             return
         if sampling.close_after is not None:
             raise ValueError("close_after closes thoughts in decoding here, not on a server")
-        opening = ""
+        opening, post = "", _posting(endpoint, end_ids)
         if prompt_as == "text":
-            opening = _text_opening(endpoint, tokenizer, prompts[0], end_ids)
+            opening = _text_opening(endpoint, post, tokenizer, prompts[0])
 
         def one(prompt: Prompt) -> tuple[list[int], bool, bool]:
             sent = list(prompt.ids)
             if prompt_as == "text":
                 sent = opening + _text_after_bos(tokenizer, prompt)
-            reply = endpoint.post("completions", _body(sent, prompt, sampling, end_ids))
+            reply = post(_body(sent, prompt, sampling))
             _check_count(endpoint, reply, prompt)
             text, finished = _said(endpoint, reply, prompt, tags)
             ids = _checked_ids(text, tokenizer, sampling)
@@ -106,9 +106,28 @@ def server_backend(
     return complete
 
 
-def _body(
-    sent: list[int] | str, prompt: Prompt, sampling: Sampling, end_ids: Collection[int]
-) -> dict:
+def _posting(endpoint: Endpoint, end_ids: Collection[int]) -> Callable[[dict], dict]:
+    """Ask for completions that end at any of `end_ids`, as vLLM and SGLang can be told.
+
+    A server that refuses to be told is asked without from then on: what it writes behind an end
+    token is cut off here.
+    """
+    told = {"stop_token_ids": sorted(end_ids)} if end_ids else {}
+
+    def post(body: dict) -> dict:
+        ends = dict(told)
+        try:
+            return endpoint.post("completions", body | ends)
+        except EndpointError as error:
+            if not ends or "stop_token_ids" not in str(error):
+                raise
+        told.clear()
+        return endpoint.post("completions", body)
+
+    return post
+
+
+def _body(sent: list[int] | str, prompt: Prompt, sampling: Sampling) -> dict:
     body = {
         "prompt": sent,
         "max_tokens": sampling.max_new_tokens,
@@ -116,8 +135,6 @@ def _body(
         "top_p": sampling.top_p,
         "seed": prompt.stream(sampling.seed).getrandbits(31),
     }
-    if end_ids:  # as vLLM and SGLang call it
-        body["stop_token_ids"] = sorted(end_ids)
     if sampling.banned_ids:
         body["logit_bias"] = {str(token): NEVER for token in sampling.banned_ids}
     return body
@@ -181,9 +198,9 @@ def _unclosed(endpoint: Endpoint, tags: Tags) -> str:
 
 def _text_opening(
     endpoint: Endpoint,
+    post: Callable[[dict], dict],
     tokenizer: PreTrainedTokenizerBase,
     prompt: Prompt,
-    end_ids: Collection[int],
 ) -> str:
     """What to put before a prompt's text so that the server sees BOS once: nothing, or BOS.
 
@@ -192,8 +209,8 @@ def _text_opening(
     counts = []
     for opening in ("", tokenizer.decode(prompt.ids[:1])):
         sent = opening + _text_after_bos(tokenizer, prompt)
-        body = _body(sent, prompt, Sampling(max_new_tokens=1), end_ids)
-        counts.append(_prompt_tokens(endpoint, endpoint.post("completions", body)))
+        body = _body(sent, prompt, Sampling(max_new_tokens=1))
+        counts.append(_prompt_tokens(endpoint, post(body)))
         if counts[-1] == len(prompt.ids):
             return opening
     raise EndpointError(
