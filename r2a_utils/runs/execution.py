@@ -129,12 +129,17 @@ def _private_folder() -> Iterator[str]:
 
     Not in the run folder: the path of a socket may have 108 letters at most.
     """
+    _remove_left_folders()
+    with TemporaryDirectory(prefix=f"r2a-kernel-{os.getpid()}-") as private:
+        yield private
+    _remove_left_folders()  # a kernel that outlived its run for a moment may have opened a socket
+
+
+def _remove_left_folders() -> None:
     for left in Path(gettempdir()).glob("r2a-kernel-*-*"):
         number = left.name.split("-")[2]
         if number.isdigit() and not psutil.pid_exists(int(number)):
             shutil.rmtree(left, ignore_errors=True)  # another user's stays: it may not be removed
-    with TemporaryDirectory(prefix=f"r2a-kernel-{os.getpid()}-") as private:
-        yield private
 
 
 class _ThisPython(AsyncKernelManager):
