@@ -230,16 +230,17 @@ def probe_nats(
 class FamilyPatching:
     """Patching in one family of pairs; effects are means over the n pairs kept.
 
-    flips: share of kept pairs whose answer the conclusion's token flips (`crossed_flips`); of_asked
-    (low to high: Wilson's interval) is their share of the pairs asked.
+    first (first_low to first_high: bootstrap interval, None for one pair): the effect before layer
+    0. flips: share of kept pairs whose answer the conclusion's token flips (`crossed_flips`);
+    of_asked (low to high: Wilson's interval) is their share of the pairs asked.
     """
 
     family: str
     asked: int
     n: int
     first: float
-    first_low: float
-    first_high: float
+    first_low: float | None
+    first_high: float | None
     flips: float
     of_asked: float
     low: float
@@ -301,7 +302,7 @@ def family_patching(
         if not own.any():
             continue
         first = effects[own, 0, FLIPPING]
-        low, high = bootstrap_interval(first, seed=seed)
+        low, high = bootstrap_interval(first, seed=seed) if len(first) > 1 else (None, None)
         hits = int(found[own].sum())
         rows.append(
             FamilyPatching(
