@@ -201,7 +201,7 @@ def test_touching_the_code_of_a_page_makes_it_old_and_what_reads_it(small_runs, 
     assert outdated(made, notebooks=notebooks) == []
     readers = {
         "00": ["00"],
-        "01": ["01", "02", "02b", "03", "04", "04b", "04c", "06", "07"],
+        "01": ["01", "02", "02b", "03", "04", "04b", "04c", "06", "06b", "07"],
         "04b": ["04b"],
         "05": ["05", "06", "07"],
         "07": ["07"],
