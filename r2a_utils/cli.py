@@ -153,6 +153,9 @@ def _models(options: argparse.Namespace) -> int:
             group = owner
             print()
         shape = shape_of(name)
+        if shape is None:
+            print(f"{name:42} {'not estimated':>34}  {known.about}")
+            continue
         count = parameter_count(shape)
         layers, heads = shape["num_hidden_layers"], shape["num_attention_heads"]
         size = f"{count / 1e9:9.2f}B" if count > 1e8 else f"{count / 1e6:9.2f}M"

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 
 from r2a_utils.models.memory import PROMPT_TOKENS, memory_needed, most_rows
-from r2a_utils.models.registry import BUNDLED, ORGANISM_MODELS, REGISTRY
+from r2a_utils.models.registry import BUNDLED, ORGANISM_MODELS, REGISTRY, shape_of
 
 PACKAGES = ("torch", "transformers", "nnsight", "papermill", "jupyter-book", "xarray", "pandas")
 # The paper's limit for a text; the notebooks' `max_new_tokens` may be less.
@@ -89,6 +89,9 @@ def _models() -> list[Check]:
         if name == "r2a-tiny" and not (BUNDLED / "config.json").is_file():
             continue
         if name in ORGANISM_MODELS:  # as large as r2a-tiny
+            continue
+        if shape_of(name) is None:
+            checks.append(Check("model", None, f"{name}: what it needs is not estimated"))
             continue
         on_gpu = most_rows(name, gpus, PROMPT_TOKENS + TOKENS)
         on_cpu = most_rows(name, memory, PROMPT_TOKENS + TOKENS, "float32")

@@ -230,6 +230,21 @@ def test_models_lists_every_registered_model_with_its_size(capsys):
         assert sum(line.startswith(name + " ") for line in lines) == 1
     qwen = next(line for line in lines if "Qwen-7B" in line).split()
     assert qwen[1:5] == ["7.62B", "28", "28", "15.23"]
+    unknown = next(line for line in lines if line.startswith("Qwen/Qwen3.5-0.8B "))
+    assert unknown.split()[1:3] == ["not", "estimated"]
+
+
+def test_the_models_stand_in_the_order_in_which_they_are_asked_for():
+    families = (
+        *("Qwen3-0.6B", "Qwen3-1.7B", "Qwen3-4B", "Qwen3-8B", "Qwen3-4B-Thinking-2507"),
+        *("DeepSeek-R1-0528-Qwen3-8B", "DeepScaleR-1.5B-Preview", "QwQ-32B", "SmolLM3-3B"),
+        *("OpenThinker3-7B", "OpenReasoning-Nemotron-7B", "Phi-4-mini-reasoning"),
+        *("Olmo-3-7B-Think", "Ministral-3-3B-Reasoning-2512", "Ministral-3-8B-Reasoning-2512"),
+        *("Magistral-Small-2507", "gpt-oss-20b", "Qwen3.5-0.8B", "Falcon-H1R-7B"),
+    )
+    hub = [name.partition("/")[2] for name in REGISTRY if "/" in name]
+    assert tuple(hub[: len(families)]) == families
+    assert all(name.startswith("DeepSeek-R1-Distill-") for name in hub[len(families) :])
 
 
 def test_doctor_is_content_with_the_machine_that_runs_the_tests(capsys):
@@ -253,6 +268,7 @@ def test_a_model_fits_where_there_is_memory_for_it(monkeypatch):
     fits = {text.partition(":")[0]: "fits on the GPU" in text for text in found}
     assert fits["deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"]
     assert not fits["deepseek-ai/DeepSeek-R1-Distill-Qwen-14B"]
+    assert "tiiuae/Falcon-H1R-7B: what it needs is not estimated" in found
 
 
 def test_lab_passes_its_options_on_and_other_commands_refuse_them(monkeypatch, capsys):

@@ -34,6 +34,9 @@ from r2a_utils.texts.tokens import drop_idle_bos
 # float16 is missing on purpose: the R1 distills overflow it and answer with NaN.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
+# What the names of a text model's weights begin with where it stands beside a tower for pictures.
+WITHIN = {r"^language_model\.": "", r"^model\.language_model\.": "model."}
+
 # Weights that fill more of a GPU than this leaves go to all GPUs: texts need memory beside them.
 ROOM_FOR_TEXTS = 1.5
 
@@ -77,6 +80,9 @@ def load_model(
         tags = read_tags(tags) if isinstance(tags, Mapping) else tags or _tags(name, tokenizer)
         _check_tags(name, tokenizer, tags)
         config = AutoConfig.from_pretrained(source, revision=revision, **extra)
+        if _is_text_within(config):
+            config = config.get_text_config()
+            extra |= {"config": config, "key_mapping": WITHIN}
         try:
             hf, report = AutoModelForCausalLM.from_pretrained(
                 source,
@@ -110,9 +116,12 @@ def random_model(
 
     `architecture` is a registered name (its published shape) or a transformers model type: "llama",
     "qwen2" or "qwen3". `shape` (hidden_size, num_hidden_layers, …) overrides single entries of the
-    configuration. The same seed gives the same weights on the same device.
+    configuration. The same seed gives the same weights on the same device. Raises ValueError for a
+    registered name without a shape.
     """
     settings = shape_of(architecture) if architecture in REGISTRY else {"model_type": architecture}
+    if settings is None:
+        raise ValueError(f"the registry has no shape of {architecture}, which a twin would need.")
     settings = {**settings, **shape}
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     place = torch.device(device)
@@ -161,6 +170,12 @@ def _without_path(name: str) -> str:
         return name.rpartition("/")[2].rpartition(os.sep)[2]
     folder = Path(name).expanduser()
     return folder.resolve().name if name not in REGISTRY and folder.is_dir() else name
+
+
+def _is_text_within(config: PreTrainedConfig) -> bool:
+    """Whether a model reads pictures and has a text model inside, which alone is loaded."""
+    known = AutoModelForCausalLM._model_mapping
+    return type(config) not in known and type(config.get_text_config()) in known
 
 
 def _kernel(config: PreTrainedConfig) -> str:

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2a_utils.texts.tags import Tags
+from r2a_utils.texts.tags import SQUARE_TAGS, Tags
 
 BUNDLED = Path(__file__).parents[1] / "tiny"
 DELTAS = BUNDLED / "deltas"
@@ -20,6 +20,7 @@ DELTAS = BUNDLED / "deltas"
 class KnownModel:
     """One entry of the registry; `hub_id` is None for the models bundled with this package.
 
+    `shape` is None for the bundled models, whose files have it, and where it is not surely known.
     `tags` are given where a model's template and vocabulary do not tell them.
     """
 
@@ -45,6 +46,40 @@ def _qwen2(hidden, layers, heads, kv_heads, mlp, vocabulary) -> dict:
         },
         "tie_word_embeddings": False,
     }
+
+
+def _mistral(model_type, hidden, layers, mlp, tied, positions, rope) -> dict:
+    return {
+        "model_type": model_type,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": mlp,
+        "vocab_size": 131072,
+        "max_position_embeddings": positions,
+        "rope_parameters": rope,
+        "sliding_window": None,
+        "tie_word_embeddings": tied,
+    }
+
+
+def _ministral3(hidden, layers, mlp, tied=False) -> dict:
+    """Of the text model; the tower for pictures beside it is not loaded."""
+    # As the family's default in transformers, which is that of Ministral-3-8B-Base-2512.
+    rope = {
+        "rope_type": "yarn",
+        "rope_theta": 1e6,
+        "factor": 16.0,
+        "original_max_position_embeddings": 16384,
+        "beta_fast": 32.0,
+        "beta_slow": 1.0,
+        "mscale": 1.0,
+        "mscale_all_dim": 1.0,
+        "llama_4_scaling_beta": 0.1,
+    }
+    return _mistral("ministral3", hidden, layers, mlp, tied, 262144, rope)
 
 
 def _llama(hidden, layers, heads, kv_heads, mlp) -> dict:
@@ -126,6 +161,51 @@ _SMOLLM3_3B = {
     "tie_word_embeddings": True,
 }
 
+_PHI_4_MINI = {
+    "model_type": "phi3",
+    "hidden_size": 3072,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 24,
+    "num_key_value_heads": 8,
+    "intermediate_size": 8192,
+    "vocab_size": 200064,
+    "max_position_embeddings": 131072,
+    # The hub's "longrope" has factors for long texts beside these, which could not be looked up.
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 0.75,
+    },
+    "pad_token_id": 199999,
+    "tie_word_embeddings": True,
+}
+
+_OLMO_3_7B = {
+    "model_type": "olmo3",
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "intermediate_size": 11008,
+    "sliding_window": 4096,  # in three of four layers, as the family's default is
+    "vocab_size": 100278,
+    "max_position_embeddings": 65536,
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 500000.0},
+        "full_attention": {
+            "rope_type": "yarn",
+            "rope_theta": 500000.0,
+            "factor": 8.0,
+            "original_max_position_embeddings": 8192,
+        },
+    },
+    "tie_word_embeddings": False,
+}
+
+_MAGISTRAL_SMALL = _mistral(
+    "mistral", 5120, 40, 32768, False, 131072, {"rope_type": "default", "rope_theta": 1e9}
+)
+
 _SMOLLM2_135M = {
     "model_type": "llama",
     "hidden_size": 576,
@@ -145,8 +225,10 @@ def _distill(name: str, base: str, shape: dict) -> dict[str, KnownModel]:
     return {hub_id: KnownModel(hub_id, f"R1 distilled into {base}", shape)}
 
 
-def _published(hub_id: str, about: str, shape: dict) -> dict[str, KnownModel]:
-    return {hub_id: KnownModel(hub_id, about, shape)}
+def _published(
+    hub_id: str, about: str, shape: dict | None, tags: Tags | None = None
+) -> dict[str, KnownModel]:
+    return {hub_id: KnownModel(hub_id, about, shape, tags)}
 
 
 def _organism(name: str, about: str) -> dict[str, KnownModel]:
@@ -184,6 +266,12 @@ _YARN = {
         "original_max_position_embeddings": 32768,
     }
 }
+# OpenThinker3 and OpenReasoning-Nemotron, both made from Qwen2.5-7B-Instruct.
+_QWEN_2_5_7B = {
+    **_qwen2(3584, 28, 28, 4, 18944, 152064),
+    "max_position_embeddings": 32768,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+}
 _THINKS_4B = _qwen3(2560, 36, 32, 9728, positions=262144, theta=5e6)
 
 REGISTRY: dict[str, KnownModel] = {
@@ -213,8 +301,40 @@ REGISTRY: dict[str, KnownModel] = {
     **_published("Qwen/QwQ-32B", "always thinks", _qwen2(5120, 64, 40, 8, 27648, 152064)),
     **_published("HuggingFaceTB/SmolLM3-3B", _BOTH_WAYS, _SMOLLM3_3B),
     **_published(
+        "open-thoughts/OpenThinker3-7B", "Qwen2.5-7B-Instruct on open thoughts", _QWEN_2_5_7B
+    ),
+    **_published(
+        "nvidia/OpenReasoning-Nemotron-7B",
+        "Qwen2.5-7B-Instruct on thoughts of R1-0528",
+        _QWEN_2_5_7B,
+    ),
+    **_published("microsoft/Phi-4-mini-reasoning", "mathematics alone, always thinks", _PHI_4_MINI),
+    **_published(
+        "allenai/Olmo-3-7B-Think",
+        "open data, and checkpoints of every step of its training; windows of 4,096 tokens",
+        _OLMO_3_7B,
+    ),
+    **_published(
+        "mistralai/Ministral-3-3B-Reasoning-2512",
+        "thinks when its system message asks",
+        _ministral3(3072, 26, 9216, tied=True),
+    ),
+    **_published(
+        "mistralai/Ministral-3-8B-Reasoning-2512",
+        "thinks when its system message asks",
+        _ministral3(4096, 34, 14336),
+    ),
+    **_published(
+        "mistralai/Magistral-Small-2507",
+        "thinks when its system message asks; its files hold no chat template",
+        _MAGISTRAL_SMALL,
+        SQUARE_TAGS,
+    ),
+    **_published(
         "openai/gpt-oss-20b", "32 experts of which 4 work, thoughts in a channel", _GPT_OSS_20B
     ),
+    **_published("Qwen/Qwen3.5-0.8B", f"{_BOTH_WAYS}; attention in one layer of four", None),
+    **_published("tiiuae/Falcon-H1R-7B", "attention and Mamba side by side in each layer", None),
     **_distill("Qwen-1.5B", "Qwen2.5-Math-1.5B", _qwen2(1536, 28, 12, 2, 8960, 151936)),
     **_distill("Qwen-7B", "Qwen2.5-Math-7B", _qwen2(3584, 28, 28, 4, 18944, 152064)),
     **_distill("Qwen-14B", "Qwen2.5-14B", _qwen2(5120, 48, 40, 8, 13824, 152064)),
@@ -224,21 +344,33 @@ REGISTRY: dict[str, KnownModel] = {
 }
 
 
-def shape_of(name: str) -> dict:
-    """Configuration entries of a registered model; the bundled models' are read from a file."""
+def shape_of(name: str) -> dict | None:
+    """Configuration entries of a registered model; the bundled models' are read from a file.
+
+    None where the shape is not surely known, so that nothing is estimated from it.
+    """
     known = REGISTRY[name]
     if known.shape is not None:
         return dict(known.shape)
+    if known.hub_id is not None:
+        return None
     return json.loads((BUNDLED / "config.json").read_text(encoding="utf-8"))
 
 
+# Model types that `parameter_count` knows the layers of.
+COUNTED = (
+    *("llama", "qwen2", "qwen3", "smollm3", "gpt_oss"),
+    *("mistral", "ministral3", "phi3", "olmo3"),
+)
+
+
 def parameter_count(shape: dict) -> int:
-    """Number of parameters of a Llama, Qwen2, Qwen3, SmolLM3 or gpt-oss model.
+    """Number of parameters of a model of one of the types in `COUNTED`.
 
     Raises ValueError for another model type, whose layers this sum does not know.
     """
     kind = shape["model_type"]
-    if kind not in ("llama", "qwen2", "qwen3", "smollm3", "gpt_oss"):
+    if kind not in COUNTED:
         raise ValueError(f"cannot count the parameters of a {kind!r} model from its shape")
     hidden, heads = shape["hidden_size"], shape["num_attention_heads"]
     head_dim = shape.get("head_dim") or hidden // heads
@@ -248,6 +380,8 @@ def parameter_count(shape: dict) -> int:
         attention += queries + 2 * keys  # the biases of q, k and v
     if kind == "qwen3":
         attention += 2 * head_dim  # the norms of q and k
+    if kind == "olmo3":
+        attention += queries + keys  # the norms of q and k, over all heads at once
     mlp = 3 * hidden * shape["intermediate_size"]
     if kind == "gpt_oss":  # biases everywhere, a sink a head, and experts with their router
         attention += queries + 2 * keys + hidden + heads

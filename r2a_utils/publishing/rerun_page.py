@@ -21,7 +21,7 @@ from r2a_utils.models.memory import (
     token_bytes,
     writing_seconds,
 )
-from r2a_utils.models.registry import REGISTRY
+from r2a_utils.models.registry import REGISTRY, shape_of
 from r2a_utils.publishing.foreign_text import code
 from r2a_utils.runs.parameters import ParameterError, resolve
 from r2a_utils.runs.running import read_parameters
@@ -42,6 +42,11 @@ class Plan:
     rows: int
     tokens: int  # of a text at most, the prompt left out
     teacher_forced: bool
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the registry has the model's shape, without which nothing below is asked."""
+        return shape_of(self.model) is not None
 
     @property
     def weights(self) -> int:
@@ -68,6 +73,8 @@ class Plan:
 def read_plans(folder: Path) -> list[Plan]:
     """The plans of a folder's files for registered models, the smallest model first.
 
+    Last are those of models whose size is not estimated.
+
     Raises ParameterError, which names the file, for parameters that no notebook declares.
     """
     declared = {name: stage.parameters for name, stage in load_stages().items()}
@@ -88,7 +95,7 @@ def read_plans(folder: Path) -> list[Plan]:
         )
         if plan.model in REGISTRY:
             plans.append(plan)
-    return sorted(plans, key=lambda plan: plan.weights)
+    return sorted(plans, key=lambda plan: plan.weights if plan.estimated else math.inf)
 
 
 def plans_table(plans: Sequence[Plan]) -> Markup:
@@ -99,6 +106,11 @@ def plans_table(plans: Sequence[Plan]) -> Markup:
     ]
     for plan in plans:
         writing = ["–", "–", "none", "–"]
+        if not plan.estimated:
+            unknown = "not estimated"
+            cells = [code(plan.file), unknown, str(plan.rows), unknown, unknown, unknown]
+            lines.append(f"| {' | '.join(cells)} |")
+            continue
         if not plan.teacher_forced:
             cache = f"{plan.cache / 1e9:.1f}"
             writing = [str(plan.rows), cache, str(plan.gpus), f"{plan.hours:.1f}"]

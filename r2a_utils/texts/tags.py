@@ -44,10 +44,13 @@ class Tags:
 
 R1_TAGS = Tags()
 
+# Mistral's, of Magistral from 2507 on and of Ministral 3.
+SQUARE_TAGS = Tags("[THINK]", "[/THINK]", after_open="", before_close="", after_close="")
+
 # How the families spell their tags; the first is what a model has of which nothing is known.
 KNOWN_TAGS = (
     R1_TAGS,
-    Tags("[THINK]", "[/THINK]", after_open="", before_close="", after_close=""),
+    SQUARE_TAGS,
     Tags("<seed:think>", "</seed:think>", after_open="", before_close="", after_close=""),
     Tags("<thought>", "</thought>"),
     Tags(

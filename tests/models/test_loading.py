@@ -18,6 +18,8 @@ from transformers import (
     AutoModelForCausalLM,
     MambaConfig,
     MambaForCausalLM,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
     PreTrainedTokenizerFast,
     dynamic_module_utils,
 )
@@ -43,7 +45,17 @@ PUBLISHED_TOTALS = {
     "agentica-org/DeepScaleR-1.5B-Preview": 1_777_088_000,
     "Qwen/QwQ-32B": 32_763_876_352,
     "HuggingFaceTB/SmolLM3-3B": 3_075_098_624,
+    "open-thoughts/OpenThinker3-7B": 7_615_616_512,
+    "nvidia/OpenReasoning-Nemotron-7B": 7_615_616_512,
+    "microsoft/Phi-4-mini-reasoning": 3_836_021_760,
+    "allenai/Olmo-3-7B-Think": 7_298_011_136,
+    "mistralai/Magistral-Small-2507": 23_572_403_200,
     "openai/gpt-oss-20b": 20_914_757_184,
+}
+# Billions of the language model, as the hub's page cuts them off; the files hold a tower beside it.
+LANGUAGE_PARTS = {
+    "mistralai/Ministral-3-3B-Reasoning-2512": 3.4,
+    "mistralai/Ministral-3-8B-Reasoning-2512": 8.4,
 }
 # Their files hold the embedding twice, once as the head, which the model ties to it.
 STORED_TWICE = {"Qwen/Qwen3-0.6B": 751_632_384, "Qwen/Qwen3-1.7B": 2_031_739_904}
@@ -84,6 +96,26 @@ def test_published_shapes_have_the_published_number_of_parameters(name):
     assert parameter_count(shape_of(name)) == PUBLISHED_TOTALS[name]
 
 
+@pytest.mark.parametrize("name", LANGUAGE_PARTS)
+def test_a_text_model_beside_a_tower_has_the_published_size(name):
+    count = parameter_count(shape_of(name))
+    assert count // 10**8 == round(10 * LANGUAGE_PARTS[name])
+    with torch.device("meta"):
+        hf = AutoModelForCausalLM.from_config(AutoConfig.for_model(**shape_of(name)))
+    assert sum(p.numel() for p in hf.parameters()) == count
+
+
+def test_every_registered_shape_is_held_against_a_published_size():
+    held = PUBLISHED_TOTALS.keys() | LANGUAGE_PARTS.keys()
+    assert held == {name for name, known in REGISTRY.items() if known.shape is not None}
+
+
+def test_a_model_without_a_surely_known_shape_is_registered_and_has_no_twin(tokenizer):
+    assert shape_of("Qwen/Qwen3.5-0.8B") is None
+    with pytest.raises(ValueError, match=r"no shape of Qwen/Qwen3.5-0.8B"):
+        random_model("Qwen/Qwen3.5-0.8B", tokenizer)
+
+
 def test_the_count_of_parameters_is_that_of_the_built_model(any_model):
     config = any_model.hf.config.to_dict()
     if config["model_type"] == "granite":
@@ -100,7 +132,10 @@ def test_published_shapes_build_the_architecture_that_they_name(name):
     with torch.device("meta"):
         hf = AutoModelForCausalLM.from_config(config)
     assert sum(p.numel() for p in hf.parameters()) == PUBLISHED_TOTALS[name]
-    assert config.rope_parameters["rope_theta"] == shape["rope_parameters"]["rope_theta"]
+    asked = shape["rope_parameters"]
+    for kind, given in asked.items() if "rope_type" not in asked else [(None, asked)]:
+        built = config.rope_parameters if kind is None else config.rope_parameters[kind]
+        assert built["rope_theta"] == given["rope_theta"]
 
 
 def test_the_bundled_model_is_registered_with_the_shape_in_its_file(tiny):
@@ -130,6 +165,28 @@ def test_a_local_folder_loads_with_the_shape_that_it_has(folder):
     assert model.dtype == torch.float32
     assert not any(p.requires_grad for p in model.hf.parameters())
     assert load_model(str(folder), device="cpu", dtype=torch.bfloat16).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_of_a_model_that_reads_pictures_the_text_model_alone_is_loaded(tokenizer, tmp_path, tied):
+    text = {
+        "model_type": "ministral3", "hidden_size": 32, "intermediate_size": 64, "head_dim": 8,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "vocab_size": len(tokenizer), "tie_word_embeddings": tied,
+    }  # fmt: skip
+    tower = {
+        "model_type": "pixtral", "hidden_size": 16, "intermediate_size": 32, "patch_size": 14,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
+    }  # fmt: skip
+    config = Mistral3Config(text_config=text, vision_config=tower, tie_word_embeddings=tied)
+    whole = Mistral3ForConditionalGeneration(config).eval()
+    whole.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = load_model(tmp_path, device="cpu")
+    ids = torch.arange(12)[None]
+    assert type(model.hf).__name__ == "Ministral3ForCausalLM"
+    with torch.no_grad():
+        assert torch.equal(model.hf(ids).logits, whole(input_ids=ids).logits)
 
 
 def test_the_digest_of_the_weights_tells_models_apart(folder, make_random_model):

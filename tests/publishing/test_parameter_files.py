@@ -1,5 +1,6 @@
 """The parameter files of the repository fit the notebooks that they are for."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from r2a_utils.runs.parameters import ParameterError, resolve
 from r2a_utils.runs.running import read_parameters
 from r2a_utils.runs.stage import load_stages
 
+REASONS_WHEN_ASKED = re.compile("Ministral|Magistral")
 FILES = sorted((Path(__file__).resolve().parents[2] / "book" / "params").glob("*.yml"))
 DECLARED = {name: stage.parameters for name, stage in load_stages().items()}
 DECODING = ("source", "prompt_style", "temperature", "top_p", "samples", "max_new_tokens")
@@ -49,9 +51,13 @@ def test_every_name_and_type_of_a_file_is_one_that_a_notebook_declares(path):
 PLANS = {plan.file: plan for plan in read_plans(FILES[0].parent)}
 
 
+# Its files hold no chat template, so that no prompt can be put as the model reads it.
+NO_FILE = {"mistralai/Magistral-Small-2507"}
+
+
 def test_every_registered_model_has_a_file_save_the_bundled_ones_whose_values_the_notebooks_show():
     others = {name for name, known in REGISTRY.items() if known.hub_id is not None}
-    assert {plan.model for plan in PLANS.values()} == others
+    assert {plan.model for plan in PLANS.values()} == others - NO_FILE
     assert all(values["model_name"] == "r2a-tiny" for values in resolve_defaults().values())
 
 
@@ -64,6 +70,9 @@ def test_a_file_says_what_it_needs_and_the_command_that_uses_it(path):
     if plan.teacher_forced:
         return
     assert f"--params book/params/{path.name}" in said
+    if not plan.estimated:
+        assert f"{plan.rows} texts at once. What memory and time it takes is not estimated" in said
+        return
     assert f"{plan.weights / 1e9:.1f} GB of weights" in said
     texts = f"{plan.rows} texts of {PROMPT_TOKENS} + {plan.tokens:,} tokens at most"
     assert f"{plan.cache / 1e9:.1f} GB of keys and values ({texts})" in said
@@ -92,6 +101,18 @@ def test_a_model_that_is_not_registered_has_no_row(tmp_path):
     table = plans_table(read_plans(tmp_path)).splitlines()
     assert len(table) == 3
     assert table[2].startswith("| `known.yml` | 0.3 | 64 |")
+    (tmp_path / "hybrid.yml").write_text("model_name: tiiuae/Falcon-H1R-7B\nn_problems: 3")
+    last = plans_table(read_plans(tmp_path)).splitlines()[3]
+    assert last.startswith("| `hybrid.yml` | not estimated | 64 | not estimated |")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_system_message_asks_for_the_box_and_for_the_tags_where_a_model_must_be_asked(path):
+    values = collected(path)
+    if values["prompt_style"] == "chat" and values["source"] == "model":
+        asks = REASONS_WHEN_ASKED.search(values["model_name"]) is not None
+        assert r"\boxed{}" in values["system"]
+        assert ("{open}" in values["system"] and "{close}" in values["system"]) == asks
 
 
 PUBLISHED = [path for path in FILES if path.stem.startswith("r1-")]
