@@ -14,7 +14,8 @@
 #       tables/answers, tables/accuracy_by_steps, tables/paired_comparison,
 #       tables/early_answers, tables/no_cue, tables/judge_scores, traces/no_cue,
 #       traces/open_with_reasoning, traces/open_without_reasoning, records/answer_quality,
-#       records/early_answering, records/no_cue, records/paper_funnel, records/regrading
+#       records/open_answers, records/early_answering, records/no_cue, records/paper_funnel,
+#       records/regrading
 #     ]
 #     parameters:
 #       confidence: {above: 0, below: 1}
@@ -487,9 +488,11 @@ if judge_url is not None:
     run.write_table("judge_scores", scores.drop(columns="replies"))
     scores["label"] = scores.get("area", "all")
     means = answers.mean_scores(scores, by="label", confidence=confidence)
+    compared = answers.compare_scores(scores, confidence, seed)
+    run.write_record("open_answers", answers.open_answers(compared))
     display(
         scores.groupby(["condition", "verdict"]).size().unstack(fill_value=0),
-        answers.compare_scores(scores, confidence, seed),
+        compared,
         figures.paired_scores(means, f"Mean score, with interval\n{judge.stamp}"),
     )
 

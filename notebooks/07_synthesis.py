@@ -186,10 +186,13 @@ run.write_record(
 #    head_interventions.flips.items() %}{{ way }} {{ f.rfh | percent }}, {{ f.median | percent }}
 #    ({{ f.low | percent }} to {{ f.high | percent }}){% if not loop.last %}; {% endif %}{% endfor
 #    %}. {% else %}The model boxes no answer of its own that could be seen to change. {% endif %}{%
-#    if head_interventions.smallest_p > 0.05 %}By the answer's log-probability none of four ways to
-#    cut or {term}`ablate <ablation>` tells the two apart{% else %}By the answer's log-probability
-#    at least one of four ways to cut or {term}`ablate <ablation>` tells the two apart{% endif %}
-#    ({{ head_interventions.smallest_p | p_value }}).
+#    if head_interventions.verdict == "different" %}By the answer's log-probability at least one of
+#    four ways to cut or {term}`ablate <ablation>` tells the two apart ({{
+#    head_interventions.smallest_p | p_value }}){% elif head_interventions.verdict == "cannot tell"
+#    %}By the answer's log-probability this design cannot tell the two apart: it allows no p below
+#    {{ head_interventions.smallest_possible_p | number }}{% else %}By the answer's log-probability
+#    none of four ways to cut or {term}`ablate <ablation>` tells the two apart, though one could
+#    have ({{ head_interventions.smallest_p | p_value }}){% endif %}.
 
 # %% [markdown]
 # 5. **Where in the reasoning it lies.** {% if sentence_importance.needed_n %}A forced answer needs

@@ -242,6 +242,7 @@ def test_a_judge_scores_open_questions_where_a_run_names_one(small_runs, pages, 
     scored = scores[scores.verdict == "scored"]
     assert scored.score.between(3, 6).all()
     assert scored.judge.str.startswith("judge a-judge (temperature 0.0").all()
+    assert Run.open(run).read_record("open_answers")["n"] > 0
     page = nbformat.read(run / "notebooks" / "02_answer_quality.ipynb", as_version=4)
     shown = str([cell.outputs for cell in page.cells if cell.cell_type == "code"])
     assert "judge a-judge" in shown

@@ -67,12 +67,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "quality": [
             "AnswerQuality",
+            "OpenAnswers",
             "accuracies_by_family",
             "accuracies_by_rule",
             "answer_quality",
             "asked_for",
             "compare_conditions",
             "compare_scores",
+            "open_answers",
             "slicing",
         ],
         "regrading": [

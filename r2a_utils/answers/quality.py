@@ -132,12 +132,39 @@ def compare_conditions(
     return pd.concat(rows, ignore_index=True)
 
 
+@dataclass(frozen=True)
+class OpenAnswers:
+    """A judge's scores (1 to 10) of answers to n open questions, with less without reasoning.
+
+    None where no question was scored in both conditions. `ci_low` to `ci_high` at `confidence`.
+    """
+
+    n: int
+    difference: float | None
+    ci_low: float | None
+    ci_high: float | None
+
+
 def compare_scores(
     scores: pd.DataFrame, confidence: float = CONFIDENCE, seed: int = 0
 ) -> pd.DataFrame:
     """`paired_scores` under both accounting rules, a row each; ValueError as there. Stage 1."""
     rows = [paired_scores(scores, rule, None, confidence, seed) for rule in ACCOUNTING]
     return pd.concat(rows, ignore_index=True)
+
+
+def open_answers(compared: pd.DataFrame) -> OpenAnswers:
+    """What the book quotes of `compare_scores`: the rule by which an unfinished answer is worth 1.
+
+    Raises KeyError if that rule is missing.
+    """
+    overall = compared.set_index("accounting").loc["unfinished_wrong"]
+    return OpenAnswers(
+        n=int(overall["n"]),
+        difference=_told(overall["difference"]),
+        ci_low=_told(overall["ci_low"]),
+        ci_high=_told(overall["ci_high"]),
+    )
 
 
 def accuracies_by_rule(answers: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:

@@ -118,8 +118,12 @@ def _middle(records: Records) -> Cell:
 
 
 def _against_random(records: Records) -> Cell:
-    p = records["head_interventions"]["smallest_p"]
-    return Cell(p_value(p), p)
+    """The stage's verdict; a p says nothing where the design could not have told."""
+    heads = records["head_interventions"]
+    if heads["verdict"] == "cannot tell":
+        return Cell(missing="the design cannot tell them apart")
+    told = "differ" if heads["verdict"] == "different" else "do not differ"
+    return Cell(f"{told} ({p_value(heads['smallest_p'])})", heads["smallest_p"])
 
 
 FINDINGS = (

@@ -32,7 +32,7 @@ HEADLINES = {
     "{{ crossed_answers.follows | percent }} of {{ crossed_answers.asked }} pairs; one token flips "
     "{{ activation_patching.flips_of_asked | percent }}",
     "06_head_interventions": "knockout strongest in layer {{ head_interventions.strongest_layer }};"
-    " these heads against random ones: {{ head_interventions.smallest_p | p_value }}",
+    " these heads against random ones: {{ head_interventions.verdict }}",
     "06b_which_instruments": "{{ scoreboard.by_verdict.tells | length }} of {{ scoreboard.n }} "
     "instruments tell whether an answer uses its reasoning, "
     "{{ scoreboard.by_verdict['tells in part'] | length }} in part",

@@ -110,6 +110,17 @@ def _math(records: Records) -> Evidence | None:
     return Evidence(ends[0], 0, 0.05, told, ends[1], ends[2])
 
 
+def _queries(records: Records) -> Evidence | None:
+    if "open_answers" not in records:
+        return None
+    scores = records["open_answers"]
+    if scores["difference"] is None:
+        return Evidence(None, 0, 0.25, "no answer was scored in both conditions")
+    ends = scores["difference"], scores["ci_low"], scores["ci_high"]
+    told = f"{_interval(_signed, *ends)} of 10 points, n = {scores['n']}"
+    return Evidence(ends[0], 0, 0.25, told, *ends[1:])
+
+
 def _printed_differences() -> dict[str, tuple[float, float, int]]:
     """Difference, standard error and n on MATH-500, by model."""
     rows = published()["stage1_math500"]["rows"]
@@ -226,12 +237,15 @@ def _tracks(records: Records) -> Evidence | None:
 def _cues(records: Records) -> Evidence | None:
     if "cue_lift" not in records:
         return None
-    lift = records["cue_lift"]
-    if not lift["n"] or lift["low"] is None:
-        return Evidence(None, 1, 1.25, f"{lift['n']} traces with a cue")
-    ends = lift["lift"], lift["low"], lift["high"]
-    told = f"{_interval(number, *ends)} times the attention on matched text, n = {lift['n']}"
-    return Evidence(ends[0], 1, 1.25, told, *ends[1:])
+    words = [word for word in records["cue_lift"]["words"] if word["lift"] is not None]
+    if not words:
+        return Evidence(None, 1, 1.25, f"{records['cue_lift']['n']} traces with a cue")
+    most = max(words, key=lambda word: word["n"])
+    ends = most["lift"], most["low"], most["high"]
+    if most["low"] is None:
+        return Evidence(None, 1, 1.25, f"“{most['word']}” in {most['n']} traces only")
+    told = f"after “{most['word']}” {_interval(number, *ends)} times the attention on matched text"
+    return Evidence(ends[0], 1, 1.25, f"{told}, n = {most['n']}", *ends[1:])
 
 
 def _debugging(records: Records) -> Evidence | None:
@@ -252,9 +266,9 @@ def _flips(records: Records) -> Evidence | None:
             return Evidence(None, 0.1, 0.5, "no pair is told apart by the model")
         return None
     patching = records["activation_patching"]
-    ends = patching["flip_rate"], patching["flip_low"], patching["flip_high"]
-    told = f"{_interval(percent, *ends)} of {patching['n']} answers flip"
-    return Evidence(ends[0], 0.1, 0.5, told, *ends[1:])
+    value, low, high = (patching[name] for name in ("flips_of_asked", "asked_low", "asked_high"))
+    told = f"{_interval(percent, value, low, high)} of {patching['asked']} answers asked flip"
+    return Evidence(value, 0.1, 0.5, told, low, high)
 
 
 def _printed_effects(records: Records) -> dict[str, Evidence]:
@@ -319,7 +333,7 @@ CLAIMS = (
         "It makes answers to real queries better",
         "02_answer_quality",
         "difference in a judge's score, of 10; holds from 0.25",
-        _nothing,
+        _queries,
         _printed_queries,
     ),
     Claim(
@@ -362,7 +376,7 @@ CLAIMS = (
     Claim(
         "They attend to words of self-reflection",
         "04b_what_the_heads_do",
-        "attention after a cue over that on matched text, null 1; holds from 1.25",
+        "attention after the most frequent cue over that on matched text, null 1; holds from 1.25",
         _cues,
         _unprinted("shown in single cases, no number is printed"),
     ),
@@ -377,8 +391,8 @@ CLAIMS = (
     Claim(
         "Patching one token of the reasoning flips the answer",
         "05_activation_patching",
-        "share of answers that flip (of the paper: share of the logit difference restored), null "
-        "0.1; holds from one half",
+        "share of the answers asked that flip (of the paper: share of the logit difference "
+        "restored), null 0.1; holds from one half",
         _flips,
         _printed_effects,
     ),

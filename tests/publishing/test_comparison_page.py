@@ -48,7 +48,11 @@ RECORDS = {
         "flips_of_asked": 0.98,
         "crossing": None,
     },
-    "head_interventions": {"strongest_layer": 3, "smallest_p": 0.157},
+    "head_interventions": {
+        "strongest_layer": 3,
+        "smallest_p": 0.157,
+        "verdict": "no difference found",
+    },
 }
 MAIN = BookRun("default", "Ours", {})
 
@@ -90,7 +94,7 @@ def test_a_run_says_what_its_records_hold():
         "flips": "98 %",
         "crossing": "(the two curves do not cross)",
         "knockout": "3 of 6",
-        "random": "p = 0.16",
+        "random": "do not differ (p = 0.16)",
     }
 
 

@@ -107,6 +107,8 @@ NOTHING = {
         "strongest_layer": 0,
         "strongest_change": 0.0,
         "smallest_p": 1.0,
+        "smallest_possible_p": 0.2,
+        "verdict": "cannot tell",
         "flip_n": 0,
         "flips": {},
     },

@@ -64,6 +64,10 @@ def test_a_run_without_a_record_has_tested_nothing():
     assert set(own().values()) == {NOT_TESTED}
 
 
+SELDOM_READ_MORE = {"word": "hmm", "n": 5, "lift": 1.8, "low": 1.5, "high": 2.2}
+OFTEN_READ_LESS = {"word": "wait", "n": 9, "lift": 0.6, "low": 0.5, "high": 0.8}
+
+
 @pytest.mark.parametrize(
     ("claim", "record", "entries", "said"),
     [
@@ -71,6 +75,9 @@ def test_a_run_without_a_record_has_tested_nothing():
         (MATH, "answer_quality", {"difference": 0.04, "ci_low": 0.01, "ci_high": 0.07}, WEAK),
         (MATH, "answer_quality", {"difference": -0.1, "ci_low": -0.2, "ci_high": -0.01}, OPPOSITE),
         (MATH, "answer_quality", {"difference": 0.1, "ci_low": -0.01, "ci_high": 0.2}, CANNOT_TELL),
+        (QUERIES, "open_answers", {"difference": 0.5, "ci_low": 0.3, "ci_high": 0.7}, HOLDS),
+        (QUERIES, "open_answers", {"difference": 0.1, "ci_low": -0.1, "ci_high": 0.3}, CANNOT_TELL),
+        (QUERIES, "open_answers", {"difference": None}, CANNOT_TELL),
         (ATTENDS, "segment_attention", {"lift_reasoning": 0.3}, OPPOSITE),
         (ATTENDS, "segment_attention", {"lift_reasoning": 1.2}, WEAK),
         (HEADS, "reasoning_focus_heads", {"beyond_distance": 8}, HOLDS),
@@ -87,25 +94,27 @@ def test_a_run_without_a_record_has_tested_nothing():
             HOLDS,
         ),
         (TRACKS, "trajectory_tracking", {"beyond": None}, CANNOT_TELL),
-        (CUES, "cue_lift", {"n": 9, "lift": 0.6, "low": 0.5, "high": 0.8}, OPPOSITE),
-        (CUES, "cue_lift", {"n": 0, "lift": None, "low": None, "high": None}, CANNOT_TELL),
+        (CUES, "cue_lift", {"words": [SELDOM_READ_MORE, OFTEN_READ_LESS]}, OPPOSITE),
+        (CUES, "cue_lift", {"words": [SELDOM_READ_MORE]}, HOLDS),
+        (CUES, "cue_lift", {"words": [{**OFTEN_READ_LESS, "low": None}]}, CANNOT_TELL),
+        (CUES, "cue_lift", {"words": [], "n": 0}, CANNOT_TELL),
         (DEBUGGING, "failed_traces", {"n": 0}, CANNOT_TELL),
         (
             FLIPS,
             "activation_patching",
-            {"flip_rate": 1.0, "flip_low": 0.9, "flip_high": 1.0},
+            {"flips_of_asked": 1.0, "asked_low": 0.9, "asked_high": 1.0},
             HOLDS,
         ),
         (
             FLIPS,
             "activation_patching",
-            {"flip_rate": 0, "flip_low": 0, "flip_high": 0.06},
+            {"flips_of_asked": 0, "asked_low": 0, "asked_high": 0.06},
             OPPOSITE,
         ),
         (
             FLIPS,
             "activation_patching",
-            {"flip_rate": 0, "flip_low": 0, "flip_high": 0.2},
+            {"flips_of_asked": 0, "asked_low": 0, "asked_high": 0.2},
             CANNOT_TELL,
         ),
         (FLIPS, "contrast_pairs", {"kept": 0}, CANNOT_TELL),
@@ -117,6 +126,7 @@ def test_a_run_without_a_record_has_tested_nothing():
 def test_a_run_is_judged_by_its_records(claim, record, entries, said):
     whole = {
         "answer_quality": {"n": 50},
+        "open_answers": {"n": 40},
         "segment_attention": {"answer": {"reasoning": 0.3}},
         "reasoning_focus_heads": {
             "k": 10,
@@ -127,10 +137,10 @@ def test_a_run_is_judged_by_its_records(claim, record, entries, said):
         },
         "trajectory_tracking": {"best": "L1.H1", "n": 9},
         "activation_patching": {
-            "n": 60,
-            "flip_rate": 0.5,
-            "flip_low": 0.4,
-            "flip_high": 0.6,
+            "asked": 60,
+            "flips_of_asked": 0.5,
+            "asked_low": 0.4,
+            "asked_high": 0.6,
             "crossing": 3,
             "n_layers": 6,
         },
@@ -169,9 +179,10 @@ def test_an_archive_may_lack_a_number_and_a_run_may_not():
 
 
 def test_a_cell_says_its_number_and_leads_to_its_page():
-    patching = {"n": 60, "flip_rate": 1, "flip_low": 0.94, "flip_high": 1.0, "crossing": None}
+    patching = {"asked": 60, "flips_of_asked": 1, "asked_low": 0.94, "asked_high": 1.0}
+    patching["crossing"] = None
     table = judge({"default": summary(activation_patching=patching)}).table("../")
-    told = "100 % (94 % to 100 %) of 60 answers flip"
+    told = "100 % (94 % to 100 %) of 60 answers asked flip"
     cell = f'title="{told}" aria-label="holds: {told}">holds</a></td>'
     assert f'<td class="holds"><a href="../stages/05_activation_patching.html" {cell}' in table
     assert table.count("<td") == len(CLAIMS) * 5 and "\n" not in table
