@@ -53,6 +53,7 @@ KNOWN_TO_MACHINERY = {
     "models.memory",
     "models.registry",
     "figures.comparison",
+    "tiny.page_weights",
 }
 ALLOWED = {"runs": set(), "publishing": {"paper"}, "teaching": set()}
 

@@ -55,6 +55,7 @@ from r2a_utils.runs.local_paths import shown_folders, without_folders
 from r2a_utils.runs.manifest import read_manifest
 from r2a_utils.runs.running import RUNS
 from r2a_utils.runs.stage import NOTEBOOKS, ROOT, Stage, load_stages, select
+from r2a_utils.tiny.page_weights import write_page_weights
 
 CONFIG = ROOT / "_config.yml"
 BUILD = ROOT / "_build"
@@ -127,8 +128,12 @@ def assemble(
     shutil.rmtree(source, ignore_errors=True)
     not_pages = shutil.ignore_patterns("assets", "params", "published", "families.json", "runs.yml")
     shutil.copytree(book, source, ignore=not_pages)
-    shutil.copytree(book / "assets", source / "_static", ignore=shutil.ignore_patterns("mathjax"))
-    shutil.copytree(book / "assets" / "mathjax", source / "extra" / "mathjax")
+    # What every page loads, and what only some do, or only when the reader asks.
+    not_everywhere = shutil.ignore_patterns("mathjax", "live")
+    shutil.copytree(book / "assets", source / "_static", ignore=not_everywhere)
+    for part in ("mathjax", "live"):
+        shutil.copytree(book / "assets" / part, source / "extra" / part)
+    write_page_weights(source / "extra" / "live" / "model.js")
     toc = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))
     available = load_stages(notebooks)
     summaries = {}

@@ -82,7 +82,7 @@ parts:
 def made(tmp_path_factory) -> Path:
     """A folder with a small book and two complete runs of one stage."""
     folder = tmp_path_factory.mktemp("publish")
-    for path in ("notebooks", "book", "book/assets/mathjax"):
+    for path in ("notebooks", "book", "book/assets/mathjax", "book/assets/live"):
         (folder / path).mkdir(parents=True)
     (folder / "notebooks/01_counting.py").write_text(STAGE)
     (folder / "book/intro.md").write_text(INTRO)

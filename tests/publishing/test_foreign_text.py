@@ -166,7 +166,7 @@ TOC = {
 def hostile(tmp_path_factory) -> Path:
     """The folder of the pages of a book, in whose every field stands what would do harm."""
     folder = tmp_path_factory.mktemp("hostile")
-    for path in ("notebooks", "book/assets/mathjax"):
+    for path in ("notebooks", "book/assets/mathjax", "book/assets/live"):
         (folder / path).mkdir(parents=True)
     secret = folder / "secret.txt"
     secret.write_text(SECRET)
