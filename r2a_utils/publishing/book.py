@@ -128,12 +128,7 @@ def assemble(
     shutil.rmtree(source, ignore_errors=True)
     not_pages = shutil.ignore_patterns("assets", "params", "published", "families.json", "runs.yml")
     shutil.copytree(book, source, ignore=not_pages)
-    # What every page loads, and what only some do, or only when the reader asks.
-    not_everywhere = shutil.ignore_patterns("mathjax", "live")
-    shutil.copytree(book / "assets", source / "_static", ignore=not_everywhere)
-    for part in ("mathjax", "live"):
-        shutil.copytree(book / "assets" / part, source / "extra" / part)
-    write_page_weights(source / "extra" / "live" / "model.js")
+    copy_assets(book / "assets", source)
     toc = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))
     available = load_stages(notebooks)
     summaries = {}
@@ -177,6 +172,20 @@ def assemble(
         text = (source / page).read_text(encoding="utf-8")
         text = _rendered(text, f"book/{page}", first, summaries, others)
         (source / page).write_text(text, encoding="utf-8")
+
+
+def copy_assets(assets: Path, source: Path) -> None:
+    """Put what pages load beside them: into `_static` for all, into `extra` for some.
+
+    The model that lives in a page is among the latter, as scripts that a page asks for.
+    """
+    not_everywhere = shutil.ignore_patterns("mathjax", "live")
+    shutil.copytree(assets, source / "_static", ignore=not_everywhere)
+    for part in ("mathjax", "live"):
+        shutil.copytree(assets / part, source / "extra" / part)
+    live = source / "extra" / "live"
+    write_page_weights(live / "model.js")
+    shutil.copy(ROOT / "r2a_utils" / "figures" / "views.css", live)
 
 
 def _opened(declared: BookRun, place: Path) -> BookRun:

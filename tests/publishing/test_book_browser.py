@@ -19,6 +19,7 @@ sync_api = pytest.importorskip("playwright.sync_api")
 
 SCREENSHOTS = ROOT / "test-artefacts"
 LARGEST_PAGE = 3_000_000  # bytes that a page brings with it, apart from what all pages share
+MOST_AT_HOME = 1_500_000  # all that the home page loads before a reader asks for its model
 SHARED = ("_static", "mathjax")
 
 
@@ -131,4 +132,14 @@ def test_search_finds_a_word_without_a_server(browser, html):
 def test_the_first_page_leads_to_the_home_page(browser, html):
     with Visit(browser, html, "index.html") as visit:
         visit.page.wait_for_url("**/intro.html", timeout=60_000)
+        assert visit.faults == []
+
+
+def test_the_home_page_is_light_until_its_model_is_asked_for(browser, html):
+    with Visit(browser, html, "intro.html") as visit:
+        sizes = {path.name: path.stat().st_size for path in visit.files}
+        assert sum(sizes.values()) < MOST_AT_HOME, sizes
+        visit.page.get_by_role("button", name="Wake the model").click()
+        visit.page.wait_for_selector(".r2a-bars u", state="attached", timeout=60_000)
+        visit.page.screenshot(path=SCREENSHOTS / "live" / "home.png", full_page=True)
         assert visit.faults == []

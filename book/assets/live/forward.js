@@ -341,10 +341,10 @@
     return scratch.logits;
   };
 
-  // The probability that `id` follows `position`.
-  live.probability = (pass, position, id) => {
-    const logits = live.logitsAt(pass, position);
-    const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
-    return Math.exp(logits[id] - most) / logits.reduce((sum, logit) => sum + Math.exp(logit - most), 0);
+  // The probability of each token to follow `position`.
+  live.probabilitiesAt = (pass, position) => {
+    const found = Float32Array.from(live.logitsAt(pass, position));
+    softmax(found, 0, found.length);
+    return found;
   };
 })();

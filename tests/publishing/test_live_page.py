@@ -1,0 +1,176 @@
+"""The model that lives on the home page, in a real browser with the network cut, from disk.
+
+The page holds the piece of HTML of book/intro.md and what the book puts beside its pages, so that
+no stage has to run. Pictures are left in test-artefacts/live/.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from book_visit import PHONE, Visit
+
+from r2a_utils.engine.forward import continue_greedily, run_with_cache
+from r2a_utils.figures.style import SEGMENT_COLOURS
+from r2a_utils.publishing.book import copy_assets
+from r2a_utils.publishing.book_runs import BOOK
+from r2a_utils.runs.stage import ROOT
+from r2a_utils.texts.boxed import final_answer
+from r2a_utils.texts.prompts import render_prompt
+from r2a_utils.texts.tokens import encode
+
+pytestmark = pytest.mark.xdist_group("live")
+pytest.importorskip("playwright.sync_api")
+
+SCREENSHOTS = ROOT / "test-artefacts" / "live"
+MOST_BEFORE = 1_500_000  # bytes of a page before a reader asks for its model
+PIECE = re.search(r"```\{raw\} html\n(.*?)```", (BOOK / "intro.md").read_text("utf-8"), re.S)[1]
+EXPERIMENTS = json.loads(re.search(r"application/json\">(.*?)</script>", PIECE, re.S)[1])
+PROBLEMS = [
+    [text.replace("&lt;", "<") for text in re.findall(r"</b><div>(.*?)</div>", problem, re.S)]
+    for problem in PIECE.split('class="r2a-problem"')[1:]
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    copy_assets(BOOK / "assets", folder)
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    page = f"<!doctype html><html lang='en'><head>{head}<title>Home</title></head><body>{PIECE}"
+    (folder / "extra" / "home.html").write_text(page, encoding="utf-8")
+    return folder / "extra"
+
+
+def written(model, question: str, thought: str) -> str:
+    """What the bundled model writes behind a part of its thought, or behind all of it."""
+    ids = render_prompt(model.tokenizer, question) + encode(model.tokenizer, thought)
+    cache = run_with_cache(model, ids)
+    return model.tokenizer.decode(continue_greedily(model, cache, [None], 300)[0])
+
+
+@pytest.mark.parametrize("number", range(len(PROBLEMS)))
+def test_the_texts_on_the_page_are_the_model_s_own(tiny, number):
+    question, thought, answer = PROBLEMS[number]
+    assert written(tiny, question, "") == f"{thought}\n</think>\n\n{answer}"
+
+
+@pytest.mark.parametrize("number", range(len(EXPERIMENTS)))
+def test_what_an_experiment_teaches_is_so_in_the_package(tiny, number):
+    experiment = EXPERIMENTS[number]
+    question, thought, answer = PROBLEMS[experiment["problem"]]
+    old, new = experiment["edit"]
+    assert thought.count(old) == 1
+    before, behind = thought.split(old)
+    rest = f"{behind}\n</think>" if experiment["rest"] == "stays" else ""
+    box = final_answer(written(tiny, question, before + new + rest))
+    assert (box != final_answer(answer)) == experiment["changes"]
+
+
+def test_the_colours_are_the_book_s():
+    style = (BOOK / "assets" / "live" / "live.css").read_text()
+    for segment in ("prompt", "reasoning", "answer"):
+        assert f"--c-{segment}: {SEGMENT_COLOURS[segment]};" in style
+
+
+def awake(browser, home, **settings) -> Visit:
+    visit = Visit(browser, home, "home.html", **settings)
+    visit.page.get_by_role("button", name="Wake the model").click()
+    visit.page.wait_for_selector(".r2a-bars u", state="attached", timeout=60_000)
+    return visit
+
+
+def part(visit: Visit, segment: str):
+    return visit.page.locator(f".r2a-stage [data-segment={segment}] > div")
+
+
+def writes(visit: Visit, box: str) -> None:
+    """The answer comes to stand with this box, and the bars with it."""
+    visit.page.wait_for_function(
+        "box => document.querySelector('.r2a-stage [data-segment=answer]').innerText"
+        ".endsWith(`\\\\boxed{${box}}.`)"
+        "&& document.querySelector('.r2a-bars').innerText.includes(`answer, ${box}`)",
+        arg=box,
+        timeout=30_000,
+    )
+
+
+def test_before_a_reader_asks_the_page_is_light_and_whole(browser, home):
+    with Visit(browser, home, "home.html") as visit:
+        sizes = {path.name: path.stat().st_size for path in visit.files}
+        assert "model.js" not in sizes and sum(sizes.values()) < MOST_BEFORE
+        assert PROBLEMS[0][2] in visit.page.locator(".r2a-given").inner_text()
+        assert visit.faults == []
+
+
+def test_without_scripts_the_text_stands(browser, home):
+    with Visit(browser, home, "home.html", javascript=False) as visit:
+        assert PROBLEMS[0][1] in visit.page.locator(".r2a-given").inner_text()
+
+
+def test_a_changed_digit_changes_the_answer(browser, home):
+    with awake(browser, home) as visit:
+        page = visit.page
+        assert part(visit, "answer").inner_text() == PROBLEMS[0][2]
+        kept = part(visit, "reasoning").locator(".r2a-editable").nth(-2)  # step 4: "so 3"
+        kept.click()
+        page.locator(".r2a-choices").get_by_role("button", name="8").click()
+        writes(visit, "8")
+        assert "Step 4 gives 8" in part(visit, "answer").inner_text()
+        assert "So 3 is the last digit" in part(visit, "reasoning").inner_text()
+        assert re.search(
+            r"old answer, 3\s+100 % → <? ?\d+ %", page.locator(".r2a-bars").inner_text()
+        )
+        page.screenshot(path=SCREENSHOTS / "changed.png", full_page=True)
+        page.get_by_role("button", name="Undo all").click()
+        writes(visit, "3")
+        assert visit.faults == []
+
+
+def test_the_rest_of_the_thought_is_written_anew_if_asked(browser, home):
+    with awake(browser, home) as visit:
+        visit.page.get_by_label("After a change the rest").select_option("anew")
+        stage = visit.page.locator(".r2a-stage")
+        stage.focus()
+        for key in ("ArrowRight", "9"):  # the first digit of the thought
+            stage.press(key)
+        writes(visit, "6")  # 63, 3 + 4, 49, 9 - 3
+        assert part(visit, "reasoning").inner_text().startswith("Okay, I start with 9.\nStep 1")
+
+
+def test_pointing_shows_what_was_read(browser, home):
+    with awake(browser, home) as visit:
+        part(visit, "answer").locator(".r2a-token", has_text="3").last.hover()
+        assert visit.page.locator(".r2a-arcs path").count() >= 1
+        assert re.search(
+            r"To write “3”, L\d\.H\d read “so 3” \d+ %",
+            visit.page.locator(".r2a-status").inner_text(),
+        )
+        visit.page.screenshot(path=SCREENSHOTS / "arcs.png", full_page=True)
+
+
+def test_a_prediction_comes_first(browser, home):
+    with awake(browser, home) as visit:
+        lab = visit.page.locator(".r2a-lab")
+        lab.locator("li").get_by_role("button").nth(4).click()
+        assert EXPERIMENTS[4]["lesson"] not in lab.inner_text()
+        lab.get_by_role("button", name="the box stays").click()
+        lab.get_by_text(EXPERIMENTS[4]["lesson"]).wait_for()
+        assert "The box went from coin to key, and you said otherwise." in lab.inner_text()
+        writes(visit, "key")
+
+
+def test_a_phone_in_the_dark_can_do_it_by_touch(browser, home):
+    with awake(browser, home, viewport=PHONE, scheme="dark", touch=True) as visit:
+        page = visit.page
+        part(visit, "reasoning").locator(".r2a-editable").nth(-2).tap()
+        page.locator(".r2a-choices").get_by_role("button", name="7").tap()
+        writes(visit, "7")
+        assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+        view = page.locator(".r2a-view")
+        assert view.evaluate("v => getComputedStyle(v).backgroundColor") == "rgb(22, 24, 28)"
+        page.screenshot(path=SCREENSHOTS / "phone_dark.png", full_page=True)
+        assert visit.faults == []
