@@ -20,16 +20,20 @@
   };
 
   // `start`: where the thought begins; `closed`: where the answer begins (null while there is none).
-  live.newSession = (model, question, change = live.unchanged) => {
+  live.newSession = (model, question) => {
     const prompt = model.tokenizer.prompt(question), [end] = model.tokenizer.encode("</think>");
-    const session = { model, question, pass: live.newPass(model, change), start: prompt.length, closed: null };
+    const session = { model, question, pass: live.newPass(model), start: prompt.length, closed: null };
     let current = 0; // a newer rewriting stops an older one
 
     // The text becomes the prompt and `thought`; the model goes on behind it. `heard` is called after
     // each slice. Resolves to false where a newer call took over.
     session.rewrite = async (thought, heard = () => {}, { forbidden, change } = {}) => {
       const mine = ++current, ids = [...prompt, ...thought];
-      if (change) session.pass = live.newPass(model, change);
+      if (change) {
+        // what neither the old change nor the new one touches is kept
+        const kept = Math.min(session.pass.change.position, change.position);
+        session.pass = live.copyOf(live.truncate(session.pass, kept), change);
+      }
       let same = 0;
       while (same < ids.length && ids[same] === session.pass.ids[same]) same++;
       const { pass } = session, writing = live.continueGreedily(pass, { forbidden, most: MOST });
