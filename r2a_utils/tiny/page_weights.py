@@ -1,4 +1,4 @@
-"""The bundled model as one script of a page: weights of 12 bits, vocabulary, shape.
+"""The bundled model as one script of a page: weights of 12 bits, vocabulary, shape, some problems.
 
 A page that was opened from disk may load a script and may fetch nothing, so that all that the
 page's engine (`book/assets/live/`) needs is written as one. A row of a matrix is kept as whole
@@ -17,9 +17,12 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from r2a_utils.runs.folder import write_aside
+from r2a_utils.texts.trace import CUES
+from r2a_utils.tiny.world import held_out_problems
 
 FOLDER = Path(__file__).parent
 LARGEST = 2**11 - 1  # of a whole number of 12 bits, either way from 0
+N_PROBLEMS = 20  # held out, for a reader to choose from
 _SHAPE = (
     "hidden_size",
     "intermediate_size",
@@ -58,6 +61,8 @@ def _packed(folder: Path) -> dict:
             "whole": [token["content"] for token in tokenizer["added_tokens"]],
             "split": tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"],
         },
+        "cues": CUES,
+        "problems": [problem.question for problem in held_out_problems(N_PROBLEMS)],
         "tensors": [[name, *tensor.shape] for name, tensor in weights.items()],
         "weights": base64.b64encode(b"".join(map(_bytes, weights.values()))).decode(),
     }

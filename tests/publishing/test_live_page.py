@@ -1,7 +1,7 @@
-"""The model that lives on the home page, in a real browser with the network cut, from disk.
+"""The model that lives on two pages, in a real browser with the network cut, from disk.
 
-The page holds the piece of HTML of book/intro.md and what the book puts beside its pages, so that
-no stage has to run. Pictures are left in test-artefacts/live/.
+The pages hold the pieces of HTML of book/intro.md and book/playground.md and what the book puts
+beside its pages, so that no stage has to run. Pictures are left in test-artefacts/live/.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ pytest.importorskip("playwright.sync_api")
 
 SCREENSHOTS = ROOT / "test-artefacts" / "live"
 MOST_BEFORE = 1_500_000  # bytes of a page before a reader asks for its model
-PIECE = re.search(r"```\{raw\} html\n(.*?)```", (BOOK / "intro.md").read_text("utf-8"), re.S)[1]
+PIECES = {
+    name: re.search(r"```\{raw\} html\n(.*?)```", (BOOK / f"{name}.md").read_text("utf-8"), re.S)[1]
+    for name in ("intro", "playground")
+}
+PIECE = PIECES["intro"]
 EXPERIMENTS = json.loads(re.search(r"application/json\">(.*?)</script>", PIECE, re.S)[1])
 PROBLEMS = [
     [text.replace("&lt;", "<") for text in re.findall(r"</b><div>(.*?)</div>", problem, re.S)]
@@ -40,8 +44,9 @@ def home(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     copy_assets(BOOK / "assets", folder)
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    page = f"<!doctype html><html lang='en'><head>{head}<title>Home</title></head><body>{PIECE}"
-    (folder / "extra" / "home.html").write_text(page, encoding="utf-8")
+    for name, piece in PIECES.items():
+        page = f"<!doctype html><html lang='en'><head>{head}<title>Live</title></head><body>{piece}"
+        (folder / "extra" / f"{name}.html").write_text(page, encoding="utf-8")
     return folder / "extra"
 
 
@@ -76,8 +81,8 @@ def test_the_colours_are_the_book_s():
         assert f"--c-{segment}: {SEGMENT_COLOURS[segment]};" in style
 
 
-def awake(browser, home, **settings) -> Visit:
-    visit = Visit(browser, home, "home.html", **settings)
+def awake(browser, home, page: str = "intro.html", **settings) -> Visit:
+    visit = Visit(browser, home, page, **settings)
     visit.page.get_by_role("button", name="Wake the model").click()
     visit.page.wait_for_selector(".r2a-bars u", state="attached", timeout=60_000)
     return visit
@@ -99,7 +104,7 @@ def writes(visit: Visit, box: str) -> None:
 
 
 def test_before_a_reader_asks_the_page_is_light_and_whole(browser, home):
-    with Visit(browser, home, "home.html") as visit:
+    with Visit(browser, home, "intro.html") as visit:
         sizes = {path.name: path.stat().st_size for path in visit.files}
         assert "model.js" not in sizes and sum(sizes.values()) < MOST_BEFORE
         assert PROBLEMS[0][2] in visit.page.locator(".r2a-given").inner_text()
@@ -107,7 +112,7 @@ def test_before_a_reader_asks_the_page_is_light_and_whole(browser, home):
 
 
 def test_without_scripts_the_text_stands(browser, home):
-    with Visit(browser, home, "home.html", javascript=False) as visit:
+    with Visit(browser, home, "intro.html", javascript=False) as visit:
         assert PROBLEMS[0][1] in visit.page.locator(".r2a-given").inner_text()
 
 
@@ -174,3 +179,50 @@ def test_a_phone_in_the_dark_can_do_it_by_touch(browser, home):
         assert view.evaluate("v => getComputedStyle(v).backgroundColor") == "rgb(22, 24, 28)"
         page.screenshot(path=SCREENSHOTS / "phone_dark.png", full_page=True)
         assert visit.faults == []
+
+
+def test_a_line_that_is_deleted_is_missed_in_the_answer(browser, home):
+    question, thought, _ = PROBLEMS[0]
+    with awake(browser, home, "playground.html") as visit:
+        page = visit.page
+        page.get_by_label("problem", exact=True).fill(question)
+        page.wait_for_function(
+            "t => document.querySelectorAll('textarea')[1].value === t", arg=thought
+        )
+        kept = [line for line in thought.split("\n") if not line.startswith("Wait")]
+        page.get_by_label("its thought").fill("\n".join(kept))
+        page.get_by_text("Step 3 gives 4").wait_for()  # the slip, 54, that was corrected
+        assert visit.faults == []
+
+
+def test_cues_are_not_written_once_they_are_banned(browser, home):
+    with awake(browser, home, "playground.html") as visit:
+        visit.page.get_by_label("problem", exact=True).fill(PROBLEMS[0][0])
+        part(visit, "reasoning").get_by_text("Wait").wait_for()
+        visit.page.get_by_label("ban the cues").check()
+        part(visit, "reasoning").get_by_text("Wait").wait_for(state="detached")
+        visit.page.wait_for_function("() => document.querySelector('.r2a-bars u')")
+        assert "cues=banned" in visit.page.url
+
+
+def test_a_state_is_a_link(browser, home):
+    """Cut heads change the answer; who opens the address sees the same."""
+    with awake(browser, home, "playground.html", viewport=PHONE, touch=True) as visit:
+        page = visit.page
+        before = part(visit, "answer").inner_text()
+        page.get_by_text("Heads: cut").tap()
+        page.get_by_role("button", name="all", exact=True).tap()
+        page.get_by_label("what to do with the heads").select_option("cut")
+        page.locator(".r2a-stage [data-segment=answer] .r2a-changed").first.wait_for()
+        address = page.url.rpartition("/")[2]
+        assert "act=cut" in address
+        page.wait_for_timeout(1000)
+        cut = part(visit, "answer").inner_text()
+        assert cut != before and visit.faults == []
+        assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+        page.screenshot(path=SCREENSHOTS / "playground.png", full_page=True)
+    with awake(browser, home, address) as visit:
+        visit.page.wait_for_function(
+            "t => document.querySelector('.r2a-stage [data-segment=answer] > div').innerText === t",
+            arg=cut,
+        )

@@ -77,6 +77,8 @@
       tokenizer: live.readTokenizer(packed.tokenizer),
       rotation: rotations(head, shape.rope_theta),
       scratch: scratch(shape, packed.tokenizer.vocabulary.length),
+      cues: packed.cues,
+      problems: packed.problems,
       end: shape.eos_token_id,
       epsilon: shape.rms_norm_eps,
       hidden: shape.hidden_size,

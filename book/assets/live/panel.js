@@ -13,7 +13,7 @@
   // Put into `parent`. `onedit(index, id)`: a token of the thought shall become another.
   live.newPanel = (parent, model, onedit) => {
     const { tokenizer } = model;
-    let session = null, base = null, head = [0, 0], names = [], opening = 0, busy = false;
+    let session = null, base = null, names = [], opening = 0, busy = false;
     const text = live.newText(parent, {
       choicesOf: (token) => (/^\d$/.test(token) ? DIGITS : names.includes(token) || names.includes(" " + token) ? names : null),
       onedit: (index, token) => base && onedit(index, tokenizer.encode(token)[0]),
@@ -56,16 +56,17 @@
 
     // What was read to write the token: by the strongest head, from the token before it.
     const reads = (index) => {
-      if (busy) return [];
+      if (busy || !base?.heads.length) return [];
+      const { layer, head } = base.heads[0], name = `L${layer}.H${head}`;
       if (index === null || index <= session.start) {
-        status.textContent = `Point at a word to see what head L${head[0]}.H${head[1]} read to write it: of all heads it looks at the thought most while it answers. Click a digit or a name of the thought to change it.`;
+        status.textContent = `Point at a word to see what head ${name} read to write it: of all heads it looks at the thought most while it answers. Click a digit or a name of the thought to change it.`;
         return [];
       }
-      const row = live.attentionRow(session.pass, ...head, index - 1);
+      const row = live.attentionRow(session.pass, layer, head, index - 1);
       const most = [...row.keys()].slice(1).sort((a, b) => row[b] - row[a]).slice(0, ARCS).filter((key) => row[key] >= LEAST);
       const list = most.map((key) => `${around(key)} ${percent(row[key])}`).join(", ");
       const first = row[0] >= LEAST ? `; the beginning of the text ${percent(row[0])}` : "";
-      status.textContent = `To write ${shown(tokenizer.decode([session.pass.ids[index]]))}, L${head[0]}.H${head[1]} read ${list || "nothing in particular"}${first}.`;
+      status.textContent = `To write ${shown(tokenizer.decode([session.pass.ids[index]]))}, ${name} read ${list || "nothing in particular"}${first}.`;
       return most.map((key) => [key, row[key]]);
     };
 
@@ -73,7 +74,8 @@
 
     // Shows another session, which nothing is held against yet.
     const open = (fresh) => {
-      [session, base, head] = [fresh, null, [0, 0]];
+      session?.stop();
+      [session, base] = [fresh, null];
       const found = [...session.question.matchAll(/the (\w+) is \w+ than the (\w+)/g)];
       names = [...new Set(found.flatMap((match) => [` ${match[1]}`, ` ${match[2]}`]))];
       text.choose(null);
@@ -87,13 +89,13 @@
       if (!base) {
         base = session.written();
         if (base.box) base.likely = live.probabilitiesAt(session.pass, base.box.position);
-        if (base.closed) head = session.strongestHead();
+        base.heads = base.closed === null ? [] : session.headsByMass();
       }
       show();
       showBars();
       return true;
     };
 
-    return { stage: text.stage, open, rewrite, get base() { return base; }, get head() { return head; } };
+    return { stage: text.stage, open, rewrite, get base() { return base; } };
   };
 })();

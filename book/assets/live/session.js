@@ -63,6 +63,9 @@
       return true;
     };
 
+    // Ends a rewriting that is going on.
+    session.stop = () => current++;
+
     // What was written: the ids, where the parts begin, and the box.
     session.written = () => ({
       ids: session.pass.ids.slice(),
@@ -71,21 +74,17 @@
       box: session.closed === null ? null : live.boxOf(model, session.pass.ids, session.closed),
     });
 
-    // The head whose answer tokens look at the reasoning most, of all heads: [layer, head].
-    session.strongestHead = () => {
-      const { pass, start, closed } = session;
-      let best = [0, 0], most = -1;
-      model.layers.forEach((_, layer) => {
-        for (let head = 0; head < model.heads; head++) {
-          let mass = 0;
-          for (let query = closed; query < pass.ids.length; query++) {
-            const row = live.attentionRow(pass, layer, head, query);
-            for (let key = start; key < closed - 1; key++) mass += row[key];
-          }
-          if (mass > most) [best, most] = [[layer, head], mass];
+    // All heads, [{layer, head, mass}, …], the one first whose answer looks at the thought most.
+    session.headsByMass = () => {
+      const { pass, start, closed } = session, n = pass.ids.length - closed;
+      return model.layers.flatMap((_, layer) => Array.from({ length: model.heads }, (_, head) => {
+        let mass = 0;
+        for (let query = closed; query < pass.ids.length; query++) {
+          const row = live.attentionRow(pass, layer, head, query);
+          for (let key = start; key < closed - 1; key++) mass += row[key] / n;
         }
-      });
-      return best;
+        return { layer, head, mass };
+      })).sort((a, b) => b.mass - a.mass);
     };
     return session;
   };

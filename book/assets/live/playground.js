@@ -1,0 +1,151 @@
+// The playground: any problem, any thought, cues banned, heads cut or ablated. What comes of it is
+// held against what the model writes by itself.
+(() => {
+  "use strict";
+  const live = (globalThis.r2aLive ??= {});
+  const { make } = live;
+  const FINISHED = "Okay, I think I have finished thinking.\n</think>"; // the paper's sentence
+  const STRONGEST = 10;
+  const WAIT = 250; // milliseconds without a key before a text that is typed counts
+
+  const run = async (root, model) => {
+    const { tokenizer, problems } = model, cues = live.cueIds(tokenizer, model.cues);
+    const heads = model.layers.flatMap((_, layer) => Array.from({ length: model.heads }, (_, head) => [layer, head]));
+    let state = live.stateOfHash(location.hash, problems[0]), session = null, lines = [], timer = null;
+
+    // --- controls ---
+    const select = (name, label, options) => make("select", { "aria-label": label, onchange: (event) => set({ [name]: event.target.value }) },
+      ...options.map(([value, text]) => make("option", { value }, text)));
+    const box = (rows, label, oninput) => make("textarea", { rows, "aria-label": label, spellcheck: "false", oninput: () => {
+      clearTimeout(timer);
+      timer = setTimeout(oninput, WAIT);
+    } });
+    const drawn = make("select", { onchange: () => set(live.startState(problems[drawn.selectedIndex])) },
+      ...problems.map((question) => make("option", {}, question)));
+    const question = box(3, "problem", () => set({ question: question.value, thought: null }));
+    const thought = box(9, "its thought", () => set({ thought: thought.value }));
+    const reasoning = select("reasoning", "reasoning", [["with", "with reasoning"], ["without", "without reasoning"]]);
+    const banned = make("input", { type: "checkbox", onchange: () => set({ cues: banned.checked ? "banned" : "yes", thought: null }) });
+    const act = select("act", "what to do with the heads", [["none", "leave the heads alone"], ["cut", "cut the reading of the chosen heads"], ["ablate", "ablate the chosen heads"]]);
+    const from = select("from", "where", [["answer", "in the answer"], ["thought", "from the thought on"]]);
+    const to = select("to", "what they may not read", []);
+    const boxes = heads.map((head) => make("input", { type: "checkbox", "aria-label": `L${head[0]}.H${head[1]}`,
+      onchange: () => set({ heads: heads.filter((_, i) => boxes[i].checked) }) }));
+    const button = (text, onclick) => make("button", { type: "button", onclick }, text);
+    const onTo = make("label", {}, "of", to);
+    const grid = make("table", { class: "r2a-heads" }, make("caption", {}, "Heads: a row for each layer"),
+      ...model.layers.map((_, layer) => make("tr", {}, make("th", { scope: "row" }, `L${layer}`),
+        ...boxes.slice(layer * model.heads, (layer + 1) * model.heads).map((input) => make("td", {}, input)))));
+    root.append(
+      make("div", { class: "r2a-controls" }, make("label", {}, "Draw a problem", drawn), reasoning),
+      make("label", { class: "r2a-wide" }, "Problem, or write one of your own in its words", question),
+      make("label", { class: "r2a-wide" }, "Its thought: change, delete, add lines", thought),
+      make("div", { class: "r2a-controls" }, button("Think anew", () => set({ thought: null })),
+        button("Go on from the cursor", () => goOn()), make("label", {}, banned, "ban the cues (Wait, Hmm, …)"),
+        button("Undo all", () => set(live.startState(state.question)))),
+      make("details", {}, make("summary", {}, "Heads: cut what they read, or ablate them"),
+        make("div", { class: "r2a-controls" }, act, from, onTo),
+        make("div", { class: "r2a-controls" }, button("all", () => set({ heads })), button("none", () => set({ heads: [] })),
+          button(`the ${STRONGEST} that look at the thought most`, () => set({ heads: strongest() }))), grid));
+    if (state.act !== "none") root.querySelector("details").open = true;
+    const panel = live.newPanel(root, model, (index, id) => {
+      const ids = session.pass.ids.slice(session.start, session.closed - 1);
+      ids[index - session.start] = id;
+      set({ thought: tokenizer.decode(ids) });
+    });
+
+    const strongest = () => (panel.base?.heads ?? []).slice(0, STRONGEST).map(({ layer, head }) => [layer, head]);
+
+    // --- what happens ---
+    const set = (changes) => {
+      const other = changes.question !== undefined && changes.question !== state.question;
+      state = { ...state, ...changes };
+      return update(other);
+    };
+
+    const fill = () => {
+      for (const [element, name] of [[question, "question"], [reasoning, "reasoning"], [act, "act"], [from, "from"]]) {
+        if (element.value !== state[name]) element.value = state[name];
+      }
+      const at = problems.indexOf(state.question);
+      drawn.selectedIndex = at;
+      banned.checked = state.cues === "banned";
+      boxes.forEach((input, i) => (input.checked = state.heads.some(([l, h]) => l === heads[i][0] && h === heads[i][1])));
+      thought.disabled = state.reasoning === "without";
+      onTo.hidden = state.act !== "cut";
+      history.replaceState(null, "", live.stateToHash(state));
+    };
+
+    const update = async (other) => {
+      fill();
+      if (other || !session) {
+        session = live.newSession(model, state.question);
+        panel.open(session);
+      }
+      if (!panel.base) {
+        if (!(await panel.rewrite([]))) return; // what the model writes by itself
+        showThought();
+        if (live.stateToHash(state) === live.stateToHash(live.startState(state.question))) return;
+      }
+      const forbidden = state.cues === "banned" ? cues : undefined, early = state.from === "thought";
+      const written = state.reasoning === "without" ? FINISHED : state.thought === null ? "" : `${state.thought.trimEnd()}\n</think>`;
+      let change = early ? changed(session.start) : live.unchanged;
+      if (!(await panel.rewrite(tokenizer.encode(written), { forbidden, change }))) return;
+      if (!early && session.closed !== null && state.act !== "none" && state.heads.length) {
+        change = changed(session.closed);
+        const kept = session.pass.ids.slice(session.start, session.closed);
+        if (!(await panel.rewrite(kept, { forbidden, change }))) return;
+      }
+      showThought();
+    };
+
+    // What is changed from a position on.
+    const changed = (start) => {
+      if (state.act === "none" || !state.heads.length) return live.unchanged;
+      const queries = [start, Infinity];
+      if (state.act === "ablate") return live.changes(live.ablateHeads(state.heads, queries));
+      return live.changes(live.cutEdges(queries, span(state.to), state.heads));
+    };
+
+    const span = (name) => {
+      const stop = session.closed ?? Infinity;
+      if (name === "problem") return [1, session.start];
+      return name === "thought" ? [session.start, stop] : lines[Number(name) - 1] ?? [session.start, stop];
+    };
+
+    // The thought's text, and its lines as places to cut.
+    const showThought = () => {
+      const { ids } = session.pass, stop = (session.closed ?? ids.length + 1) - 1, texts = [];
+      lines = [];
+      for (let i = session.start, first = i, line = ""; i < stop; i++) {
+        line += tokenizer.decode([ids[i]]);
+        if (!line.endsWith("\n") && i + 1 < stop) continue;
+        lines.push([first, i + 1]);
+        texts.push(line.trim());
+        [first, line] = [i + 1, ""];
+      }
+      const now = texts.join("\n");
+      if (state.reasoning === "with" && thought.value.trimEnd() !== now) thought.value = now;
+      to.replaceChildren(...[["thought", "the thought"], ["problem", "the problem"], ...texts.map((text, i) => [String(i + 1), `line ${i + 1}: ${text}`])]
+        .map(([value, text]) => make("option", { value }, text)));
+      to.value = Number(state.to) > texts.length ? "thought" : state.to;
+    };
+
+    // The thought up to the cursor stands; the model writes the rest of it.
+    const goOn = async () => {
+      const stands = thought.value.slice(0, thought.selectionStart);
+      if (!(await panel.rewrite(tokenizer.encode(stands), { forbidden: state.cues === "banned" ? cues : undefined, change: live.unchanged }))) return;
+      showThought();
+      await set({ thought: thought.value });
+    };
+
+    window.addEventListener("hashchange", () => {
+      const before = state.question;
+      state = live.stateOfHash(location.hash, problems[0]);
+      update(state.question !== before);
+    });
+    await update(true);
+  };
+
+  live.wakeable("playground", "The controls come with the model. Nothing leaves this page.", run);
+})();
