@@ -234,14 +234,12 @@ def segment_borders(token_ids, think, end_think):
 workshop.check_segment_borders(segment_borders)
 
 # %%
-short_trace = [
-    *render_prompt(model.tokenizer, "What is 3 + 4?", prompt_style="raw"),
-    *encode(
-        model.tokenizer, "Let me check: 3 + 4 = 8. Wait, it is 7, but close.\n"
-    ),
-    *encode(model.tokenizer, end_think),
-    *encode(model.tokenizer, "\n\nThe answer is \\boxed{7}."),
-]
+question = "What is 3 + 4?"
+thought = "\nLet me check: 3 + 4 = 8. Wait, it is 7, but close.\n"
+answer = "\n\nThe answer is \\boxed{7}."
+pieces = [question, think, thought, end_think, answer]
+bos = render_prompt(model.tokenizer, "", prompt_style="raw")[:1]
+short_trace = bos + [i for piece in pieces for i in encode(model.tokenizer, piece)]
 tag_ids = [encode(model.tokenizer, tag) for tag in (think, end_think)]
 {
     name: model.tokenizer.decode(short_trace[part])
@@ -250,7 +248,9 @@ tag_ids = [encode(model.tokenizer, tag) for tag in (think, end_think)]
 
 # %% [markdown]
 # **What you should see.** Six pieces of text that, read one after the other, are the whole trace.
-# The line break that the prompt writes behind `<think>` is part of the reasoning.
+# The line break behind `<think>` is part of the reasoning. The pieces were tokenised apart: some
+# vocabularies write the end of a tag and the line break behind it as one token, and then no list of
+# the tag's own tokens stands in the trace.
 #
 # **Comprehension.** Why is the end-of-sentence token left out of the answer?
 #

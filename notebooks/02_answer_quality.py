@@ -215,34 +215,33 @@ figures.paired_accuracy(answers.accuracies_by_rule(graded, confidence))
 # at the right, the difference.
 
 # %% [markdown]
-# The same for each slice, with Holm's correction over the slices {cite:p}`holm1979simple`, of
-# McNemar's test or, with several samples, of the t-test:
+# The same for each slice and family of problems, with Holm's correction over the slices
+# {cite:p}`holm1979simple`, of McNemar's test or, with several samples, of the t-test:
 
 # %%
-slices = answers.paired_comparison(
-    graded, "unfinished_wrong", sliced.name, confidence, seed
-)
+slices = answers.compare_slices(graded, sliced.name, confidence, seed)
 run.write_record(
     "answer_quality", answers.answer_quality(rules, slices, graded, confidence)
 )
 accuracies = ["accuracy_with", "accuracy_without", "difference"]
-columns = [sliced.name, "n", *accuracies, "mcnemar_p", "t_p", "holm_p"]
-figures.reading_table(slices[columns], digits=4)
+columns = [sliced.name, "family", "n", *accuracies, "mcnemar_p", "t_p", "holm_p"]
+figures.reading_table(slices.filter(columns), digits=4)
 
 # %% [markdown]
 # With every problem counted, {{ answer_quality.with_reasoning | percent(1) }} of the answers are
-# right with reasoning and {{ answer_quality.without_reasoning | percent(1) }} without: a
-# difference of {{ (100 * answer_quality.difference) | number(1) }} points (interval {{ (100 *
+# right with reasoning and {{ answer_quality.without_reasoning | percent(1) }} without: a difference
+# of {{ (100 * answer_quality.difference) | number(1) }} points (interval {{ (100 *
 # answer_quality.ci_low) | number(1) }} to {{ (100 * answer_quality.ci_high) | number(1) }}, {% if
 # answer_quality.mcnemar_p is not none %}McNemar's exact test {{ answer_quality.mcnemar_p | p_value
 # }}, {% elif answer_quality.t_p is not none %}{{ answer_quality.samples }} samples a problem,
-# paired t-test {{ answer_quality.t_p | p_value }}, {% endif %}n = {{ answer_quality.n }}). {% if
-# answer_quality.only_with is not none %}{{ answer_quality.only_with }} {% if
-# answer_quality.only_with == 1 %}problem was{% else %}problems were{% endif %} solved only
-# with reasoning, {{ answer_quality.only_without }} only without. {% endif %}{% if
-# answer_quality.finished_pairs == 0 %}Under the paper's rule nothing can be said: no problem was
-# answered in both conditions; `--set max_new_tokens=…` lets more answers finish. {% endif %}Where
-# `{{ answer_quality.slice_by }}` is {{ answer_quality.last_slice }}, it is {{
+# paired t-test {{ answer_quality.t_p | p_value }}, {% endif %}n = {{ answer_quality.n }}{{
+# answer_quality.n | few }}). {% if answer_quality.only_with is not none %}{{
+# answer_quality.only_with }} {% if answer_quality.only_with == 1 %}problem was{% else %}problems
+# were{% endif %} solved only with reasoning, {{ answer_quality.only_without }} only without. {%
+# endif %}{% if answer_quality.finished_pairs == 0 %}Under the paper's rule nothing can be said: no
+# problem was answered in both conditions; `--set max_new_tokens=…` lets more answers finish. {%
+# endif %}Where `{{ answer_quality.slice_by }}` is {{ answer_quality.last_slice }}{% if
+# answer_quality.last_family %} ({{ answer_quality.last_family }}){% endif %}, it is {{
 # answer_quality.last_slice_with | percent }} against {{ answer_quality.last_slice_without | percent
 # }}.
 #
@@ -281,22 +280,23 @@ figures.early_answering(
 )
 
 # %% [markdown]
-# **Figure.** Forced answers of `{{ model.name }}` when its reasoning is cut after a fraction of
-# its sentences: how many are right, and how many equal the answer that the whole reasoning gives;
-# mean over {{ early_answering.n }} problems with {{ answer_quality.confidence | percent }}
-# intervals.
+# **Figure.** Forced answers of `{{ model.name }}` when its reasoning is cut after a fraction of its
+# sentences: how many are right, and how many equal the answer that the whole reasoning gives, with
+# {{ answer_quality.confidence | percent }} intervals; mean over {{ early_answering.n }} problems{{
+# early_answering.n | few }}.
 
 # %% [markdown]
 # {% if early_answering.n %}Without any reasoning {{ early_answering.right_at_0 | percent }} of the
 # forced answers are right, after four fifths of the sentences {{ early_answering.right_at_80 |
 # percent }}, after all of them {{ early_answering.right_at_100 | percent }} (n = {{
-# early_answering.n }}). The area over the dashed curve, 0 for an answer that needs no reasoning and
-# {{ early_answering.most | number(1) }}, at these fractions, for one that needs the last of it, is
-# {{ early_answering.area | number }}{% if early_answering.ci_low is not none %} (interval {{
-# early_answering.ci_low | number }} to {{ early_answering.ci_high | number }}){% endif %}. Forcing
-# is an intervention of its own; at the right end it should change nothing, and there the model's
-# own answers are right in {{ early_answering.right_unforced | percent }}. {% endif %}On MATH real
-# models settle earlier, after about 60 % of the steps {cite:p}`liu2025convergence`.
+# early_answering.n }}{{ early_answering.n | few }}). The area over the dashed curve, 0 for an
+# answer that needs no reasoning and {{ early_answering.most | number(1) }}, at these fractions, for
+# one that needs the last of it, is {{ early_answering.area | number }}{% if early_answering.ci_low
+# is not none %} (interval {{ early_answering.ci_low | number }} to {{ early_answering.ci_high |
+# number }}){% endif %}. Forcing is an intervention of its own; at the right end it should change
+# nothing, and there the model's own answers are right in {{ early_answering.right_unforced |
+# percent }}. {% endif %}On MATH real models settle earlier, after about 60 % of the steps
+# {cite:p}`liu2025convergence`.
 #
 # ## No cues: what if the model may not turn on itself?
 #

@@ -40,14 +40,15 @@
 # answer, so that no thought could be swapped.{% elif t.verdict == "reasoning" %}The answer follows
 # the text of the reasoning: put behind the question of a like problem, a thought decides {{
 # t.outcomes.swapped.follows | percent }} of the answers and the question {{
-# t.outcomes.swapped.before | percent }} (n = {{ t.outcomes.swapped.n }}).{% elif t.verdict ==
-# "question" %}The answer does not follow the text of the reasoning: with the thought of a like
-# problem, {{ t.outcomes.swapped.before | percent }} of the answers stay what the question asks for,
-# and {{ t.outcomes.swapped.follows | percent }} are what the thought leads to (n = {{
-# t.outcomes.swapped.n }}).{% else %}Neither the reasoning nor the question alone decides most
-# answers: with the thought of a like problem, {{ t.outcomes.swapped.follows | percent }} are what
-# that thought leads to and {{ t.outcomes.swapped.before | percent }} what they were before (n = {{
-# t.outcomes.swapped.n }}).{% endif %}
+# t.outcomes.swapped.before | percent }} (n = {{ t.outcomes.swapped.n }}{{ t.outcomes.swapped.n |
+# few }}).{% elif t.verdict == "question" %}The answer does not follow the text of the reasoning:
+# with the thought of a like problem, {{ t.outcomes.swapped.before | percent }} of the answers stay
+# what the question asks for, and {{ t.outcomes.swapped.follows | percent }} are what the thought
+# leads to (n = {{ t.outcomes.swapped.n }}{{ t.outcomes.swapped.n | few }}).{% else %}Neither the
+# reasoning nor the question alone decides most answers: with the thought of a like problem, {{
+# t.outcomes.swapped.follows | percent }} are what that thought leads to and {{
+# t.outcomes.swapped.before | percent }} what they were before (n = {{ t.outcomes.swapped.n }}{{
+# t.outcomes.swapped.n | few }}).{% endif %}
 #
 # **Question.** When the text between `<think>` and `</think>` is changed, does the answer go with
 # it, and to where the changed text leads?
@@ -211,25 +212,26 @@ figures.reading_table(led.set_index("arm")) if len(led) else nothing
 
 # %% [markdown]
 # {% set t = text_tests %}{% if t.n and t.swap.n %}In the 2 × 2 of question and reasoning over {{
-# t.swap.n }} pairs of like problems, exchanging the reasoning alone makes {{ t.swap.reasoning |
-# percent }} of the change from one answer to the other (the indirect effect{% if
+# t.swap.n }} pairs of like problems{{ t.swap.n | few }}, exchanging the reasoning alone makes {{
+# t.swap.reasoning | percent }} of the change from one answer to the other (the indirect effect{% if
 # t.swap.reasoning_low is not none %}; {{ t.swap.reasoning_low | percent }} to {{
 # t.swap.reasoning_high | percent }}{% endif %}), exchanging the question alone {{ t.swap.question |
 # percent }} (the direct effect{% if t.swap.question_low is not none %}; {{ t.swap.question_low |
 # percent }} to {{ t.swap.question_high | percent }}{% endif %}). {% endif %}{% if t.n and
 # t.outcomes.anothers is defined %}With the thought of any other problem, {{
-# t.outcomes.anothers.follows | percent }} of {{ t.outcomes.anothers.n }} answers are that problem's
-# answer.{% endif %}
+# t.outcomes.anothers.follows | percent }} of the answers are that problem's (n = {{
+# t.outcomes.anothers.n }}{{ t.outcomes.anothers.n | few }}).{% endif %}
 #
 # {% if t.n %}{% for key, place in (("earlier", "an earlier step"), ("last", "the last step")) %}{%
 # set kept, on = t.outcomes["kept_" ~ key], t.outcomes["written_on_" ~ key] %}{% if kept is defined
-# %}A mistake in {{ place }} with the rest kept leaves {{ kept.before | percent }} of {{ kept.n }}
-# answers as they were{% if kept.follows is not none %} and turns {{ kept.follows | percent }} into
-# what the mistake leads to{% endif %}. Written on, {% if on.follows is not none %}{{ on.follows |
-# percent }} of {{ on.n }} propagate it and {% endif %}{{ on.before | percent }} are repaired. {%
-# endif %}{% endfor %}{% endif %}{% if t.verdict == "reasoning" and
-# t.outcomes.kept_earlier is defined and t.outcomes.kept_earlier.before_low > 0.5 %}So an answer is
-# mostly not made anew from the earlier steps: it takes what stands near the end.{% endif %}
+# %}A mistake in {{ place }} with the rest kept leaves {{ kept.before | percent }} of the answers as
+# they were{% if kept.follows is not none %} and turns {{ kept.follows | percent }} into what the
+# mistake leads to{% endif %} (n = {{ kept.n }}{{ kept.n | few }}). Written on, {% if on.follows is
+# not none %}{{ on.follows | percent }} propagate it and {% endif %}{{ on.before | percent }} are
+# repaired (n = {{ on.n }}{{ on.n | few }}). {% endif %}{% endfor %}{% endif %}{% if t.verdict ==
+# "reasoning" and t.outcomes.kept_earlier is defined and t.outcomes.kept_earlier.before_low > 0.5
+# %}So an answer is mostly not made anew from the earlier steps: it takes what stands near the
+# end.{% endif %}
 #
 # ## Does a removed sentence come back?
 #

@@ -213,9 +213,9 @@ figures.head_maps(
 )
 
 # %% [markdown]
-# **Figure.** Attention of the answer on four segments in `{{ model.name }}`, layer by layer
-# (bottom to top) and head by head, mean over {{ segment_attention.n }} traces, all maps on one
-# scale.
+# **Figure.** Attention of the answer on four segments in `{{ model.name }}`, layer by layer (bottom
+# to top) and head by head, mean over {{ segment_attention.n }} traces{{ segment_attention.n | few
+# }}, all maps on one scale.
 
 # %%
 summary = attention.summarise_segments(with_reasoning, mass["without_reasoning"])

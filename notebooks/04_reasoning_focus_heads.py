@@ -301,8 +301,8 @@ figures.reading_table(
 # o.prose.excess) | number(1) }} points more than that stretch of prose ({{ (100 * o.prose.low) |
 # number(1) }} to {{ (100 * o.prose.high) | number(1) }}), and {{ (100 * o.questions.excess) |
 # number(1) }} more than that stretch of questions ({{ (100 * o.questions.low) | number(1) }} to {{
-# (100 * o.questions.high) | number(1) }}; {{ o.prose.n }} traces, intervals over traces). That the
-# heads were picked on the traces favours these a little.
+# (100 * o.questions.high) | number(1) }}; {{ o.prose.n }} traces{{ o.prose.n | few }}, intervals
+# over traces). That the heads were picked on the traces favours these a little.
 #
 # To a model of a closed world, like the bundled one, plain prose is noise, so that there the first
 # row bounds the question from one side only.
@@ -340,13 +340,13 @@ figures.reading_table(beside.table(model.name))
 # reasoning more than equally long spans elsewhere, which a taste for recent text is enough for. {%
 # if r.by_distance is not none %}By their distance profiles alone the top {{ r.k }} would give the
 # reasoning {{ r.by_distance | percent }} of what they do not leave on BOS; they give it {{
-# r.distance_share | percent }} (means over {{ r.distance_n }} traces); {{ r.beyond_distance }} of
-# them exceed their own profile, each by its own 95 % interval.{% endif %} {{ r.in_middle }} sit in
-# the middle third of the layers, where {{ r.expected_in_middle | number(1) }} would by chance;
-# nearness to the middle against an even spread: {{ r.p_central | p_value }}. {% if u.n %}Of this,
-# {{ u.n }} untrained {% if u.n == 1 %}twin reaches{% else %}twins reach{% endif %} up to {{
-# u.untrained.top_mass | percent }} for a head, {% if u.untrained.reliability is defined %}a
-# correlation of {{ u.untrained.reliability | number }} between halves, {% endif %}{{
+# r.distance_share | percent }} (means over {{ r.distance_n }} traces{{ r.distance_n | few }}); {{
+# r.beyond_distance }} of them exceed their own profile, each by its own 95 % interval.{% endif %}
+# {{ r.in_middle }} sit in the middle third of the layers, where {{ r.expected_in_middle | number(1)
+# }} would by chance; nearness to the middle against an even spread: {{ r.p_central | p_value }}. {%
+# if u.n %}Of this, {{ u.n }} untrained {% if u.n == 1 %}twin reaches{% else %}twins reach{% endif
+# %} up to {{ u.untrained.top_mass | percent }} for a head, {% if u.untrained.reliability is defined
+# %}a correlation of {{ u.untrained.reliability | number }} between halves, {% endif %}{{
 # u.untrained.above_null | number(0) }} of their own top {{ r.k }} above equally long spans and {{
 # u.untrained.beyond_distance | number(0) }} beyond their own distance profiles. {% if r.top_mass >
 # u.untrained.top_mass %}The strongest head reads the reasoning more than any of theirs.{% else

@@ -120,12 +120,12 @@ figures.trajectories(paths)
 # %% [markdown]
 # {% set t = trajectory_tracking %}Head {{ t.best }} follows best: a mean correlation of {{ t.rho |
 # number }} ({{ t.low | number }} to {{ t.high | number }}; against the best of all heads under the
-# null {{ t.p_familywise | p_value }}; {{ t.n }} answers). {% if t.beyond is not none %}Less what
-# its distance explains, {{ t.beyond | number }} is left ({{ t.beyond_low | number }} to {{
-# t.beyond_high | number }}; {{ t.beyond_p | p_value }}). {% endif %}{{ t.tracking_rfhs }} of the {{
-# t.k }} Reasoning-Focus Heads follow forwards by the same test, {{ t.beyond_rfhs }} of them beyond
-# their distance. Points along the dotted line would be a
-# head that reads the reasoning once, from start to end, at the answer's pace.
+# null {{ t.p_familywise | p_value }}; {{ t.n }} answers{{ t.n | few }}). {% if t.beyond is not none
+# %}Less what its distance explains, {{ t.beyond | number }} is left ({{ t.beyond_low | number }} to
+# {{ t.beyond_high | number }}; {{ t.beyond_p | p_value }}). {% endif %}{{ t.tracking_rfhs }} of the
+# {{ t.k }} Reasoning-Focus Heads follow forwards by the same test, {{ t.beyond_rfhs }} of them
+# beyond their distance. Points along the dotted line would be a head that reads the reasoning once,
+# from start to end, at the answer's pace.
 #
 # The correlation is over all tokens of the answer, those that need nothing from the reasoning
 # included: a head that jumps to the right step for each digit and rests elsewhere in between has
@@ -155,11 +155,11 @@ figures.cue_lift(lifts) if cued else Markdown("No trace of this run has a cue.")
 
 # %% [markdown]
 # {% for w in cue_lift.words if w.lift is not none %}After "{{ w.word }}" the lift is {{ w.lift |
-# number }} (n = {{ w.n }}{% if w.low is not none %}, {{ w.low | number }} to {{ w.high | number
-# }}{% if w.low <= 1 <= w.high %}, which may be none{% endif %}{% else %}, too few traces for an
-# interval{% endif %}). {% endfor %}{% if cue_lift.words | length > 1 %}Words differ in what they
-# open, so that the lift over all of them is of no word.{% endif %} Right of the dotted line, what
-# follows a cue is read more than its surroundings, left of it, less.
+# number }} (n = {{ w.n }}{{ w.n | few }}{% if w.low is not none %}, {{ w.low | number }} to {{
+# w.high | number }}{% if w.low <= 1 <= w.high %}, which may be none{% endif %}{% else %}, too few
+# traces for an interval{% endif %}). {% endfor %}{% if cue_lift.words | length > 1 %}Words differ
+# in what they open, so that the lift over all of them is of no word.{% endif %} Right of the dotted
+# line, what follows a cue is read more than its surroundings, left of it, less.
 #
 # A lift is about a whole sentence. The one token in it that carries the corrected value can be
 # read much while the rest is passed over; that is the next question.

@@ -426,7 +426,7 @@ figures.layer_curves(pd.concat([curves, *compared]))
 #
 # - **same prompt**: the receiver's own state from a second run. Where it is the same bit for bit no
 #   patch is run, so that its 0 is one by construction: it says that the run repeats itself. What a
-#   patch that changes nothing does when it is run stands below the table, as the noise floor.
+#   patch that changes nothing does when it is run stands below the table, in the noise floor.
 # - **wrong position**: the clean token's state at a wrong place of the corrupted trace. It still
 #   carries the clean name to whoever looks for a name.
 # - **random donor**: another pair's trace that concludes neither name, aligned from its end.
@@ -442,8 +442,9 @@ controls = causal.controls_at_two_places(model, kept, seed)
 figures.reading_table(causal.control_table(controls))
 
 # %% [markdown]
-# The noise floor: with every grid one patch is run that writes the receiver's own state into it.
-# The largest effect of such a patch over the pairs, under this run's protocol:
+# The noise floor: with every grid patches are run that write the receiver's own state into it, and
+# logits come in steps, which are coarse in bfloat16 (0.125 near 30). The floor is the largest
+# effect of such a patch or of one step, over the pairs, under this run's protocol:
 
 # %%
 f"{denoised.attrs['noise_floor']:.1e} in {str(model.dtype).removeprefix('torch.')}"
@@ -480,31 +481,31 @@ found = causal.summarised_patching(
 run.write_record("activation_patching", found)
 
 # %% [markdown]
-# {% for f in activation_patching.families %}In {{ f.family }} ({{ f.n }} of {{ f.asked }} pairs)
-# exchanging the one token that states the conclusion last restores {{ f.first | number }}{% if
-# f.first_low is not none %} ({{ f.first_low | number }} to {{ f.first_high | number }}){% endif %}
-# of the difference before layer 0, and the answer flips in {{ f.of_asked | percent }} of the pairs
-# asked ({{ f.low | percent }} to {{ f.high | percent }}), in {{ f.flips | percent }} of those kept.
-# {% if f.crossing.layer is not none %}The two curves cross before layer {{ f.crossing.layer }} of 0
-# to {{ activation_patching.n_layers - 1 }} ({% if f.crossing.low == f.crossing.high %}so in every
-# sample of the pairs that crosses{% else %}{{ f.crossing.low }} to {{ f.crossing.high }} over
-# samples of the pairs{% endif %}{% if f.crossing.share < 1 %}; {{ f.crossing.share | percent }} of
-# the samples cross{% endif %}).{% else %}The curves do not cross.{% endif %} {% endfor %}Noising
-# takes away {{ activation_patching.noised_first | number }} before layer 0, over all {{
-# activation_patching.n }} pairs.
+# {% for f in activation_patching.families %}In {{ f.family }} ({{ f.n }} of {{ f.asked }} pairs{{
+# f.n | few }}) exchanging the one token that states the conclusion last restores {{ f.first |
+# number }}{% if f.first_low is not none %} ({{ f.first_low | number }} to {{ f.first_high | number
+# }}){% endif %} of the difference before layer 0, and the answer flips in {{ f.of_asked | percent
+# }} of the pairs asked ({{ f.low | percent }} to {{ f.high | percent }}), in {{ f.flips | percent
+# }} of those kept. {% if f.crossing.layer is not none %}The two curves cross before layer {{
+# f.crossing.layer }} of 0 to {{ activation_patching.n_layers - 1 }} ({% if f.crossing.low ==
+# f.crossing.high %}so in every sample of the pairs that crosses{% else %}{{ f.crossing.low }} to {{
+# f.crossing.high }} over samples of the pairs{% endif %}{% if f.crossing.share < 1 %}; {{
+# f.crossing.share | percent }} of the samples cross{% endif %}).{% else %}The curves do not
+# cross.{% endif %} {% endfor %}Noising takes away {{ activation_patching.noised_first | number }}
+# before layer 0, over all {{ activation_patching.n }} pairs{{ activation_patching.n | few }}.
 #
 # {% if activation_patching.others %}{% for other in activation_patching.others %}Under the protocol
-# "{{ other.protocol }}" {{ other.n }} pairs are kept, and the same token restores {{ other.first |
-# number }} before layer 0. {% endfor %}{% else %}Under no other protocol is a pair kept, so that
-# copying cannot be told apart here.{% endif %}
+# "{{ other.protocol }}" {{ other.n }} pairs are kept{{ other.n | few }}, and the same token
+# restores {{ other.first | number }} before layer 0. {% endfor %}{% else %}Under no other protocol
+# is a pair kept, so that copying cannot be told apart here.{% endif %}
 #
-# The largest mean effect of a control is {{ activation_patching.largest_control | number }}. A
-# patch that changes nothing moves the answer by up to {{ "%.1e" |
-# format(activation_patching.noise_floor) }} in {{ activation_patching.dtype }}{% if
-# activation_patching.same_answer_n %}, and a state that concludes the receiver's own name moves
-# the answer by at most {{ activation_patching.same_answer | number }} on average over {{
-# activation_patching.same_answer_n }} pairs{% else %}; no pair has a donor that concludes its
-# receiver's name{% endif %}.
+# The largest mean effect of a control is {{ activation_patching.largest_control | number }}. Below
+# {{ "%.1e" | format(activation_patching.noise_floor) }} an effect is noise in {{
+# activation_patching.dtype }}: a patch that changes nothing, or one step of the logits, moves the
+# answer by no more{% if activation_patching.same_answer_n %}, and a state that concludes the
+# receiver's own name moves the answer by at most {{ activation_patching.same_answer | number }} on
+# average over {{ activation_patching.same_answer_n }} pairs{{ activation_patching.same_answer_n |
+# few }}{% else %}; no pair has a donor that concludes its receiver's name{% endif %}.
 #
 # ## Is the gradient enough?
 #
@@ -540,12 +541,13 @@ run.write_record("attribution_patching", checked.summary())
 
 # %% [markdown]
 # Over {{ attribution_patching.n }} {% if attribution_patching.n == 1 %}pair{% else %}pairs{% endif
-# %}, of the {{ attribution_patching.budget }} strongest cells of the exact grid the gradient finds
-# {{ attribution_patching.recall | percent }}{% if attribution_patching.recall_low is not none %}
-# ({{ attribution_patching.recall_low | percent }} to {{ attribution_patching.recall_high | percent
-# }}, interval over pairs){% endif %} (`atp*`: {{ attribution_patching.recall_star | percent }});
-# its ranks correlate with the exact ones at {{ attribution_patching.spearman | number }} (`atp*`:
-# {{ attribution_patching.spearman_star | number }}).
+# %}{{ attribution_patching.n | few }}, of the {{ attribution_patching.budget }} strongest cells of
+# the exact grid the gradient finds {{ attribution_patching.recall | percent }}{% if
+# attribution_patching.recall_low is not none %} ({{ attribution_patching.recall_low | percent }} to
+# {{ attribution_patching.recall_high | percent }}, interval over pairs){% endif %} (`atp*`: {{
+# attribution_patching.recall_star | percent }}); its ranks correlate with the exact ones at {{
+# attribution_patching.spearman | number }} (`atp*`: {{ attribution_patching.spearman_star | number
+# }}).
 #
 # ## Beside the paper
 #

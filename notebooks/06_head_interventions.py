@@ -130,7 +130,8 @@ figures.knockout_profile(single, crossing=crossing)
 # %% [markdown]
 # **Figure.** Change of the right answer's log-probability in `{{ model.name }}` when the answer's
 # tokens cannot look at the reasoning (coloured), at random spans of that length or at the prompt
-# (grey), one layer at a time; mean over {{ head_interventions.n }} traces with 95 % intervals.
+# (grey), one layer at a time, with 95 % intervals; mean over {{ head_interventions.n }} traces{{
+# head_interventions.n | few }}.
 
 # %% [markdown]
 # A random span as long as the reasoning overlaps it wherever the reasoning fills most of the trace,
@@ -168,8 +169,8 @@ figures.knockout_profile(kinds.curves(), absent=told_kinds.absent)
 # %% [markdown]
 # **Figure.** Change of the right answer's log-probability in `{{ model.name }}` when its tokens are
 # cut off from the reasoning in one layer, by what becomes of the weight that is taken away; mean
-# over {{ knockout_kinds.n }} traces with 95 % intervals. Line: the reasoning left out of the
-# prompt.
+# with 95 % intervals over {{ knockout_kinds.n }} traces{{ knockout_kinds.n | few }}. Line: the
+# reasoning left out of the prompt.
 
 # %%
 figures.reading_table(kinds.table())
@@ -400,10 +401,10 @@ run.write_record("sentence_importance", told)
 # %% [markdown]
 # {% if sentence_importance.needed_n %}A forced answer needs {{ sentence_importance.needed | percent
 # }} of the reasoning, on average over the {{ sentence_importance.needed_n }} of {{
-# sentence_importance.n }} traces after which it is written at all: {% if
-# sentence_importance.needed > 0.5 %}forced earlier it is mostly another{% else %}it is often known
-# early{% endif %}.{% else %}After none of the traces does the model write the forced answer, though
-# it has read all of the reasoning.{% endif %} In the trace above {{
+# sentence_importance.n }} traces after which it is written at all{{ sentence_importance.needed_n |
+# few }}; {% if sentence_importance.needed > 0.5 %}forced earlier it is mostly another{% else %}it
+# is often known early{% endif %}.{% else %}After none of the traces does the model write the forced
+# answer, though it has read all of the reasoning.{% endif %} In the trace above {{
 # sentence_importance.first_share | percent }} of the continuations end in its answer before any
 # sentence and {{ sentence_importance.last_share | percent }} after all{% if
 # sentence_importance.unfinished %}; {{ sentence_importance.unfinished | percent }} of all
@@ -422,11 +423,11 @@ run.write_record("sentence_importance", told)
 # sentence_importance.agreement %}What the Reasoning-Focus Heads read and what is needed correlate
 # at {{ a.read.mean | number }} (interval {{ a.read.low | number }} to {{ a.read.high | number }};
 # {{ sentence_importance.agreement_n }} traces of {{ sentence_importance.fewest_sentences }}
-# sentences or more), what all heads read at {{ a.all_heads.mean | number }}, the sentence's mere
-# place at {{ a.place.mean | number }}. With the place taken away {{ a.place_taken_away.mean |
-# number }} is left ({{ a.place_taken_away.low | number }} to {{ a.place_taken_away.high | number
-# }}){% if a.place_taken_away.low <= 0 <= a.place_taken_away.high %}, which may be nothing{% endif
-# %}.{% endif %}
+# sentences or more{{ sentence_importance.agreement_n | few }}), what all heads read at {{
+# a.all_heads.mean | number }}, the sentence's mere place at {{ a.place.mean | number }}. With the
+# place taken away {{ a.place_taken_away.mean | number }} is left ({{ a.place_taken_away.low |
+# number }} to {{ a.place_taken_away.high | number }}){% if a.place_taken_away.low <= 0 <=
+# a.place_taken_away.high %}, which may be nothing{% endif %}.{% endif %}
 
 # %% [markdown]
 # ## Exercises

@@ -169,15 +169,15 @@ run.write_record(
 #    %}{{ f.of_asked | percent }} of the {{ f.asked }} answers asked of {{ f.family }} over ({{
 #    f.low | percent }} to {{ f.high | percent }}) and before layer 0 restores {{ f.first | number
 #    }} of the difference{% if not loop.last %}, {% endif %}{% endfor %} (protocol "{{
-#    activation_patching.protocol }}"); a patch that changes nothing moves it by up to {{ "%.1e" |
-#    format(activation_patching.noise_floor) }}. {% if activation_patching.crossing is not none
-#    %}The curves of {term}`patching <patch>` cross before layer {{ activation_patching.crossing
-#    }}{% if activation_patching.crossing_low != activation_patching.crossing_high %} ({{
-#    activation_patching.crossing_low }} to {{ activation_patching.crossing_high }} over samples of
-#    the pairs){% endif %}. {% endif %}{% else %}No pair could be patched. {% endif %}With the way
-#    from the answer to the reasoning cut in layer {{ head_interventions.strongest_layer }}, the
-#    right answer's log-probability changes by {{ head_interventions.strongest_change | number }}
-#    nats.
+#    activation_patching.protocol }}"); what moves it by less than {{ "%.1e" |
+#    format(activation_patching.noise_floor) }} is noise. {% if activation_patching.crossing is not
+#    none %}The curves of {term}`patching <patch>` cross before layer {{
+#    activation_patching.crossing }}{% if activation_patching.crossing_low !=
+#    activation_patching.crossing_high %} ({{ activation_patching.crossing_low }} to {{
+#    activation_patching.crossing_high }} over samples of the pairs){% endif %}. {% endif %}{% else
+#    %}No pair could be patched. {% endif %}With the way from the answer to the reasoning cut in
+#    layer {{ head_interventions.strongest_layer }}, the right answer's log-probability changes by
+#    {{ head_interventions.strongest_change | number }} nats.
 
 # %% [markdown]
 # 4. **Whether just these heads carry it is another question.** {% if head_interventions.flip_n

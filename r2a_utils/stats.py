@@ -18,6 +18,9 @@ LEVEL = 0.05
 CONFIDENCE = 1 - LEVEL
 """What an interval holds where nothing else is asked."""
 
+FEWEST_FOR_A_MEAN = 5
+"""Cases below which a page flags their mean: one more case could turn it round."""
+
 # 10,000 resamples put the Monte Carlo error of a 95 % interval's end near 1 % of its width.
 RESAMPLES = 10_000
 # Resamples drawn at a time: 1,000 × 1,000 cases of float64 are 8 MB.
@@ -141,6 +144,14 @@ def bootstrap_mean_intervals(
     tail = (1 - confidence) / 2
     low, high = np.quantile(bootstrap_means(values, seed, resamples), [tail, 1 - tail], axis=0)
     return low, high
+
+
+def few(n: int) -> str:
+    """What stands behind a count of cases whose mean a page prints, where they are too few for one.
+
+    Empty from `FEWEST_FOR_A_MEAN` cases on, and where there is none. All stages.
+    """
+    return ": too few for a mean" if 0 < n < FEWEST_FOR_A_MEAN else ""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ PARTS_OF_DECODERS = {"self_attn", "q_proj", "k_proj", "v_proj", "o_proj", "mlp",
 # What runs notebooks and makes pages of them, and all that it knows of what they measure.
 MACHINERY = {"runs", "publishing", "teaching"}
 KNOWN_TO_MACHINERY = {
+    "stats",
     "runs.folder",
     "runs.header",
     "models.memory",

@@ -14,6 +14,7 @@ from r2a_utils.stats import (
     bootstrap_mean_intervals,
     bootstrap_means,
     empirical_p,
+    few,
     holm,
     mcnemar_exact,
     overlap_p,
@@ -195,3 +196,7 @@ def test_partial_spearman_is_the_correlation_of_rank_residuals():
     for undefined in ((first, given, given), (first[:3], second[:3], given[:3])):
         assert np.isnan(partial_spearman(*undefined))
     assert np.isnan(partial_spearman(np.ones(40), second, given))
+
+
+def test_fewer_than_five_cases_are_too_few_for_a_mean_and_none_has_none():
+    assert [bool(few(n)) for n in (0, 1, 4, 5, 60)] == [False, True, True, False, False]

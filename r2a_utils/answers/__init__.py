@@ -73,6 +73,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "answer_quality",
             "asked_for",
             "compare_conditions",
+            "compare_slices",
             "compare_scores",
             "open_answers",
             "slicing",

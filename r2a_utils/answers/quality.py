@@ -18,7 +18,7 @@ from r2a_utils.answers.comparison import (
     paired_comparison,
     paired_scores,
 )
-from r2a_utils.stats import CONFIDENCE
+from r2a_utils.stats import CONFIDENCE, holm
 from r2a_utils.tiny import world
 
 ALL = "all"
@@ -58,6 +58,7 @@ class AnswerQuality:
     slice_by: str
     asked_for: str
     last_slice: str
+    last_family: str | None
     last_slice_with: float
     last_slice_without: float
     samples: int
@@ -102,20 +103,48 @@ def accuracies_by_family(
     families there is a column family, and where blind guesses are known (`world.chance`) a column
     chance. Raises ValueError as `accuracies` does. Stage 1.
     """
-    known = "family" in answers and by != "family"
-    families = answers["family"].dropna().unique() if known else []
-    if len(families) < 2:
+    parts = _families(answers, by)
+    if len(parts) < 2:
         return accuracies(answers, "unfinished_wrong", by, confidence)
-    parts = [
-        accuracies(answers[answers["family"] == family], "unfinished_wrong", by, confidence).assign(
-            family=family
-        )
-        for family in sorted(families)
-    ]
-    table = pd.concat(parts, ignore_index=True)
+    table = pd.concat(
+        [
+            accuracies(part, "unfinished_wrong", by, confidence).assign(family=family)
+            for family, part in parts.items()
+        ],
+        ignore_index=True,
+    )
     if by == "steps" and all(map(world.chance, table["family"], table["steps"])):
         table["chance"] = list(map(world.chance, table["family"], table["steps"]))
     return table
+
+
+def compare_slices(
+    answers: pd.DataFrame, by: str, confidence: float = CONFIDENCE, seed: int = 0
+) -> pd.DataFrame:
+    """`paired_comparison` by a slicing, under "unfinished_wrong", for each family of problems.
+
+    Split as `accuracies_by_family` splits, with the column family behind that of the slicing;
+    Holm's correction runs over all rows. Raises ValueError as `paired_comparison` does. Stage 1.
+    """
+    parts = _families(answers, by)
+    if len(parts) < 2:
+        return paired_comparison(answers, "unfinished_wrong", by, confidence, seed)
+    compared = {
+        family: paired_comparison(part, "unfinished_wrong", by, confidence, seed)
+        for family, part in parts.items()
+    }
+    table = pd.concat([rows.assign(family=name) for name, rows in compared.items()])
+    table = table.reset_index(drop=True)
+    table.insert(1, "family", table.pop("family"))
+    tested = "mcnemar_p" if table["mcnemar_p"].notna().any() else "t_p"
+    return table.assign(holm_p=holm(table[tested]))
+
+
+def _families(answers: pd.DataFrame, by: str) -> dict[str, pd.DataFrame]:
+    """The answers of each family of problems, none where nothing says a family or `by` does."""
+    if "family" not in answers or by == "family":
+        return {}
+    return dict(list(answers.groupby("family", sort=True)))
 
 
 def compare_conditions(
@@ -185,13 +214,13 @@ def answer_quality(
 ) -> AnswerQuality:
     """What the book quotes of `compare_conditions` and of the comparison by slice.
 
-    `slices` is `paired_comparison` by its first column, under "unfinished_wrong". Raises KeyError
+    `slices` is `compare_slices` by its first column. Raises KeyError
     if `rules` lack one of the two rules.
     """
     by_rule = rules.set_index("accounting")
     overall = by_rule.loc["unfinished_wrong"]
     slice_by = str(slices.columns[0])
-    last = slices.sort_values(slice_by).iloc[-1]
+    last = slices.sort_values([c for c in (slice_by, "family") if c in slices]).iloc[-1]
     return AnswerQuality(
         n=int(overall["n"]),
         with_reasoning=float(overall["accuracy_with"]),
@@ -205,6 +234,7 @@ def answer_quality(
         slice_by=slice_by,
         asked_for=asked_for(slice_by),
         last_slice=str(last[slice_by]),
+        last_family=str(last["family"]) if slice_by != "family" and "family" in last else None,
         last_slice_with=float(last["accuracy_with"]),
         last_slice_without=float(last["accuracy_without"]),
         samples=int(answers["sample"].nunique()),

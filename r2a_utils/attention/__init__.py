@@ -57,7 +57,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "logit_attribution": ["has_contributions", "head_contributions"],
         "mass": ["segment_mass", "token_set_mass"],
-        "other_texts": ["PROSE", "OnOtherText", "as_generic_text", "on_other_text"],
+        "other_texts": ["OnOtherText", "as_generic_text", "on_other_text"],
+        "prose": ["PROSE"],
         "published_heads": [
             "printed_heads",
             "printed_places",
@@ -71,6 +72,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "segment_controls",
             "summarise_segments",
         ],
+        "sinks": ["Sink", "find_sink"],
         "trajectories": [
             "best_tracking",
             "corrects_itself",

@@ -73,16 +73,30 @@ def _uniform(
 def sink_free_mass(
     mass: Float[xr.DataArray, "*dims"],
 ) -> Float[xr.DataArray, "*dims"]:
-    """Each mass as a share of what a head does not leave in the sink: m / (1 − m(·→bos)).
+    """Each mass as a share of what a head does not leave in the sink: m / (1 − m(·→sink)).
 
-    mass: segment masses from one segment or several, with the dim to_segment; of the same dims, 0
-    on BOS itself, and on a learned sink, which counts as sink. A head that leaves everything in the
-    sink counts as giving nothing; NaN stays NaN.
+    mass: segment masses from one segment or several, with the dim to_segment; of the same dims. The
+    sink is the token that the coordinate `sink` names, none where that is -1; masses without it,
+    as the authors', have theirs on BOS. What stands on the sink counts to no segment, and neither
+    does a learned sink. A head that leaves everything in the sink counts as giving nothing; NaN
+    stays NaN.
     """
-    sinks = mass.coords["to_segment"].isin(["bos", LEARNED_SINK])
-    sink = mass.where(sinks, 0.0).sum("to_segment", skipna=False).clip(max=SINK_CEILING)
-    # near a full sink rounding may carry a share past 1
-    return (mass / (1 - sink)).clip(max=1.0).where(~sinks, 0.0)
+    on_sink = _on_sink(mass)
+    sink = on_sink.sum("to_segment", skipna=False).clip(max=SINK_CEILING)
+    # near a full sink rounding may carry a share past 1, or below 0
+    return ((mass - on_sink) / (1 - sink)).clip(min=0.0, max=1.0).transpose(*mass.dims)
+
+
+def _on_sink(mass: Float[xr.DataArray, "*dims"]) -> Float[xr.DataArray, "*dims"]:
+    """What of each mass rests on the sink, and on a learned one; of the same dims."""
+    place = int(mass.coords.get("sink", 0))
+    names = [LEARNED_SINK] if place else ["bos", LEARNED_SINK]
+    found = mass.where(mass.coords["to_segment"].isin(names), 0.0)
+    if place <= 0:
+        return found
+    coords = mass.coords
+    inside = (coords["segment_start"] <= place) & (place < coords["segment_stop"])
+    return found + coords["sink_mass"].reset_coords(drop=True) * inside.reset_coords(drop=True)
 
 
 def head_scores(mass: Masses) -> pd.DataFrame:
@@ -92,8 +106,7 @@ def head_scores(mass: Masses) -> pd.DataFrame:
     - layer, head; mass: mean over traces of m(answer→reasoning), a share of 0 to 1;
     - lift: mean over traces of m(answer→reasoning) / u, 1 for a head that attends uniformly; where
       heads leave attention to a learned sink, of what they leave to tokens;
-    - sink_free: mean over traces of m / (1 − m(answer→bos)), the share of what is not in the sink
-      (nor in a learned one);
+    - sink_free: mean over traces of the share of what is not in the sink (`sink_free_mass`);
     - length_matched: log2 of the mass on as many reasoning tokens, drawn at random, as the prompt
       has (in expectation m·|prompt|/|reasoning|), over the mass on the prompt, both averaged over
       traces; above 0 the head prefers the reasoning at equal length;

@@ -28,6 +28,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from r2a_utils.attention.heads import LEARNED_SINK
+from r2a_utils.attention.sinks import find_sink
 from r2a_utils.attention.weights import (
     attention_profile,
     attention_rows,
@@ -64,7 +65,9 @@ def segment_mass(
     one segment sum to 1, and are 0 on later segments. Returns float32 with the dims (trace, layer,
     head, from_segment, to_segment); `trace` holds problem ids, or numbers where ids repeat;
     `segment_start` and `segment_stop` are each segment's token borders; where some layers look
-    back at a window only, `window` [layer] has its tokens, 0 for a layer that sees all. Layers
+    back at a window only, `window` [layer] has its tokens, 0 for a layer that sees all; `sink` is
+    the token on which the model rests attention (`find_sink`), -1 where none is found; where it is
+    not the first, `sink_mass` [trace, layer, head, from_segment] is what it draws. Layers
     without attention are NaN. Where heads leave attention to a learned sink, it is one more
     to_segment, `LEARNED_SINK`, without tokens. The attribute `engine` says whether masses were read
     by marks ("fast") or summed from eager weights ("plain").
@@ -80,7 +83,12 @@ def segment_mass(
     if any(list(trace.segments) != names for trace in traces):
         raise ValueError("some prompts hold worked examples and some do not: read them apart.")
     sets = [dict(trace.segments) for trace in traces]
-    masses = _masses(model, traces, sets, sets, batch_size, folder)
+    sink = find_sink(model).position
+    keys = sets
+    if sink:  # the first token is the segment `bos`
+        keys = [{**segments, "": slice(sink, sink + 1)} for segments in sets]
+    masses = _masses(model, traces, sets, keys, batch_size, folder)
+    masses, on_sink = masses[..., : len(names)], masses[..., len(names) :]
     rest = _checked_rest(model, masses)
     borders = [[t.segments[s].indices(len(t))[:2] for s in names] for t in traces]
     borders = np.array(borders, dtype=np.int64).reshape(-1, len(names), 2)
@@ -89,9 +97,10 @@ def segment_mass(
         masses = np.concatenate([masses, rest[..., None]], axis=-1)
         targets = [*names, LEARNED_SINK]
         borders = np.pad(borders, ((0, 0), (0, 1), (0, 0)))
+    dims = ("trace", "layer", "head", "from_segment")
     return xr.DataArray(
         masses,
-        dims=("trace", "layer", "head", "from_segment", "to_segment"),
+        dims=(*dims, "to_segment"),
         coords={
             **_coordinates(model, traces),
             "from_segment": names,
@@ -99,6 +108,8 @@ def segment_mass(
             **_windows(model),
             "segment_start": (("trace", "to_segment"), borders[..., 0]),
             "segment_stop": (("trace", "to_segment"), borders[..., 1]),
+            "sink": -1 if sink is None else sink,
+            **({"sink_mass": (dims, on_sink[..., 0])} if sink else {}),
         },
         name="segment_mass",
         attrs=_attributes(model),

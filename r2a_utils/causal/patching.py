@@ -42,7 +42,7 @@ from torch import Tensor
 
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.recorded_pairs import MIN_GAP, RecordedPair, Transfer, recorded
-from r2a_utils.engine.answer_logprobs import answer_scores, logit_difference
+from r2a_utils.engine.answer_logprobs import answer_scores, logit_difference, logit_step
 from r2a_utils.engine.forward import engine_of, replay
 from r2a_utils.engine.patches import HEAD_COMPONENTS, Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel
@@ -94,10 +94,11 @@ def patch_metrics(
     did not before); with a last dim answer (clean, corrupted): `log_probability` (nats),
     `probability`, `rank` (0: greedy decoding writes this answer; of several tokens the worst).
     Attributes: `ld_clean`, `ld_corrupted`, `engine` ("fast" or "plain") and `noise_floor`, the most
-    by which patches that change nothing, early and late, move `effect`: rounding, and no more where
-    replaying is right. Cells of a layer that lacks the component are NaN (rank -1, no flip). A
-    cell whose donor vector equals the receiver's bit for bit is not run: by the default metric its
-    effect is exactly 0.
+    by which patches that change nothing, early and late, move `effect` (rounding, and no more where
+    replaying is right), but by the default metric no less than one step of the logits in the
+    model's dtype (`logit_step`). Cells of a layer that lacks the component are NaN (rank -1, no
+    flip). A cell whose donor vector equals the receiver's bit for bit is not run: by the default
+    metric its effect is exactly 0.
 
     Raises ValueError for a pair of another model, tokens outside the vocabulary, a position that is
     not aligned, an unknown layer, head, component or direction, a component that the pair was not
@@ -158,6 +159,9 @@ def sweep(
         table[where], effect[where] = scores[: len(cells)], measured.after[: len(cells)]
     table[missing], effect[missing] = torch.nan, torch.nan
     floor = float((measured.after[len(cells) :] - measured.before).abs().max())
+    if metric is None:
+        step = logit_step(transfer.receivers, transfer.pair.answers, model.dtype)
+        floor = max(floor, step / abs(transfer.towards_donor))
     dataset = _dataset(transfer, table.numpy(), effect.numpy(), layers, heads, positions)
     engine = engine_of(model, max(len(cache.token_ids) for cache in transfer.receivers.values()))
     return dataset.assign_attrs(model=model.name, noise_floor=floor, engine=engine)

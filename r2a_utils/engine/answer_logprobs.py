@@ -64,6 +64,24 @@ def answer_scores(
     return torch.stack(rows, 1).double().cpu()
 
 
+def logit_step(
+    caches: dict[tuple[int, ...], ActivationCache], answers: Answers, dtype: torch.dtype
+) -> float:
+    """The step between neighbouring logits of `dtype` where those of the answers lie, in nats.
+
+    Of an answer's tokens the steps add up, as their log-probabilities do; of the answers the larger
+    counts. A difference of logits that is smaller is rounding: a bfloat16 logit near 30 moves in
+    steps of 0.125.
+    """
+    eps, tiny = torch.finfo(dtype).eps, torch.finfo(dtype).tiny
+    steps = []
+    for answer in answers:
+        logits = caches[answer[:-1]].logits[: len(answer)]
+        chosen = logits[range(len(answer)), list(answer)].double().abs().clamp(min=tiny)
+        steps.append(float((eps * 2.0 ** chosen.log2().floor()).sum()))
+    return max(steps)
+
+
 def logit_difference(scores: Float[Tensor, "2 2"]) -> float:
     """LD = log p(clean answer) - log p(corrupted answer), in nats; of one token, of the logits."""
     return float(scores[0, 0] - scores[1, 0])

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from r2a_utils.figures.style import CONDITION_LABELS, SEGMENT_LABELS, head_name
+from r2a_utils.stats import few
 
 WORDS = {
     **SEGMENT_LABELS,
@@ -28,9 +29,12 @@ def reading_table(frame: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     """A frame as a page shows it: numbers rounded to `digits`, and words for names.
 
     `WORDS` has the words; in other names an underscore becomes a space. Columns layer and head
-    become the head's name (`L3.H1`) and, where the rows have no names of their own, name them.
+    become the head's name (`L3.H1`) and, where the rows have no names of their own, name them. In
+    the column n, how many cases a row's means run over, those that are too few for one are flagged.
     """
     shown = frame.round(digits)
+    if "n" in shown and shown["n"].map(few).any():
+        shown = shown.assign(n=[f"{n:g}{few(n)}" for n in shown["n"]])
     if {"layer", "head"} <= set(shown):
         pairs = zip(shown["layer"], shown["head"], strict=True)
         shown = shown.assign(head=[head_name(*pair) for pair in pairs]).drop(columns="layer")

@@ -23,6 +23,7 @@ import jinja2
 from markupsafe import Markup
 
 from r2a_utils.publishing.foreign_text import code, inert, one_line
+from r2a_utils.stats import few
 
 _CODE = re.compile(r"(?<![`}])`\{\{((?:(?!\}\}).)*)\}\}`(?!`)", re.DOTALL)
 
@@ -81,7 +82,7 @@ def _environment() -> jinja2.Environment:
         autoescape=False,
         finalize=_shown,
     )
-    numbers = {"percent": percent, "number": number, "p_value": p_value}
+    numbers = {"percent": percent, "number": number, "p_value": p_value, "few": few}
     environment.filters |= {name: _ours(write) for name, write in numbers.items()}
     environment.filters |= {"code": code, "one_line": one_line}
     return environment

@@ -14,6 +14,7 @@ from r2a_utils.answers.quality import (
     answer_quality,
     asked_for,
     compare_conditions,
+    compare_slices,
     slicing,
 )
 from r2a_utils.stats import bootstrap_interval, holm, paired_t
@@ -37,7 +38,7 @@ SECOND = {"a": (1, 0), "b": (0, 0), "c": (1, 0), "d": (1, 1), "e": (1, 0), "f": 
 
 def summary(answers: pd.DataFrame):
     rules = compare_conditions(answers)
-    slices = paired_comparison(answers, "unfinished_wrong", "steps")
+    slices = compare_slices(answers, "steps")
     return rules, slices, answer_quality(rules, slices, answers, 0.95)
 
 
@@ -145,3 +146,24 @@ def test_each_family_has_its_own_accuracies_and_its_own_chance():
     alone = accuracies_by_family(frame[frame["family"] == "arithmetic"], "steps")
     assert "family" not in alone
     assert "chance" not in accuracies_by_family(frame.replace("comparison", "other"), "steps")
+
+
+def test_the_slices_of_a_table_are_those_of_one_family_and_corrected_together():
+    of_two = frame(FIRST).assign(family="arithmetic")
+    other = frame(SECOND).assign(family="comparison")
+    other["problem_id"] += "2"
+    both = pd.concat([of_two, other], ignore_index=True)
+    table = compare_slices(both, "steps")
+    assert list(table)[:2] == ["steps", "family"]
+    assert table["family"].tolist() == ["arithmetic"] * 2 + ["comparison"] * 2
+    assert table["n"].tolist() == [3] * 4
+    alone = paired_comparison(of_two, "unfinished_wrong", "steps")
+    for name in ("accuracy_with", "accuracy_without", "mcnemar_p"):
+        assert table[name].tolist()[:2] == alone[name].tolist()
+    np.testing.assert_allclose(table["holm_p"], holm(table["mcnemar_p"]))
+    quality = answer_quality(compare_conditions(both), table, both, 0.95)
+    assert (quality.last_slice, quality.last_family) == ("2", "comparison")
+    assert quality.last_slice_with == pytest.approx(table["accuracy_with"].iloc[-1])
+    by_family = compare_slices(both, "family")
+    assert by_family["family"].tolist() == ["arithmetic", "comparison"]
+    assert answer_quality(compare_conditions(both), by_family, both, 0.95).last_family is None

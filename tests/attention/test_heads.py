@@ -260,7 +260,8 @@ def test_layers_without_attention_have_no_heads_and_a_learned_sink_is_no_token(
     assert mass.to_segment.values[-1] == "learned_sink" and mass[..., -1].mean() > 0.01
     np.testing.assert_allclose(mass.sum("to_segment"), 1, atol=1e-5)
     answer = mass.sel(from_segment="answer")
-    sinks = answer.sel(to_segment=["bos", "learned_sink"]).sum("to_segment")
-    free = (answer.sel(to_segment="reasoning") / (1 - sinks)).mean("trace")
+    assert mass.coords["sink"] == -1  # random weights rest on no token
+    learned = answer.sel(to_segment="learned_sink")
+    free = (answer.sel(to_segment="reasoning") / (1 - learned)).mean("trace")
     for row in head_scores(mass).itertuples():
         assert row.sink_free == pytest.approx(float(free[row.layer, row.head]), rel=1e-4)

@@ -7,7 +7,8 @@ import pytest
 
 from r2a_utils.attention.heads import rank_heads
 from r2a_utils.attention.mass import segment_mass
-from r2a_utils.attention.other_texts import PROSE, on_other_text
+from r2a_utils.attention.other_texts import on_other_text
+from r2a_utils.attention.prose import PROSE
 
 
 def test_heads_that_know_no_words_read_any_text_alike(make_random_model, random_trace):

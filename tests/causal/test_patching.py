@@ -14,6 +14,7 @@ from r2a_utils.causal.patching_controls import control_metrics
 from r2a_utils.causal.recorded_pairs import record_pair
 from r2a_utils.engine import forward as replay_module
 from r2a_utils.engine import packing
+from r2a_utils.engine.answer_logprobs import logit_step
 from r2a_utils.engine.forward import replay, run_with_cache
 from r2a_utils.engine.patches import COMPONENTS, HEAD_COMPONENTS, Patch, PatchedRun
 from r2a_utils.texts.prompts import render_prompt
@@ -274,6 +275,41 @@ def test_a_recording_after_another_equals_one_from_nothing(model, read, other):
 def test_the_noise_floor_is_what_rounding_does(model):
     grid = patch_metrics(model, make_pair(model))
     assert 0 <= grid.noise_floor < 1e-3
+
+
+def test_a_step_of_the_logits_is_that_of_their_dtype_where_they_lie(llama):
+    recorded = record_pair(llama, make_pair(llama, answers=((3,), (4,))))
+    [cache] = recorded.corrupted.values()
+    cache.logits[0, 3], cache.logits[0, 4] = -30.0, 3.0
+
+    def step(answers, dtype):
+        return logit_step(recorded.corrupted, answers, dtype)
+
+    assert step([(3,), (4,)], torch.bfloat16) == 0.125  # between 16 and 32 there are 128 steps
+    assert step([(4,)], torch.bfloat16) == 2 / 128
+    assert step([(3,), (4,)], torch.float32) == 16 * 2**-23
+    cache.logits[0, 4] = 0.0
+    assert 0 <= step([(4,)], torch.bfloat16) < 1e-30
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_no_effect_below_a_step_of_the_logits_stands_above_the_noise_floor(
+    make_random_model, dtype
+):
+    model = make_random_model("llama", dtype=str(dtype).removeprefix("torch."))
+    recorded = record_pair(model, make_pair(model))
+    grid = patch_metrics(model, recorded, min_gap=0.0)
+    [cache] = recorded.corrupted.values()
+    chosen = [float(cache.logits[0, answer[0]]) for answer in recorded.pair.answers]
+    following = torch.nextafter(
+        torch.tensor(chosen, dtype=dtype).abs(), torch.tensor([1e9] * 2, dtype=dtype)
+    )
+    step = max(float(after) - abs(logit) for after, logit in zip(following, chosen, strict=True))
+    assert grid.noise_floor >= step / abs(recorded.gap) > 0
+    if dtype == torch.bfloat16:
+        assert grid.noise_floor > 1e-3
+    whole = patch_metrics(model, recorded, min_gap=0.0, metric=lambda logits: logits[0])
+    assert whole.noise_floor == 0 or whole.noise_floor < 1  # in the metric's own unit
 
 
 @pytest.mark.parametrize("what", ["keys", "values", "resid"])

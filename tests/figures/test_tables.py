@@ -33,3 +33,10 @@ def test_levels_and_numbers_as_names_stay():
     shown = reading_table(table, digits=1)
     assert list(shown.columns) == [("with reasoning", 0), ("with reasoning", 1)]
     assert shown.iloc[0, 0] == 1.3
+
+
+def test_a_mean_over_too_few_cases_is_flagged_where_its_count_stands():
+    shown = reading_table(pd.DataFrame({"n": [3, 5, 0], "share": [1.0, 0.5, float("nan")]}))
+    assert shown["n"].tolist() == ["3: too few for a mean", "5", "0"]
+    assert reading_table(pd.DataFrame({"n": [5, 60]}))["n"].tolist() == [5, 60]
+    assert reading_table(pd.DataFrame({"n": [1.0]}))["n"].tolist() == ["1: too few for a mean"]

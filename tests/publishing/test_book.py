@@ -327,6 +327,8 @@ SUMMARY = {"id": "default", "records": {"quality": {"share": 0.934, "p": 2e-5, "
         ("{{ quality.share | percent(1) }}", "93.4 %"),
         ("{{ quality.p | p_value }}", "p < 0.001"),
         ("{{ 0.0123 | p_value }}", "p = 0.012"),
+        ("n = {{ 3 }}{{ 3 | few }}", "n = 3: too few for a mean"),
+        ("n = {{ 5 }}{{ 5 | few }}", "n = 5"),
         ("{{ quality.d | number }}", "−0.50"),
         ("{#id .class} $x_{i}$\n", "{#id .class} $x_{i}$\n"),
         ("{{ runs.default.records.quality.share }}", "0.934"),
