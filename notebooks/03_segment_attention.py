@@ -12,7 +12,8 @@
 #     reads: [tables/problems, traces/with_reasoning, traces/without_reasoning]
 #     writes: [
 #       arrays/segment_mass_with_reasoning, arrays/segment_mass_without_reasoning,
-#       records/segment_attention, records/segment_attention_of_distills, records/looking
+#       records/segment_attention, records/segment_attention_of_distills, records/looking,
+#       records/sink
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
@@ -143,9 +144,27 @@ figures.six_boxes(boxes)
 # ## Is it more than length and sink?
 #
 # Two corrections. The {term}`uniform null` is the mass that a head which looks at everything alike
-# would have, trace by trace; {term}`lift` is mass over null. And where much attention rests on BOS,
-# the {term}`attention sink` {cite:p}`xiao2024sinks`, the sink-free mass is the share of what is
-# left.
+# would have, trace by trace; {term}`lift` is mass over null. And where much attention rests on one
+# token, the {term}`attention sink` {cite:p}`xiao2024sinks`, the sink-free mass is the share of what
+# is left. Which token that is, is looked for in a short text of plain prose that holds no
+# reasoning.
+
+# %%
+sink = attention.find_sink(model)
+run.write_record("sink", asdict(sink))
+
+# %% [markdown]
+# {% if sink.position is none %}No sink is found in `{{ model.name }}`: the key with most attention
+# draws {{ sink.times_uniform | number(1) }} times what a head that looks at everything alike would
+# give it, and a sink {{ sink.least | number(0) }} times or more. So nothing is left out below, and
+# the sink-free mass is the mass itself.{% elif sink.position == 0 %}The sink of `{{ model.name }}`
+# is its first token, `{{ sink.token }}`{% if not sink.is_bos %}, which is not a BOS: the model has
+# none of its own, and what is called BOS here is the first token that it reads{% endif %}. It draws
+# {{ sink.share | percent }} of the attention, {{ sink.times_uniform | number(1) }} times what a
+# head that looks at everything alike would give it.{% else %}The sink of `{{ model.name }}` is not
+# its first token but token {{ sink.position + 1 }} of what it reads, whatever stands there. It
+# draws {{ sink.share | percent }} of the attention, {{ sink.times_uniform | number(1) }} times what
+# a head that looks at everything alike would give it.{% endif %}
 
 # %%
 with_reasoning = mass["with_reasoning"]
@@ -157,14 +176,14 @@ measured = ["mass", "sink-free", "uniform null"]
 figures.segment_shares({name: controls[name].values for name in measured})
 
 # %% [markdown]
-# **Figure.** The answer's attention by segment in `{{ model.name }}` with reasoning, three ways:
-# as measured, with the share on BOS left out, and as a head would have it that looks at
+# **Figure.** The answer's attention by segment in `{{ model.name }}` with reasoning, three ways: as
+# measured, with the share on the sink left out, and as a head would have it that looks at
 # everything before it alike.
 
 # %% [markdown]
 # Read each bar against the one at the bottom: where the first is longer for a segment, heads go
-# there more than its length explains; where the second is longer than the first, the sink had
-# hidden it.
+# there more than its length explains; where the second is longer than the first, a sink had hidden
+# it.
 #
 # The null knows lengths and order only. A head that always looks a fixed way back differs from it
 # without knowing what a reasoning is; {doc}`the next page <04_reasoning_focus_heads>` compares the
@@ -222,19 +241,20 @@ summary = attention.summarise_segments(with_reasoning, mass["without_reasoning"]
 run.write_record("segment_attention", summary)
 
 # %% [markdown]
-# Answer tokens give {{ segment_attention.answer.reasoning | percent(1) }} of their attention to
-# the reasoning, {{ segment_attention.lift_reasoning | number }} times what a uniform head would
-# ({{ segment_attention.uniform_reasoning | percent(1) }}); of what does not rest on BOS it is {{
-# segment_attention.sink_free_reasoning | percent(1) }}. On the prefilled thought they spend {{
-# segment_attention.prefilled | percent(1) }}. The single head that reads the reasoning most gives
-# it {{ segment_attention.largest_head | percent }}; {{ segment_attention.heads_above_uniform }} of
-# {{ segment_attention.n_heads }} heads give it more than a uniform head would. The layer that reads
-# it most, on average over its heads, is layer {{ segment_attention.top_layer }} of 0 to {{
-# segment_attention.n_layers - 1 }}.{% if segment_attention.attending < segment_attention.n_layers
-# %} Attention stands in {{ segment_attention.attending }} of {{ segment_attention.n_layers }}
-# layers; the others are missing, not zero.{% endif %} Masses were {% if segment_attention.engine ==
-# "fast" %}read while the model ran{% else %}summed from the weights that the model forms when it
-# attends plainly, which is slow{% endif %}.
+# Answer tokens give {{ segment_attention.answer.reasoning | percent(1) }} of their attention to the
+# reasoning, {{ segment_attention.lift_reasoning | number }} times what a uniform head would ({{
+# segment_attention.uniform_reasoning | percent(1) }}){% if sink.position is not none %}; of what
+# does not rest on the sink it is {{ segment_attention.sink_free_reasoning | percent(1) }}{% endif
+# %}. On the prefilled thought they spend {{ segment_attention.prefilled | percent(1) }}. The single
+# head that reads the reasoning most gives it {{ segment_attention.largest_head | percent }}; {{
+# segment_attention.heads_above_uniform }} of {{ segment_attention.n_heads }} heads give it more
+# than a uniform head would. The layer that reads it most, on average over its heads, is layer {{
+# segment_attention.top_layer }} of 0 to {{ segment_attention.n_layers - 1 }}.{% if
+# segment_attention.attending < segment_attention.n_layers %} Attention stands in {{
+# segment_attention.attending }} of {{ segment_attention.n_layers }} layers; the others are missing,
+# not zero.{% endif %} Masses were {% if segment_attention.engine == "fast" %}read while the model
+# ran{% else %}summed from the weights that the model forms when it attends plainly, which is slow{%
+# endif %}.
 #
 # A mean lift below 1 does not say that the reasoning is shunned: the mean runs over all heads, and
 # heads that look at their own neighbourhood, which here is the answer, pull it down. A layer whose

@@ -148,7 +148,8 @@ figures.reading_table(pd.concat([across, last], ignore_index=True))
 # and it does not exclude recency: the reasoning stands right before the answer, and a head that
 # always looks twenty tokens back passes. *p, best of all heads* pays for having picked the best of
 # many; *at equal length* compares the reasoning with the prompt token by token (log2; above 0 the
-# reasoning is preferred), and *sink-free* leaves the {term}`attention sink` out.
+# reasoning is preferred), and *sink-free* leaves the {term}`attention sink` out where
+# {doc}`03_segment_attention` found one.
 
 # %%
 measured = traces[: mass.sizes["trace"]]

@@ -1,4 +1,4 @@
-"""The trace of exercises 0.1 and 0.2 is the same one in every vocabulary, tags that merge or not."""
+"""The trace of exercises 0.1 and 0.2 is the same in every vocabulary, tags that merge or not."""
 
 from __future__ import annotations
 
