@@ -83,7 +83,7 @@ def segment_mass(
     if any(list(trace.segments) != names for trace in traces):
         raise ValueError("some prompts hold worked examples and some do not: read them apart.")
     sets = [dict(trace.segments) for trace in traces]
-    sink = find_sink(model).position
+    sink = find_sink(model).position if traces else None
     keys = sets
     if sink:  # the first token is the segment `bos`
         keys = [{**segments, "": slice(sink, sink + 1)} for segments in sets]
