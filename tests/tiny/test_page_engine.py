@@ -31,7 +31,7 @@ from r2a_utils.tiny import world
 from r2a_utils.tiny.page_weights import LARGEST, write_page_weights
 
 ENGINE = ROOT / "book" / "assets" / "live"
-MODULES = ("tokenizer", "interventions", "forward", "greedy")
+MODULES = ("kernel", "tokenizer", "interventions", "forward", "greedy")
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not on the PATH")
 
@@ -42,13 +42,17 @@ N_TEXTS = 24
 
 
 class Page:
-    """The engine as a page loads it: one script after the other, then the model's."""
+    """The engine as a page loads it: one script after the other, then the model's.
 
-    def __init__(self, model: Path):
+    `first` is what the browser does before.
+    """
+
+    def __init__(self, model: Path, first: str = ""):
+        self.model = model
         scripts = [*(ENGINE / f"{name}.js" for name in MODULES), model]
         loaded = "".join(f"require({json.dumps(str(path))});" for path in scripts)
         self.begin = (
-            f"{loaded}const live = globalThis.r2aLive, model = live.readModel(live.packed);"
+            f"{first}{loaded}const live = globalThis.r2aLive, model = live.readModel(live.packed);"
             "const given = JSON.parse(require('fs').readFileSync(0));"
             "const read = (pass, at) => at.map((p) => [...live.logitsAt(pass, p)]);"
             "const run = (ids) => live.extend(live.newPass(model), ids);"
@@ -133,6 +137,15 @@ def test_logits_are_the_package_s(page, tiny, rounded, trace):
     for model, tolerance in ((rounded, SUMS), (tiny, ROUNDING)):
         expected = run_with_cache(model, trace.token_ids, read=at).logits.numpy()
         assert np.abs(found - expected).max() < tolerance
+
+
+def test_without_simd_the_engine_computes_the_same(page, rounded, trace):
+    """As in a browser whose WebAssembly has no 128-bit numbers, or is switched off."""
+    ids, at = list(trace.token_ids), list(range(len(trace)))
+    old = Page(page.model, "delete globalThis.WebAssembly;")
+    found = np.array(old.ask("return read(run(given.ids), given.at)", ids=ids, at=at))
+    expected = run_with_cache(rounded, ids, read=at).logits.numpy()
+    assert np.abs(found - expected).max() < SUMS
 
 
 def test_attention_rows_are_the_package_s(page, tiny, rounded, trace):

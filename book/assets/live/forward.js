@@ -6,11 +6,12 @@
   const live = (globalThis.r2aLive ??= {});
   const CAPACITY = 1024; // tokens of a pass
   const BLOCK = 16; // tokens that one layer reads at a time
+  const SCRATCH = 2 ** 20; // bytes of what a block needs beside the weights
   const FOUR = 4; // sums that are made at once, which keeps the processor busy
 
   // --- the model ----------------------------------------------------------------------------------
 
-  // The packed weights (r2a_utils/tiny/page_weights.py) as float32, by name; rows are contiguous.
+  // The packed weights (r2a_utils/tiny/page_weights.py) as float32, by name.
   const unpack = (packed) => {
     const text = atob(packed.weights), bytes = new Uint8Array(text.length);
     for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
@@ -33,8 +34,9 @@
     return found;
   };
 
-  const stacked = (parts) => {
-    const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  // Matrices one under the other, where the kernel finds them.
+  const stacked = (kernel, ...parts) => {
+    const whole = kernel.floats(parts.reduce((sum, part) => sum + part.length, 0));
     parts.reduce((at, part) => (whole.set(part, at), at + part.length), 0);
     return whole;
   };
@@ -54,29 +56,32 @@
 
   // The model of a packed script: weights, shape, tokenizer.
   live.readModel = (packed) => {
-    const weights = unpack(packed), shape = packed.shape;
+    const weights = unpack(packed), shape = packed.shape, vocabulary = packed.tokenizer.vocabulary.length;
+    const size = Object.values(weights).reduce((sum, part) => sum + part.length, 0);
+    const kernel = live.newKernel(4 * size + SCRATCH);
     const head = shape.hidden_size / shape.num_attention_heads;
     const layers = Array.from({ length: shape.num_hidden_layers }, (_, layer) => {
       const part = (name) => weights[`model.layers.${layer}.${name}`];
-      const three = (kind) => stacked(["q", "k", "v"].map((name) => part(`self_attn.${name}_proj.${kind}`)));
+      const three = (kind) => stacked(kernel, ...["q", "k", "v"].map((name) => part(`self_attn.${name}_proj.${kind}`)));
       return {
         before: part("input_layernorm.weight"),
         qkv: three("weight"),
         bias: three("bias"),
-        out: part("self_attn.o_proj.weight"),
+        out: stacked(kernel, part("self_attn.o_proj.weight")),
         between: part("post_attention_layernorm.weight"),
-        gateUp: stacked([part("mlp.gate_proj.weight"), part("mlp.up_proj.weight")]),
-        down: part("mlp.down_proj.weight"),
+        gateUp: stacked(kernel, part("mlp.gate_proj.weight"), part("mlp.up_proj.weight")),
+        down: stacked(kernel, part("mlp.down_proj.weight")),
       };
     });
     return {
       layers,
       embed: weights["model.embed_tokens.weight"],
       norm: weights["model.norm.weight"],
-      unembed: weights["lm_head.weight"],
+      unembed: stacked(kernel, weights["lm_head.weight"]),
+      kernel,
       tokenizer: live.readTokenizer(packed.tokenizer),
       rotation: rotations(head, shape.rope_theta),
-      scratch: scratch(shape, packed.tokenizer.vocabulary.length),
+      scratch: scratch(kernel.floats, shape, vocabulary),
       cues: packed.cues,
       problems: packed.problems,
       end: shape.eos_token_id,
@@ -89,70 +94,18 @@
     };
   };
 
-  const scratch = (shape, vocabulary) => ({
-    normed: new Float32Array(BLOCK * shape.hidden_size),
-    three: new Float32Array(BLOCK * 3 * shape.hidden_size),
-    mixed: new Float32Array(BLOCK * shape.hidden_size),
-    added: new Float32Array(BLOCK * shape.hidden_size),
-    gateUp: new Float32Array(BLOCK * 2 * shape.intermediate_size),
-    gated: new Float32Array(BLOCK * shape.intermediate_size),
+  const scratch = (floats, shape, vocabulary) => ({
+    normed: floats(BLOCK * shape.hidden_size),
+    three: floats(BLOCK * 3 * shape.hidden_size),
+    mixed: floats(BLOCK * shape.hidden_size),
+    added: floats(BLOCK * shape.hidden_size),
+    gateUp: floats(BLOCK * 2 * shape.intermediate_size),
+    gated: floats(BLOCK * shape.intermediate_size),
+    logits: floats(vocabulary),
     weights: new Float32Array(FOUR * CAPACITY),
-    logits: new Float32Array(vocabulary),
   });
 
   // --- the arithmetic -----------------------------------------------------------------------------
-
-  // y = W x for n tokens; rows must be a multiple of 4.
-  const linear = (matrix, rows, columns, x, n, y) => {
-    let t = 0;
-    for (; t + 4 <= n; t += 4) fourTokens(matrix, rows, columns, x.subarray(t * columns), y.subarray(t * rows));
-    for (; t < n; t++) oneToken(matrix, rows, columns, x.subarray(t * columns), y.subarray(t * rows));
-  };
-
-  const oneToken = (w, rows, columns, x, y) => {
-    for (let r = 0; r < rows; r += 4) {
-      const a = r * columns, b = a + columns, c = b + columns, d = c + columns;
-      let s = 0, t = 0, u = 0, v = 0;
-      for (let i = 0; i < columns; i++) {
-        const value = x[i];
-        s += w[a + i] * value;
-        t += w[b + i] * value;
-        u += w[c + i] * value;
-        v += w[d + i] * value;
-      }
-      y[r] = s;
-      y[r + 1] = t;
-      y[r + 2] = u;
-      y[r + 3] = v;
-    }
-  };
-
-  const fourTokens = (w, rows, columns, x, y) => {
-    const x1 = columns, x2 = 2 * columns, x3 = 3 * columns;
-    for (let r = 0; r < rows; r += 2) {
-      const a = r * columns, b = a + columns;
-      let s0 = 0, s1 = 0, s2 = 0, s3 = 0, t0 = 0, t1 = 0, t2 = 0, t3 = 0;
-      for (let i = 0; i < columns; i++) {
-        const p = w[a + i], q = w[b + i], v0 = x[i], v1 = x[x1 + i], v2 = x[x2 + i], v3 = x[x3 + i];
-        s0 += p * v0;
-        s1 += p * v1;
-        s2 += p * v2;
-        s3 += p * v3;
-        t0 += q * v0;
-        t1 += q * v1;
-        t2 += q * v2;
-        t3 += q * v3;
-      }
-      y[r] = s0;
-      y[r + 1] = t0;
-      y[rows + r] = s1;
-      y[rows + r + 1] = t1;
-      y[2 * rows + r] = s2;
-      y[2 * rows + r + 1] = t2;
-      y[3 * rows + r] = s3;
-      y[3 * rows + r + 1] = t3;
-    }
-  };
 
   const normalise = (source, from, gain, size, epsilon, target, to) => {
     let squares = 0;
@@ -227,7 +180,7 @@
   };
 
   const runLayer = (pass, layer, start, n) => {
-    const { model } = pass, { hidden, wide, heads, keyHeads, head, rotation, epsilon } = model;
+    const { model } = pass, { linear } = model.kernel, { hidden, wide, heads, keyHeads, head, rotation, epsilon } = model;
     const { normed, three, mixed, added, gateUp, gated } = model.scratch;
     const weights = model.layers[layer], narrow = keyHeads * head, width = hidden + 2 * narrow;
     const input = pass.resid[layer], output = pass.resid[layer + 1];
@@ -337,9 +290,9 @@
 
   // The logits of what follows `position`, over the vocabulary; overwritten by the next call.
   live.logitsAt = (pass, position) => {
-    const { hidden, norm, epsilon, unembed, tokenizer, scratch } = pass.model;
+    const { hidden, norm, epsilon, unembed, tokenizer, scratch, kernel } = pass.model;
     normalise(pass.resid.at(-1), position * hidden, norm, hidden, epsilon, scratch.normed, 0);
-    oneToken(unembed, tokenizer.size, hidden, scratch.normed, scratch.logits);
+    kernel.linear(unembed, tokenizer.size, hidden, scratch.normed, 1, scratch.logits);
     return scratch.logits;
   };
 
