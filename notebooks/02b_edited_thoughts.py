@@ -285,7 +285,7 @@ if judge_url is not None:
 run.write_table("hints", told)
 record = answers.hint_record(told, confidence)
 run.write_record("hints", record | {"judge": judge_model or None})
-pd.DataFrame(record["arms"]).T
+figures.reading_table(pd.DataFrame.from_dict(record["arms"], orient="index"))
 
 # %% [markdown]
 # {% if hints.n %}{% if hints.followed_by_hint %}More answers than without a hint follow: {{
