@@ -11,8 +11,9 @@
 #   r2a:
 #     reads: [
 #       arrays/segment_mass_with_reasoning, tables/accuracy_by_steps,
-#       tables/reasoning_focus_heads, tables/patching_curves, records/answer_quality,
-#       records/segment_attention, records/contrast_pairs, records/activation_patching
+#       tables/reasoning_focus_heads, tables/patching_curves, tables/knockout_profile,
+#       records/answer_quality, records/segment_attention, records/contrast_pairs,
+#       records/activation_patching
 #     ]
 #     writes: [
 #       tables/findings, records/paper_effects, records/home_figures, figures/answers,
@@ -130,6 +131,43 @@ for name, figure in home.items():
 run.write_record(
     "home_figures", {name: figure.alt_text for name, figure in home.items()}
 )
+
+# %% [markdown]
+# ## One axis of layers
+#
+# Attention says where the answer looks, patching where its source moves, a cut where it is missed.
+# Each is blind to something; where all three point at one layer, more is known than any of them
+# says.
+
+# %%
+profile = run.read_table("knockout_profile").query("width == 1")
+figures.layers_together(
+    to_reasoning.values,
+    rfhs.tolist(),
+    run.read_table("patching_curves")
+    if patching
+    else pd.DataFrame(columns=["curve", "layer", "mean"]),
+    profile,
+    crossing=patching.get("crossing"),
+)
+
+# %% [markdown]
+# **Figure.** `{{ model.name }}`, layer by layer. Top: each {term}`head`'s attention from the answer
+# to the reasoning, coloured the {term}`Reasoning-Focus Heads <RFH>`. Middle: what a {term}`patch`
+# of the token that states the conclusion, and of the last token, restores (a point left of a layer
+# is patched before it). Bottom: change of the right answer's log-probability when one layer's edges
+# from the answer to the reasoning are cut; grey, random spans and the prompt. Dotted: where the
+# curves of patching cross.
+
+# %% [markdown]
+# {% set p = activation_patching if activation_patching is defined else {} %}The strongest head is
+# {{ reasoning_focus_heads.top }}, a cut costs most in layer {{ head_interventions.strongest_layer
+# }}{% if p.crossing is defined and p.crossing is not none %}, and the curves of patching cross
+# before layer {{ p.crossing }}{% endif %}. {% if p.crossing is defined and p.crossing is not none
+# and 0 <= p.crossing - head_interventions.strongest_layer <= 1 %}The two that change the model
+# meet: what the cut takes away in a layer is what patching finds moved behind it.{% elif p.crossing
+# is defined and p.crossing is not none %}The two that change the model do not meet in one layer.{%
+# else %}There is no second instrument that changes the model to hold it against.{% endif %}
 
 # %% [markdown]
 # ## What the stages say, one after the other

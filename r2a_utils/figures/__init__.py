@@ -28,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "home": ["home_answers", "home_heads", "home_patching"],
         "instruments": ["instrument_aucs"],
+        "layers": ["layers_together"],
         "patching": [
             "CURVE_COLOURS",
             "approximate_against_exact",

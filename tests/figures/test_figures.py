@@ -224,6 +224,9 @@ FIGURES = {
     "layer_curves": lambda: figures.layer_curves(curves()),
     "flips": lambda: figures.flips(intervals(label=["early layers", "control"], rate=[0.3, 0.6])),
     "knockout_profile": lambda: figures.knockout_profile(effects()),
+    "layers_together": lambda: figures.layers_together(
+        np.linspace(0, 0.9, 12).reshape(6, 2), [(5, 1), (3, 0)], curves(), effects(), crossing=3
+    ),
     "head_sets": lambda: figures.head_sets(
         {"knockout": [0.6, 0.1, 1.0], "zero": [0.0, 0.2, 0.3]}, "Answers turned over", share=True
     ),

@@ -91,7 +91,7 @@ def test_the_stages_of_the_book_depend_on_each_other_so():
         "05_activation_patching": [],
         "06_head_interventions": ["01", "03", "04", "05"],
         "06b_which_instruments": ["01"],
-        "07_synthesis": ["02", "03", "04", "05"],
+        "07_synthesis": ["02", "03", "04", "05", "06"],
     }
     written = [artifact for each in stages.values() for artifact in each.header.writes]
     assert len(set(written)) == len(written)  # each artifact has one maker
