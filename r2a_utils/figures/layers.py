@@ -44,7 +44,7 @@ def layers_together(
 
     layers, _ = np.indices(mass.shape)
     looks.scatter(layers, mass, s=12, color=PALE)
-    tops = np.array([mass[head] for head in marked])
+    tops = [mass[layer, head] for layer, head in marked]
     looks.scatter([layer for layer, _ in marked], tops, s=22, color=SEGMENT_COLOURS["reasoning"])
     percent_axis(looks.yaxis)
     looks.set_ylabel("Attention\non the reasoning")
