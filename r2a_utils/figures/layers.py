@@ -73,7 +73,9 @@ def layers_together(
         axes.grid(axis="x")
         if crossing is not None:
             axes.axvline(crossing - 0.5, color=INK, linestyle=(0, (2, 3)), linewidth=1.0)
-    figure.legend(*patched.get_legend_handles_labels(), loc="outside upper left", ncols=2)
+    figure.legend(
+        *patched.get_legend_handles_labels(), loc="outside upper left", ncols=2, handlelength=3
+    )
     top = np.unravel_index(np.nanargmax(mass), mass.shape)
     met = "" if crossing is None else f" The curves cross before layer {crossing:g}."
     figure.alt_text = (
