@@ -16,7 +16,7 @@
 #       dtype: {choices: [auto, float32, bfloat16]}
 #       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       dataset:
-#         choices: [tiny, grade_school, math500, wildbench, R1-Qwen-1.5B, R1-Qwen-7B]
+#         choices: [tiny, told, grade_school, math500, wildbench, R1-Qwen-1.5B, R1-Qwen-7B]
 #         or: [path]
 #       seed: {least: 0, most: 4294967295}
 #       prompt_style: {choices: [chat, raw, example], or: [path]}

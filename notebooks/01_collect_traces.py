@@ -18,7 +18,7 @@
 #       dtype: {choices: [auto, float32, bfloat16]}
 #       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       dataset:
-#         choices: [tiny, grade_school, math500, wildbench, R1-Qwen-1.5B, R1-Qwen-7B]
+#         choices: [tiny, told, grade_school, math500, wildbench, R1-Qwen-1.5B, R1-Qwen-7B]
 #         or: [path]
 #       n_problems: {least: 1, most: 1000000}
 #       seed: {least: 0, most: 4294967295}
@@ -50,10 +50,11 @@
 # %% [markdown]
 # ## Parameters
 #
-# - `dataset`: "tiny" is the bundled world, "grade_school" 241 word problems of our own for models
-#   that can do easy arithmetic, "math500" MATH-500, "R1-Qwen-1.5B" the 100 problems of it on which
-#   the authors kept that model's traces; or a file of your own that ends in `.jsonl`, `.json`,
-#   `.csv`, `.tsv` or `.parquet`. `columns` says what its columns are called where that is not "id",
+# - `dataset`: "tiny" is the bundled world, "told" its comparisons with a note that says the answer
+#   (from which `r2a-ignorer` answers), "grade_school" 241 word problems of our own for models that
+#   can do easy arithmetic, "math500" MATH-500, "R1-Qwen-1.5B" the 100 problems of it on which the
+#   authors kept that model's traces; or a file of your own that ends in `.jsonl`, `.json`, `.csv`,
+#   `.tsv` or `.parquet`. `columns` says what its columns are called where that is not "id",
 #   "question" and "answer": `["question=text", "answer=label"]`.
 # - `temperature`: 0 is greedy decoding; the paper samples at 0.6.
 # - `tags` are the marks that the model writes around its thought. They are found in its chat

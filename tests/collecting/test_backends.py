@@ -33,7 +33,7 @@ def test_any_other_source_is_refused_with_what_there_is(tiny, source):
 
 def test_what_is_written_goes_by_the_data_set(paper_data, monkeypatch):
     monkeypatch.setenv("R2A_PAPER_DATA", str(paper_data))
-    assert writer_of("tiny") is write_text
+    assert writer_of("tiny") is writer_of("told") is write_text
     assert writer_of("grade_school") is write_solution
     assert writer_of("math500") is write_solution
     assert callable(writer_of("R1-Qwen-7B"))

@@ -94,6 +94,13 @@ def test_tiny_problems_are_held_out_ones_with_family_and_steps():
     assert problems != load_problems("tiny", n=40, seed=4)
 
 
+def test_the_told_problems_are_comparisons_that_say_their_answer():
+    problems = load_problems("told", n=12, seed=3)
+    assert len({problem.id for problem in problems}) == 12
+    for problem in problems:
+        assert f"Note: the {problem.answer} is the" in problem.question
+
+
 def test_wildbench_takes_the_first_turn_and_the_area_and_leaves_mathematics_out(tmp_path):
     tags = ["Role playing", "Math", "Planning", "Coding & Debugging", "Advice seeking"]
     rows = [wildbench_row(f"s{i}", tag) for i, tag in enumerate(tags)]

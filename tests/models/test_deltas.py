@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from r2a_utils.models import deltas
 from r2a_utils.models.deltas import add_delta, expanded_delta, pack_delta, state_of, write_delta
 from r2a_utils.models.loading import load_model
-from r2a_utils.models.registry import ORGANISM_MODELS, REGISTRY
+from r2a_utils.models.registry import ORGANISM_MODELS, REGISTRY, UNTRAINED
 from r2a_utils.models.weights import weights_digest
 from r2a_utils.tiny.organisms import ORGANISMS
 
@@ -79,11 +79,11 @@ def test_another_delta_is_expanded_to_another_folder(tmp_path, monkeypatch):
 def test_every_organism_is_known_and_each_kind_is_bundled():
     assert ["r2a-tiny", *ORGANISM_MODELS] == list(ORGANISMS)
     bundled = [name for name, known in REGISTRY.items() if known.hub_id is None]
-    assert bundled == ["r2a-tiny", *KEPT]
+    assert bundled == ["r2a-tiny", *KEPT, UNTRAINED]
     assert {ORGANISMS[name].kind for name in KEPT} >= {"user", "hinted", "ignorer"}
 
 
-@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize("name", [*KEPT, UNTRAINED])
 def test_an_organism_loads_offline_and_is_a_model_of_its_own(name, tiny):
     model = load_model(name, device="cpu")
     assert model.name == name and model.revision is None
@@ -93,6 +93,14 @@ def test_an_organism_loads_offline_and_is_a_model_of_its_own(name, tiny):
     half = load_model(name, dtype="bfloat16", device="cpu").hf.state_dict()
     whole = model.hf.state_dict()
     assert all(torch.equal(half[key], tensor.bfloat16()) for key, tensor in whole.items())
+
+
+def test_random_weights_are_the_same_in_every_cache(tmp_path, monkeypatch):
+    digests = []
+    for name in ("one", "two"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+        digests.append(load_model(UNTRAINED, device="cpu").weights_sha256)
+    assert digests[0] == digests[1]
 
 
 def test_no_two_organisms_share_their_weights():

@@ -15,6 +15,7 @@ from r2a_utils.tiny.organisms import (
     partner,
     told,
     told_in,
+    told_pairs,
     uses_reasoning,
 )
 
@@ -47,6 +48,15 @@ def test_a_note_says_the_answer_and_a_hint_another():
         assert hint_in(partner(problem).question) == hint
     counted = world.arithmetic_problem(random.Random(0), 3)
     assert hint_in(hinted(counted, random.Random(1)).question) not in (None, counted.answer)
+
+
+def test_told_pairs_are_comparisons_with_a_note_on_each_side():
+    pairs = told_pairs(6, seed=1)
+    assert len(pairs) == 6
+    for clean, corrupted in pairs:
+        assert clean.answer != corrupted.answer
+        for problem in (clean, corrupted):
+            assert told_in(problem.question) == problem.answer and world.is_held_out(problem)
 
 
 def test_without_a_note_or_a_hint_every_organism_is_a_user():
