@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from r2a_utils.models.registry import ORGANISM_MODELS
+from r2a_utils.models.registry import ORGANISM_MODELS, UNTRAINED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +48,7 @@ def _is_gpu(text: str) -> bool:
 
 def _is_hub_id(text: str) -> bool:
     hub = re.fullmatch(r"(hf:)?[\w.-]+(/[\w.-]+)+|ollama:[\w./:-]+", text)
-    return text in ORGANISM_MODELS or hub is not None
+    return text in (*ORGANISM_MODELS, UNTRAINED) or hub is not None
 
 
 # What a text may be besides one of its choices: how it is told, and how it is recognised.
@@ -56,7 +56,7 @@ _OTHERS: Mapping[str, tuple[str, Callable[[str], bool]]] = {
     "path": ("a file or folder that is there", _is_path),
     "url": ("the URL of a server (http://…)", _is_url),
     "gpu": ("one of several GPUs (cuda:1)", _is_gpu),
-    "hub": ("a bundled organism or an id of the model hub (owner/name)", _is_hub_id),
+    "hub": ("another bundled model or an id of the model hub (owner/name)", _is_hub_id),
 }
 
 

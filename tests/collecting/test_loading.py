@@ -163,7 +163,7 @@ def test_an_unknown_name_brings_the_nearest_one():
     with pytest.raises(ValueError, match="did you mean 'math500'"):
         load_problems("math-500")
     with pytest.raises(
-        ValueError, match=re.escape("known are tiny, grade_school, math500, wildbench")
+        ValueError, match=re.escape("known are tiny, told, grade_school, math500, wildbench")
     ):
         load_problems("gsm8k")
 
