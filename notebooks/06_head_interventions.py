@@ -416,10 +416,9 @@ run.write_record("sentence_importance", told)
 # they say nothing about which one it depends on. {% if sentence_importance.dear_n %}Among those {{
 # sentence_importance.dear_n }} it is the last sentence in {{ sentence_importance.last_strongest |
 # percent }} (interval {{ sentence_importance.last_low | percent }} to {{
-# sentence_importance.last_high | percent }}): {% if sentence_importance.last_low > 0.5 %}copying
-# from the end is the larger part{% elif sentence_importance.last_high < 0.5 %}copying from the end
-# is the smaller part{% else %}whether copying from the end is the larger part stays open{% endif
-# %}.{% endif %} {% if sentence_importance.agreement_n > 1 %}{% set a =
+# sentence_importance.last_high | percent }}). These traces are chosen by what a sentence costs:
+# nothing follows for the others, and that a last sentence is needed does not say what it holds.{%
+# endif %} {% if sentence_importance.agreement_n > 1 %}{% set a =
 # sentence_importance.agreement %}What the Reasoning-Focus Heads read and what is needed correlate
 # at {{ a.read.mean | number }} (interval {{ a.read.low | number }} to {{ a.read.high | number }};
 # {{ sentence_importance.agreement_n }} traces of {{ sentence_importance.fewest_sentences }}
