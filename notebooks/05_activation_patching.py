@@ -492,9 +492,11 @@ run.write_record("activation_patching", found)
 # f.crossing.layer }} of 0 to {{ activation_patching.n_layers - 1 }} ({% if f.crossing.low ==
 # f.crossing.high %}so in every sample of the pairs that crosses{% else %}{{ f.crossing.low }} to {{
 # f.crossing.high }} over samples of the pairs{% endif %}{% if f.crossing.share < 1 %}; {{
-# f.crossing.share | percent }} of the samples cross{% endif %}).{% else %}The curves do not
-# cross.{% endif %} {% endfor %}Noising takes away {{ activation_patching.noised_first | number }}
-# before layer 0, over all {{ activation_patching.n }} pairs{{ activation_patching.n | few }}.
+# f.crossing.share | percent }} of the samples cross{% endif %}){% if f.low <= 0.1 %}; with so few
+# flips that says where the answer's own source is read, and not that it is the conclusion{% endif
+# %}.{% else %}The curves do not cross.{% endif %} {% endfor %}Noising takes away {{
+# activation_patching.noised_first | number }} before layer 0, over all {{ activation_patching.n }}
+# pairs{{ activation_patching.n | few }}.
 #
 # {% if activation_patching.others %}{% for other in activation_patching.others %}Under the protocol
 # "{{ other.protocol }}" {{ other.n }} pairs are kept{{ other.n | few }}, and the same token

@@ -163,11 +163,12 @@ figures.layers_together(
 # {% set p = activation_patching if activation_patching is defined else {} %}The strongest head is
 # {{ reasoning_focus_heads.top }}, a cut costs most in layer {{ head_interventions.strongest_layer
 # }}{% if p.crossing is defined and p.crossing is not none %}, and the curves of patching cross
-# before layer {{ p.crossing }}{% endif %}. {% if p.crossing is defined and p.crossing is not none
-# and 0 <= p.crossing - head_interventions.strongest_layer <= 1 %}The two that change the model
-# meet: what the cut takes away in a layer is what patching finds moved behind it.{% elif p.crossing
-# is defined and p.crossing is not none %}The two that change the model do not meet in one layer.{%
-# else %}There is no second instrument that changes the model to hold it against.{% endif %}
+# before layer {{ p.crossing }}{% endif %}. {% if p.asked_low is not
+# defined or p.asked_low <= 0.1 %}Few or no answers flip: the crossing says where the answer's own
+# source is read, and not that it is the reasoning.{% elif p.crossing is none %}The curves do not
+# cross, so that the cut stands alone.{% elif 0 <= p.crossing - head_interventions.strongest_layer
+# <= 1 %}The two that change the model meet: what the cut takes away in a layer is what patching
+# finds moved behind it.{% else %}The two that change the model do not meet in one layer.{% endif %}
 
 # %% [markdown]
 # ## What the stages say, one after the other

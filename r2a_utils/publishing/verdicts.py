@@ -97,6 +97,7 @@ def _spread(difference: float, p: float) -> float:
     return abs(difference) / NormalDist().inv_cdf(1 - p / 2)
 
 
+SOME_FLIP = 0.1  # a share of flips that is none, of which the paper's claim would be empty
 _Z = NormalDist().inv_cdf(0.975)
 _PERFECT = "R1-Full"  # the model that the distills were distilled from
 
@@ -263,12 +264,12 @@ def _debugging(records: Records) -> Evidence | None:
 def _flips(records: Records) -> Evidence | None:
     if "activation_patching" not in records:
         if "contrast_pairs" in records:
-            return Evidence(None, 0.1, 0.5, "no pair is told apart by the model")
+            return Evidence(None, SOME_FLIP, 0.5, "no pair is told apart by the model")
         return None
     patching = records["activation_patching"]
     value, low, high = (patching[name] for name in ("flips_of_asked", "asked_low", "asked_high"))
     told = f"{_interval(percent, value, low, high)} of {patching['asked']} answers asked flip"
-    return Evidence(value, 0.1, 0.5, told, low, high)
+    return Evidence(value, SOME_FLIP, 0.5, told, low, high)
 
 
 def _printed_effects(records: Records) -> dict[str, Evidence]:
@@ -278,7 +279,9 @@ def _printed_effects(records: Records) -> dict[str, Evidence]:
     for model in paper["models"]:
         value = max(effects[model])
         told = f"{number(value)} of the logit difference is restored in the early layers"
-        found[model] = Evidence(value, 0.1, 0.5, told + "; how many answers flip is not printed")
+        found[model] = Evidence(
+            value, SOME_FLIP, 0.5, told + "; how many answers flip is not printed"
+        )
     return found
 
 
@@ -286,6 +289,8 @@ def _crossing(records: Records) -> Evidence | None:
     if "activation_patching" not in records:
         return None
     patching = records["activation_patching"]
+    if patching["asked_low"] <= SOME_FLIP:
+        return Evidence(None, 0, 0, "too few answers flip to say in which layers")
     if patching["crossing"] is None:
         return Evidence(None, 0, 0, "the two curves do not cross")
     crossing = patching["crossing"]
@@ -399,7 +404,8 @@ CLAIMS = (
     Claim(
         "The answer takes it up in the middle layers",
         "05_activation_patching",
-        "whether the two curves of patching cross within the middle third of the layers",
+        "whether the two curves of patching cross within the middle third of the layers, where "
+        "more than a tenth of the answers flip",
         _crossing,
         _printed_crossings,
     ),

@@ -121,6 +121,7 @@ OFTEN_READ_LESS = {"word": "wait", "n": 9, "lift": 0.6, "low": 0.5, "high": 0.8}
         (THROUGH, "activation_patching", {"crossing": 3}, HOLDS),
         (THROUGH, "activation_patching", {"crossing": 5}, OPPOSITE),
         (THROUGH, "activation_patching", {"crossing": None}, CANNOT_TELL),
+        (THROUGH, "activation_patching", {"crossing": 3, "asked_low": 0.05}, CANNOT_TELL),
     ],
 )
 def test_a_run_is_judged_by_its_records(claim, record, entries, said):
