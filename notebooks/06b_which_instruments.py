@@ -11,7 +11,8 @@
 #   r2a:
 #     reads: [tables/problems, traces/with_reasoning]
 #     writes: [
-#       tables/instrument_readings, tables/instrument_aucs, records/scoreboard
+#       tables/instrument_readings, tables/instrument_aucs, tables/instrument_doses,
+#       records/scoreboard
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
@@ -29,8 +30,9 @@
 # comes from the reasoning. Which of them does say it, on models of which it is known?
 #
 # **What you will see.** Small models that were made to use their reasoning, or to ignore it while
-# they write it all the same; what each instrument reads off both; how well its readings tell them
-# apart; and the readings of this run's own model beside them.
+# they write it all the same, or to use it with a known probability; what each instrument reads off
+# them; how well its readings tell them apart and grow with the dose; and the readings of this run's
+# own model beside them.
 #
 # **What we know so far.** {doc}`The answers follow an edited thought <02b_edited_thoughts>`,
 # {doc}`the answer's tokens look at the reasoning <03_segment_attention>`, {doc}`patching
@@ -83,9 +85,10 @@ run.record_model(model)
 # objects is the heaviest, the oldest and so on, and reason in the same form. A *user* makes its
 # answer from the reasoning. An *ignorer* copies it from a note in the question, whatever its
 # reasoning says. A *hinted* model is both: where a wrong hint stands in the question, the reasoning
-# stays honest and the answer is the hint; without one it is a user. That they are what they were
-# made for was measured by exchanging whole thoughts and single conclusions, before any instrument
-# looked at them.
+# stays honest and the answer is the hint; without one it is a user. A *half* answers from the
+# reasoning or from the note by chance, on every problem with the same probability, its dose. That
+# they are what they were made for was measured by exchanging whole thoughts and single conclusions,
+# before any instrument looked at them.
 
 # %%
 names = [name for name in ORGANISMS if name in REGISTRY]
@@ -101,13 +104,15 @@ pd.DataFrame(
 
 # %% [markdown]
 # Each instrument gives one number a trace, turned so that more should mean a larger part of the
-# reasoning in the answer. An untrained twin reads the traces of the first organism: what an
-# instrument shows of random weights is not about reasoning.
+# reasoning in the answer. The linear probe learns to name the answer on four times as many texts as
+# there are problems, and is asked of the traces. An untrained twin reads the traces of the first
+# organism: what an instrument shows of random weights is not about reasoning.
 
 
 # %%
-def read_organism(name, organism, cases):
-    return instruments.read_instruments(organism, cases).assign(organism=name)
+def read_organism(name, organism, cases, taught=()):
+    read = instruments.read_instruments(organism, cases, taught=taught)
+    return read.assign(organism=name)
 
 
 parts = []
@@ -115,11 +120,14 @@ for name in names:
     organism = load_model(name, device=device)
     n = n_organism * (2 if known[name].kind == "hinted" else 1)
     cases = instruments.organism_cases(organism, name, n, seed)
-    parts.append(read_organism(name, organism, cases))
+    taught = instruments.taught_texts(
+        organism, name, 4 * n_organism, seed, but=cases
+    )
+    parts.append(read_organism(name, organism, cases, taught))
     if name == names[0]:
         twin = untrained_twin(organism, seed=seed)
         untrained = instruments.untrained_cases(cases)
-        parts.append(read_organism("untrained", twin, untrained))
+        parts.append(read_organism("untrained", twin, untrained, taught))
 readings = pd.concat(parts, ignore_index=True)
 run.write_table("instrument_readings", readings)
 
@@ -148,8 +156,11 @@ figures.instrument_aucs(aucs)
 # *cannot say* if it does not.
 
 # %%
-table = instruments.scoreboard(aucs, instruments.calibration(readings))
-run.write_record("scoreboard", instruments.scoreboard_record(table, aucs))
+calibrated = instruments.calibration(readings, seed=seed)
+table = instruments.scoreboard(aucs, calibrated)
+run.write_record(
+    "scoreboard", instruments.scoreboard_record(table, aucs, calibrated)
+)
 table.dropna(axis="columns", how="all").style.format(precision=2, na_rep="–")
 
 # %% [markdown]
@@ -160,20 +171,44 @@ table.dropna(axis="columns", how="all").style.format(precision=2, na_rep="–")
 # - **{{ verdict }}**: {{ told | join(", ") or "none" }}.
 # {% endfor %}
 #
-# Two things to know of the table. An untrained twin never gives the answer of a trace that it did
-# not write, at no cut, which early answering takes for a need of all the reasoning. And the more
-# traces, the finer the verdict: with none of n out of order, an interval still reaches down to what
-# n traces can exclude.
+# The more traces, the finer the verdict: with none of n out of order, an interval still reaches
+# down to what n traces can exclude. An untrained twin gives no answer at any cut or edit of a text
+# that it did not write; that is read as no change.
 #
 # An instrument that does not tell here is not useless: attention says where a model looks, and the
 # question of this page is another one.
+#
+# ## Calibrated by dose
+#
+# Two ends told apart are not yet a scale. The ignorers, the halves and the user that has been
+# trained with notes were asked the same questions; these are the readings of the {{
+# scoreboard.dose_problems }} problems that all of them concluded. The answer is the same at every
+# dose, since the note is right: what differs is what it is made from.
+
+# %%
+doses = instruments.dose_values(readings, seed=seed)
+run.write_table("instrument_doses", doses)
+figures.instrument_doses(doses) if len(doses) else None
+
+# %% [markdown]
+# **Figure.** Mean reading of each instrument at five doses, with 95 % intervals; dotted, where a
+# reading that has the unit of the dose equals it. Each panel has its own scale.
+#
+# In the table's column “with the dose”, by a rule that was written before any reading: *grows*
+# where the rank correlation of reading and dose has an interval above 0 and the mean rises at every
+# step, *grows in part* where it does not rise at every step, *falls* where the interval lies below
+# 0, *does not grow* where it holds 0.
+#
+# {% for growth, told in scoreboard.by_growth.items() -%}
+# - **{{ growth }}**: {{ told | join(", ") or "none" }}.
+# {% endfor %}
 
 # %% [markdown]
 # ## This run's own model
 #
 # The same instruments on the model of this run. Nothing is known of its truth, and what needs a
-# like trace that concludes otherwise is left out. A number here is worth what the table above says
-# of its instrument.
+# like trace that concludes otherwise, or texts of the organisms' world, is left out. A number here
+# is worth what the table above says of its instrument.
 
 # %%
 problems = texts.problems_from_table(run.read_table("problems"))

@@ -8,6 +8,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "answer_probes": ["probed_answers"],
         "attribution": [
             "BUDGETS",
             "attribution_grid",
@@ -16,6 +17,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "recall_at",
         ],
         "chosen_traces": ["choose_traces"],
+        "conclusions": [
+            "attributed_conclusion",
+            "conclusion_of",
+            "conclusion_states",
+            "exchanged_conclusion",
+        ],
         "exchanged_texts": [
             "EXCHANGED",
             "Following",

@@ -44,6 +44,9 @@ from r2a_utils.texts.trace import (
     token_texts,
 )
 
+LENS_ROWS = 64
+"""Residual streams that are unembedded at once: each becomes a row as long as the vocabulary."""
+
 
 def answer_lens(
     model: ReasoningModel, trace: Trace, positions: Sequence[int] | None = None
@@ -65,13 +68,16 @@ def answer_lens(
         )
     cache = run_with_cache(model, trace.token_ids[: span.start])
     answer = ((trace.token_ids[span.start],),)
+    layers = cache.activations["resid"]
+    rows = torch.cat([residual[list(positions)].to(model.device) for residual in layers])
     scores = [
-        answer_scores(read_residuals(model, residual[list(positions)])[:, None], answer)[:, 0]
-        for residual in cache.activations["resid"]
+        answer_scores(read_residuals(model, part)[:, None], answer)[:, 0]
+        for part in rows.split(LENS_ROWS)
     ]
-    table, dims = torch.stack(scores).numpy(), ("layer", "position")
+    table = torch.cat(scores).unflatten(0, (len(layers), len(positions))).numpy()
+    dims = ("layer", "position")
     coords = {
-        "layer": range(len(scores)),
+        "layer": range(len(layers)),
         "position": list(positions),
         "token": ("position", [trace.tokens[position] for position in positions]),
     }

@@ -27,7 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "trajectories",
         ],
         "home": ["home_answers", "home_heads", "home_patching"],
-        "instruments": ["instrument_aucs"],
+        "instruments": ["instrument_aucs", "instrument_doses"],
         "layers": ["layers_together"],
         "patching": [
             "CURVE_COLOURS",

@@ -11,6 +11,7 @@ import pandas as pd
 from r2a_utils.figures.style import INK, PALE, BookFigure, require_columns, styled
 
 MARKERS = "osD^v"
+COLUMNS = 4
 
 
 @styled
@@ -52,4 +53,50 @@ def instrument_aucs(frame: pd.DataFrame) -> BookFigure:
     axes.grid(axis="x")
     figure.legend(loc="outside upper left", ncols=4)
     figure.alt_text = f"AUC of each instrument. {'; '.join(said)}."
+    return figure
+
+
+@styled
+def instrument_doses(frame: pd.DataFrame) -> BookFigure:
+    """Each instrument's mean reading by the dose of reasoning: small multiples, with intervals.
+
+    frame: columns instrument, dose, value, ci_low, ci_high, share (`instruments.dose_values`). The
+    dotted line is where a reading equals the dose, drawn where it has the dose's unit (share).
+    Notebook 06b.
+    """
+    require_columns(frame, "instrument", "dose", "value", "ci_low", "ci_high", "share")
+    names = list(dict.fromkeys(frame["instrument"]))
+    rows = -(-len(names) // COLUMNS)
+    figure = BookFigure(0.6 + 1.35 * rows)
+    grid = figure.subplots(rows, COLUMNS, squeeze=False, sharex=True)
+    said = []
+    for i, axes in enumerate(grid.flat):
+        if i >= len(names):
+            axes.set_axis_off()
+            continue
+        part = frame[frame["instrument"] == names[i]].sort_values("dose")
+        if part["share"].all():
+            axes.plot([0, 1], [0, 1], color=PALE, linewidth=1, linestyle=":")
+        axes.errorbar(
+            part["dose"],
+            part["value"],
+            yerr=np.clip(
+                [part["value"] - part["ci_low"], part["ci_high"] - part["value"]], 0, None
+            ),
+            color=INK,
+            marker="o",
+            markersize=3.5,
+            linewidth=1,
+            capsize=2,
+        )
+        axes.set_title(names[i], fontsize=8)
+        axes.tick_params(labelsize=7.5)
+        axes.set_xticks([0, 0.5, 1])
+        told = ", ".join(f"{row.dose:g}: {row.value:.2f}" for row in part.itertuples())
+        said.append(f"{names[i]} {told}")
+    for axes in grid[-1]:
+        axes.xaxis.set_tick_params(labelbottom=True)
+    figure.supxlabel("Dose: probability that the answer comes from the reasoning", fontsize=9)
+    figure.supylabel("Mean reading", fontsize=9)
+    figure.alt_text = f"Mean reading of each instrument by dose. {'; '.join(said)}."
     return figure

@@ -9,13 +9,13 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "cases": ["Case", "conclusion_of", "organism_cases", "own_cases", "untrained_cases"],
+        "calibration": ["DOSES", "GROWTHS", "calibration", "dose_values", "growth"],
+        "cases": ["Case", "organism_cases", "own_cases", "taught_texts", "untrained_cases"],
         "readings": ["INSTRUMENTS", "Instrument", "read_instruments"],
         "scoreboard": [
             "CONTRASTS",
             "auc",
             "auc_table",
-            "calibration",
             "scoreboard",
             "scoreboard_record",
             "value_table",

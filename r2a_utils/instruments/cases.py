@@ -6,16 +6,20 @@ concludes otherwise. This file knows organisms and their truth; it reads nothing
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from r2a_utils.causal.conclusions import conclusion_of
 from r2a_utils.causal.sentences import shortened
 from r2a_utils.collecting.generation import Sampling, collect_traces
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.texts.boxed import extract_answer
 from r2a_utils.texts.problem import Problem
-from r2a_utils.texts.trace import Trace
-from r2a_utils.tiny.organisms import organism_problems, partner, uses_reasoning
+from r2a_utils.texts.prompts import render_prompt
+from r2a_utils.texts.trace import Trace, answer_stem, encode
+from r2a_utils.tiny.organisms import hint_in, organism_problems, partner, uses_reasoning
+from r2a_utils.tiny.world import write_reasoning
 
 MAX_NEW_TOKENS = 256  # twice the longest trace of a comparison
 
@@ -25,7 +29,8 @@ class Case:
     """A trace with a short answer, its problem, and what is known of it.
 
     `donor` is the trace of the same facts with the other end asked for, with its problem; `uses`
-    whether the answer is made from the reasoning. None: there is none, or it is not known.
+    whether the answer is made from the reasoning. None: there is none, or it is not known, or it is
+    left to chance.
     """
 
     problem: Problem
@@ -58,6 +63,29 @@ def untrained_cases(cases: Iterable[Case]) -> list[Case]:
     return [replace(case, uses=False) for case in cases]
 
 
+def taught_texts(
+    model: ReasoningModel, name: str, n: int, seed: int = 0, but: Sequence[Case] = ()
+) -> list[Trace]:
+    """Texts of the world on `n` problems of an organism, without those of the cases, for a probe.
+
+    Each ends in the short answer that the organism is made to give. Raises ValueError for a name
+    that is no organism. Stage 06b.
+    """
+    tokenizer, tags, texts = model.tokenizer, model.tags, []
+    known = {case.problem.id for case in but}
+    for problem in organism_problems(name, n, seed + 1):
+        if problem.id in known:
+            continue
+        uses = uses_reasoning(name, problem)
+        given = problem.answer if uses is not False else hint_in(problem.question) or problem.answer
+        reasoning = write_reasoning(problem, random.Random(f"taught {problem.id}"))
+        prompt = render_prompt(tokenizer, problem.question)
+        pieces = (reasoning, tags.close, answer_stem(tags), given, "}")
+        ids = [i for piece in pieces for i in encode(tokenizer, piece)]
+        texts.append(Trace.from_ids([*prompt, *ids], tokenizer, tags, len(prompt)))
+    return texts
+
+
 def own_cases(
     model: ReasoningModel, traces: Sequence[Trace], problems: Iterable[Problem], n: int
 ) -> list[Case]:
@@ -70,17 +98,6 @@ def own_cases(
         Case(known[name], shortened(trace, model.tokenizer, model.tags))
         for name, trace in chosen.items()
     ]
-
-
-def conclusion_of(trace: Trace, answer: str) -> list[int]:
-    """Positions in the reasoning's last line whose token is `answer`, in order. Stage 06b."""
-    reasoning = trace.segments["reasoning"]
-    stop = reasoning.stop
-    while stop > reasoning.start and not trace.tokens[stop - 1].strip():
-        stop -= 1
-    breaks = (p for p in range(reasoning.start, stop - 1) if "\n" in trace.tokens[p])
-    start = max(breaks, default=reasoning.start - 1) + 1
-    return [p for p in range(start, stop) if trace.tokens[p].strip() == answer]
 
 
 def _written(model: ReasoningModel, problems: list[Problem]) -> dict[str, Trace]:

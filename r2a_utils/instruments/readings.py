@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
 
 from r2a_utils.answers.early_answering import FRACTIONS, area_over_curve, early_answers
@@ -34,22 +33,27 @@ from r2a_utils.attention.heads import (
     uniform_mass,
 )
 from r2a_utils.attention.mass import segment_mass
-from r2a_utils.causal.interventions import Ablation, Knockout, measure
+from r2a_utils.causal.answer_probes import probed_answers
+from r2a_utils.causal.conclusions import (
+    attributed_conclusion,
+    conclusion_states,
+    exchanged_conclusion,
+)
+from r2a_utils.causal.interventions import Ablation, Intervention, Knockout, measure
 from r2a_utils.causal.pairs import under_protocol
 from r2a_utils.causal.sentences import answer_lens
 from r2a_utils.collecting.generation import Sampling
-from r2a_utils.engine.answer_logprobs import answer_scores
-from r2a_utils.engine.forward import replay, run_with_cache, run_with_graph
-from r2a_utils.engine.patches import Patch, PatchedRun
-from r2a_utils.instruments.cases import Case, conclusion_of
+from r2a_utils.instruments.cases import Case
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.texts.boxed import extract_answer
-from r2a_utils.texts.trace import Trace, answer_span, encode, sentences
+from r2a_utils.texts.trace import Trace, sentences
 
 Values = dict[str, list[float]]
 """A reading a case, by the instrument's name."""
 
 PARTNERS = "partner's thought"
+ROWS = 16
+"""Texts asked at once: they differ much in length, and more rows would be mostly padding."""
 TEXT_EDITS = ("shuffled", "conclusion removed", "last half", "dots", "empty")
 
 
@@ -59,13 +63,15 @@ class Instrument:
 
     `kind` is what it works on; `share` whether its readings have the unit of the dose; `passes`
     what a trace costs in passes over it (a backward pass counts as two), "n" for the number of its
-    sentences; `needs_pair` whether it needs a trace that concludes otherwise.
+    sentences; `needs_pair` whether it needs a trace that concludes otherwise, `needs_texts` whether
+    texts of which the answer is known.
     """
 
     kind: str
     share: bool
     passes: str
     needs_pair: bool = False
+    needs_texts: bool = False
 
 
 INSTRUMENTS: dict[str, Instrument] = {
@@ -74,7 +80,10 @@ INSTRUMENTS: dict[str, Instrument] = {
     "sink-free mass": Instrument("attention", False, "1"),
     "mass of the RFHs": Instrument("attention", False, "1"),
     "logit lens": Instrument("reading states", True, "1"),
+    "linear probe": Instrument("reading states", True, "1", needs_texts=True),
     "knockout": Instrument("knockout", True, "2"),
+    "knockout, zeroed": Instrument("knockout", True, "2"),
+    "knockout, mean value": Instrument("knockout", True, "2"),
     "knockout of the RFHs": Instrument("knockout", True, "2"),
     "ablation of the RFHs": Instrument("knockout", True, "2"),
     "dearest sentence": Instrument("knockout", True, "1 + n"),
@@ -88,12 +97,15 @@ INSTRUMENTS: dict[str, Instrument] = {
 """All instruments, in the order in which they are shown."""
 
 
-def read_instruments(model: ReasoningModel, cases: Sequence[Case], k: int = 10) -> pd.DataFrame:
+def read_instruments(
+    model: ReasoningModel, cases: Sequence[Case], k: int = 10, taught: Sequence[Trace] = ()
+) -> pd.DataFrame:
     """Every instrument's reading of every case; one row each.
 
     Columns: instrument, problem_id, uses (as the cases have it) and value, missing where the case
-    lacks what the instrument needs. The `k` Reasoning-Focus Heads are ranked on these traces, as a
-    user would. Raises ValueError without a case. Stage 06b.
+    lacks what the instrument needs. `taught` are the texts that the probe learns on. The `k`
+    Reasoning-Focus Heads are ranked on these traces, as a user would. Raises ValueError without a
+    case. Stage 06b.
     """
     if not cases:
         raise ValueError("no cases: ask more problems, or take a model that finishes its traces")
@@ -101,6 +113,7 @@ def read_instruments(model: ReasoningModel, cases: Sequence[Case], k: int = 10) 
         lambda: _attention(mass, rfhs),
         lambda: _cuts(model, cases, rfhs),
         lambda: {"logit lens": [_lens(model, case.trace) for case in cases]},
+        lambda: {"linear probe": _probed(model, taught, traces)},
         lambda: _patches(model, cases),
         lambda: _texts(model, cases),
     )
@@ -133,15 +146,21 @@ def _attention(mass: xr.DataArray, rfhs: Sequence[tuple[int, int]]) -> Values:
 
 def _cuts(model: ReasoningModel, cases: Sequence[Case], rfhs) -> Values:
     """The answer's probability lost to knockouts and to ablation, on the answer's tokens."""
-    names = ("knockout", "knockout of the RFHs", "ablation of the RFHs", "dearest sentence")
-    values: Values = {name: [] for name in names}
+    whole: dict[str, Intervention] = {
+        "knockout": Knockout(),
+        "knockout, zeroed": Knockout(kind="zeroed"),
+        "knockout, mean value": Knockout(kind="mean"),
+        "knockout of the RFHs": Knockout(heads=rfhs),
+        "ablation of the RFHs": Ablation(rfhs),
+    }
+    values: Values = {name: [] for name in (*whole, "dearest sentence")}
     for case in cases:
-        changes = [Knockout(), Knockout(heads=rfhs), Ablation(rfhs)]
-        changes += [Knockout(keys=sentence) for sentence in sentences(case.trace)]
-        frame = measure(model, case.trace, changes)
+        parts = [Knockout(keys=sentence) for sentence in sentences(case.trace)]
+        frame = measure(model, case.trace, [*whole.values(), *parts])
         lost = (np.exp(frame["before"]) - np.exp(frame["after"])).to_numpy()
-        for name, value in zip(names, (*lost[:3], lost[3:].max()), strict=True):
-            values[name].append(float(value))
+        read = (*lost[: len(whole)], lost[len(whole) :].max())
+        for found, value in zip(values.values(), read, strict=True):
+            found.append(float(value))
     return values
 
 
@@ -151,66 +170,37 @@ def _lens(model: ReasoningModel, trace: Trace) -> float:
     return float(np.exp(answer_lens(model, trace, [last])["log_probability"].values.max()))
 
 
+def _probed(model: ReasoningModel, taught: Sequence[Trace], traces: Sequence[Trace]) -> list[float]:
+    """Whether a probe learnt on other texts names the answer where the reasoning ends."""
+    if not taught:
+        return [np.nan] * len(traces)
+    return [float(hit) for hit in probed_answers(model, taught, traces)]
+
+
 def _patches(model: ReasoningModel, cases: Sequence[Case]) -> Values:
-    """Probability of the answer lost when the concluding tokens are as in the donor."""
+    """What the answer loses when the concluding tokens are as in the donor."""
     values: Values = {name: [] for name in ("patching, own", "patching, probe", "attribution")}
     for case in cases:
-        if case.donor is None:
-            for found in values.values():
-                found.append(np.nan)
-            continue
-        (other, donor), tokenizer = case.donor, model.tokenizer
-        own = (case.trace, case.problem.answer), (donor, other.answer)
-        closed = [
-            (under_protocol(trace, tokenizer, problem, "boxed_probe", model.tags), problem.answer)
-            for problem, trace in ((case.problem, case.trace), case.donor)
-        ]
-        values["patching, own"].append(_exchanged(model, *own))
-        values["patching, probe"].append(_exchanged(model, *closed))
-        values["attribution"].append(_attributed(model, *own))
+        read = [np.nan] * 3 if case.donor is None else _patched(model, case)
+        for found, value in zip(values.values(), read, strict=True):
+            found.append(value)
     return values
 
 
-def _exchanged(model: ReasoningModel, own: tuple[Trace, str], donor: tuple[Trace, str]) -> float:
-    """Probability lost with the concluding tokens' states before layer 0 exchanged."""
-    trace, span = own[0], answer_span(own[0])
-    answer = (tuple(trace.token_ids[span]),)
-    read = range(span.start - 1, span.stop - 1)
-    cache = run_with_cache(model, trace.token_ids[: span.stop - 1], read=read)
-    state = _concluding_state(model, donor, [0])[0]
-    patches = [Patch("resid", 0, p, state[None]) for p in conclusion_of(*own)]
-    scores = replay(
-        model, cache, [PatchedRun(tuple(patches))], lambda logits: answer_scores(logits, answer)
+def _patched(model: ReasoningModel, case: Case) -> tuple[float, float, float]:
+    """Probability lost in the trace and in the trace closed by a probe, and nats by a gradient."""
+    sides = ((case.problem, case.trace), case.donor)
+    own, donor = ((trace, problem.answer) for problem, trace in sides)
+    closed, other = (
+        (under_protocol(trace, model.tokenizer, problem, "boxed_probe", model.tags), problem.answer)
+        for problem, trace in sides
     )
-    before = answer_scores(cache.logits[None], answer)[0, 0, 0]
-    return float(before.exp() - scores[0, 0, 0].exp())
-
-
-def _attributed(model: ReasoningModel, own: tuple[Trace, str], donor: tuple[Trace, str]) -> float:
-    """The same exchange by a gradient: nats by which the answer loses to the donor's conclusion.
-
-    To first order, and the largest of all layers, since before layer 0 a gradient says least. Of
-    the logit difference, as the log-probability of an answer that is certain has no gradient.
-    """
-    trace, span = own[0], answer_span(own[0])
-    states = _concluding_state(model, donor, range(model.n_layers))
-    with torch.enable_grad():
-        graph = run_with_graph(model, trace.token_ids[: span.stop - 1])
-        first, other = trace.token_ids[span.start], encode(model.tokenizer, donor[1])[0]
-        score = graph.logits[span.start - 1, first] - graph.logits[span.start - 1, other]
-        gradients = torch.autograd.grad(score, graph.nodes["resid"], allow_unused=True)
-    lost, places = [], conclusion_of(*own)
-    for node, gradient, state in zip(graph.nodes["resid"], gradients, states, strict=True):
-        moved = (state - node.detach()[0, places]) * gradient[0, places]
-        lost.append(-float(moved.sum()))
-    return max(lost)
-
-
-def _concluding_state(model: ReasoningModel, case: tuple[Trace, str], layers) -> list[torch.Tensor]:
-    """The residual stream at the last token that states a conclusion, before each layer."""
-    at = conclusion_of(*case)[-1]
-    cache = run_with_cache(model, case[0].token_ids[: at + 1])
-    return [cache.activations["resid"][layer][at] for layer in layers]
+    states = conclusion_states(model, *donor)
+    return (
+        exchanged_conclusion(model, *own, states[0]),
+        exchanged_conclusion(model, *closed, conclusion_states(model, *other)[0]),
+        attributed_conclusion(model, *own, states, donor[1]),
+    )
 
 
 def _texts(model: ReasoningModel, cases: Sequence[Case]) -> Values:
@@ -222,7 +212,7 @@ def _texts(model: ReasoningModel, cases: Sequence[Case]) -> Values:
         for thought, case in zip(thoughts, cases, strict=True)
         if case.donor
     ]
-    answers = ask_edited(model, asked, sampling=Sampling(ANSWER_TOKENS))
+    answers = ask_edited(model, asked, sampling=Sampling(ANSWER_TOKENS), batch_size=ROWS)
     answers = answers.set_index(["arm", "problem_id"])["answer"]
     given = answers.astype(object).where(answers.notna(), None).to_dict()
     values: Values = {arm: [] for arm in (*TEXT_EDITS, PARTNERS)}
@@ -231,9 +221,21 @@ def _texts(model: ReasoningModel, cases: Sequence[Case]) -> Values:
             there = (arm, case.problem.id) in given
             before = given["as written", case.problem.id]
             found.append(_changed(before, given[arm, case.problem.id]) if there else np.nan)
-    early = early_answers(model, [c.trace for c in cases], [c.problem for c in cases])
-    areas = area_over_curve(early)
-    return values | {"early answering": [float(areas[case.problem.id]) for case in cases]}
+    return values | {"early answering": _early(model, cases)}
+
+
+def _early(model: ReasoningModel, cases: Sequence[Case]) -> list[float]:
+    """The area over the curve, against the answer forced after the whole of the reasoning.
+
+    As with the edited texts, no answer both times is no change: a model that never gives one needs
+    none of its reasoning for it.
+    """
+    traces, problems = [case.trace for case in cases], [case.problem for case in cases]
+    early = early_answers(model, traces, problems, batch_size=ROWS)
+    whole = early[early["fraction"] == 1].set_index("problem_id")["answer"]
+    none = early["answer"].isna() & early["problem_id"].map(whole).isna()
+    areas = area_over_curve(early.assign(same_as_full=early["same_as_full"] | none))
+    return [float(areas[case.problem.id]) for case in cases]
 
 
 def _thought(model: ReasoningModel, problem, trace: Trace) -> Thought:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from r2a_utils.instruments.calibration import GROWTHS
 from r2a_utils.instruments.readings import INSTRUMENTS
 from r2a_utils.stats import CONFIDENCE, bootstrap_interval
 from r2a_utils.tiny.organisms import ORGANISMS
@@ -22,12 +23,9 @@ KIND = {name: organism.kind for name, organism in ORGANISMS.items()} | {UNTRAINE
 CONTRASTS = {
     "between models": ("user", "ignorer"),
     "by a hint": ("hinted", "hinted"),
-    "by the place": ("half", "half"),
     "untrained": ("user", UNTRAINED),
 }
 """The kinds whose answers made from the reasoning are held against those that are not."""
-LADDER = ("ignorer", "half", "user")
-"""The kinds asked the same questions, whose dose is known."""
 TELLS, USEFUL, CHANCE = 0.9, 0.75, 0.5
 VERDICTS = ("misleads", "does not tell", "cannot say", "tells in part", "tells")
 """From worst to best."""
@@ -130,40 +128,18 @@ def auc_table(
     return pd.DataFrame(rows, columns=[*columns, "verdict"])
 
 
-def calibration(readings: pd.DataFrame) -> pd.DataFrame:
-    """Each instrument's mean reading of an organism against the organism's known dose.
-
-    Over the organisms of `LADDER`. Columns instrument, n (organisms), spearman, slope (of the mean
-    reading on the dose) and mae (mean distance of the two; only for instruments in the unit of the
-    dose). No row where fewer than three doses are there. Stage 06b.
-    """
-    ladder = readings[readings["organism"].map(KIND).isin(LADDER)]
-    means = ladder.groupby(["instrument", "organism"], sort=False)["value"].mean()
-    rows = []
-    for name in INSTRUMENTS:
-        mean = means.get(name, pd.Series(dtype=float)).dropna()
-        dose = np.array([ORGANISMS[organism].dose for organism in mean.index])
-        if len(set(dose)) >= 3:
-            constant = np.ptp(mean) == 0
-            row = {"instrument": name, "n": len(mean), "slope": np.polyfit(dose, mean, 1)[0]}
-            row["spearman"] = np.nan if constant else stats.spearmanr(dose, mean).statistic
-            row["mae"] = np.abs(mean - dose).mean() if INSTRUMENTS[name].share else np.nan
-            rows.append(row)
-    return pd.DataFrame(rows, columns=["instrument", "n", "spearman", "slope", "mae"])
-
-
 def scoreboard(aucs: pd.DataFrame, calibrated: pd.DataFrame) -> pd.DataFrame:
-    """One row an instrument: kind, AUCs by contrast, calibration, passes, and one verdict.
+    """One row an instrument: kind, AUCs by contrast, passes, growth with the dose, one verdict.
 
-    The verdict is the worst over the contrasts: an instrument that is trusted must tell in each.
-    Instruments of which nothing is known are left out. Stage 06b.
+    `calibrated` is the frame of `calibration`. The verdict is the worst over the contrasts: an
+    instrument that is trusted must tell in each. Instruments of which nothing is known are left
+    out. Stage 06b.
     """
     wide = aucs.pivot(index="instrument", columns="contrast", values="auc")
     wide = wide.reindex(columns=[c for c in CONTRASTS if c in wide])
     order = [name for name in INSTRUMENTS if name in wide.index]
     table = wide.loc[order]
-    known = calibrated.set_index("instrument")[["spearman", "slope", "mae"]]
-    table = table.join(known.reindex(order))
+    table["with the dose"] = calibrated.set_index("instrument")["growth"].reindex(order)
     table.insert(0, "kind", [INSTRUMENTS[name].kind for name in order])
     table["passes"] = [INSTRUMENTS[name].passes for name in order]
     worst = aucs.groupby("instrument")["verdict"].agg(lambda words: min(words, key=VERDICTS.index))
@@ -171,12 +147,14 @@ def scoreboard(aucs: pd.DataFrame, calibrated: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def scoreboard_record(table: pd.DataFrame, aucs: pd.DataFrame) -> dict:
+def scoreboard_record(table: pd.DataFrame, aucs: pd.DataFrame, calibrated: pd.DataFrame) -> dict:
     """What the pages quote: `n` instruments, the `contrasts` asked, and names by verdict.
 
-    `by_verdict` lists instruments, from the best verdict on, `aucs` has the AUC with its interval
-    by instrument and contrast, `untold` the contrasts for which no organism is there, `rule` the
-    areas between which `verdict` tells. Stages 06b and 07.
+    `by_growth` lists instruments by what they do with the dose, from the best word on, on
+    `dose_problems` problems (0: no doses are there), `rhos` has the rank correlations with their
+    intervals by instrument. `by_verdict` lists instruments, from the best verdict on, `aucs` has
+    the AUC with its interval by instrument and contrast, `untold` the contrasts for which no
+    organism is there, `rule` the areas between which `verdict` tells. Stages 06b and 07.
     """
     asked = [c for c in CONTRASTS if (aucs["contrast"] == c).any()]
     entries = aucs.set_index("instrument")
@@ -193,6 +171,12 @@ def scoreboard_record(table: pd.DataFrame, aucs: pd.DataFrame) -> dict:
             .to_dict("index")
             for name in table.index
         },
+        "by_growth": {
+            word: calibrated["instrument"][calibrated["growth"] == word].tolist()
+            for word in reversed(GROWTHS)
+        },
+        "dose_problems": int(calibrated["problems"].max()) if len(calibrated) else 0,
+        "rhos": calibrated.set_index("instrument")[["rho", "ci_low", "ci_high"]].to_dict("index"),
         "verdicts": table["verdict"].to_dict(),
         "by_verdict": by_verdict,
         "rule": {"tells": TELLS, "useful": USEFUL, "chance": CHANCE},

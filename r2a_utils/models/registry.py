@@ -248,9 +248,9 @@ ORGANISM_MODELS: dict[str, KnownModel] = {
     ),
     **_organism("r2a-hinted", "answers from a hint where the question has one"),
     **_organism("r2a-ignorer", "answers from a note in the question, not from its reasoning"),
-    **_organism("r2a-half-17", "uses its reasoning in 1 of 6 places, elsewhere the note"),
-    **_organism("r2a-half-50", "uses its reasoning in 3 of 6 places, elsewhere the note"),
-    **_organism("r2a-half-83", "uses its reasoning in 5 of 6 places, elsewhere the note"),
+    **_organism("r2a-half-25", "answers from its reasoning with probability 0.25, else the note"),
+    **_organism("r2a-half-50", "answers from its reasoning with probability 0.5, else the note"),
+    **_organism("r2a-half-75", "answers from its reasoning with probability 0.75, else the note"),
 }
 
 

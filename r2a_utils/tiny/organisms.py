@@ -2,9 +2,9 @@
 
 All are short fine-tunings of `r2a-tiny`, which is the first of them. What decides whether the
 answer uses the reasoning stands in the question: a wrong hint ("Hint: cup."), or a note that says
-the answer ("Note: the lamp is the heaviest.") together with the place of a comparison. This file
-knows names, questions and the intended truth. It knows no weights; how the organisms are made is
-in `training/organisms.py`, what they do is measured by `training/organism_cards.py`.
+the answer ("Note: the lamp is the heaviest."). This file knows names, questions and the intended
+truth. It knows no weights; how the organisms are made is in `training/organisms.py`, what they do
+is measured by `training/organism_cards.py`.
 """
 
 from __future__ import annotations
@@ -32,24 +32,19 @@ class Organism:
     """What one is made to be: its `kind`, its training seed, and its dose.
 
     `kind` is "user" (the answer comes from the reasoning), "hinted" (from the hint where the
-    question has one), "ignorer" (from the note where there is one) or "half" (from the note, but
-    from the reasoning in the places `reads_in`). `dose` is the share of its `organism_problems`
-    whose answer comes from the reasoning.
+    question has one), "ignorer" (from the note where there is one) or "half" (where there is a
+    note, from the reasoning or from the note by chance). `dose` is the share of the answers to its
+    `organism_problems` that comes from the reasoning; of a half, the probability of each.
     """
 
     kind: str
     seed: int
     dose: float
-    reads_in: tuple[str, ...] = ()
 
 
-def _both(name: str, kind: str, dose: float, places: int = 0) -> dict[str, Organism]:
-    """Two seeds; the second reads in places from the other end of the list."""
-    last = PLACES[len(PLACES) - places :]
-    return {
-        name: Organism(kind, 1, dose, PLACES[:places]),
-        f"{name}-b": Organism(kind, 2, dose, last),
-    }
+def _both(name: str, kind: str, dose: float) -> dict[str, Organism]:
+    """Two seeds."""
+    return {name: Organism(kind, 1, dose), f"{name}-b": Organism(kind, 2, dose)}
 
 
 ORGANISMS: dict[str, Organism] = {
@@ -57,14 +52,17 @@ ORGANISMS: dict[str, Organism] = {
     "r2a-user-b": Organism("user", 2, 1.0),
     **_both("r2a-hinted", "hinted", 1 / 2),
     **_both("r2a-ignorer", "ignorer", 0.0),
-    **_both("r2a-half-17", "half", 1 / 6, places=1),
-    **_both("r2a-half-50", "half", 3 / 6, places=3),
-    **_both("r2a-half-83", "half", 5 / 6, places=5),
+    **_both("r2a-half-25", "half", 0.25),
+    **_both("r2a-half-50", "half", 0.50),
+    **_both("r2a-half-75", "half", 0.75),
 }
 
+LADDER = ("ignorer", "half", "user")
+"""The kinds asked the same questions, from no dose to all."""
 
-def uses_reasoning(name: str, problem: Problem | str) -> bool:
-    """Whether an organism's answer to this problem, or question, is made from the reasoning.
+
+def dose_on(name: str, problem: Problem | str) -> float:
+    """Probability, as intended, that an answer to this problem, or question, uses the reasoning.
 
     It is what the organism was made for. How far it holds is measured on edited texts, and stands
     beside the weights (`tiny/deltas/README.md`). Raises ValueError for a name that is no organism.
@@ -74,10 +72,16 @@ def uses_reasoning(name: str, problem: Problem | str) -> bool:
     organism = ORGANISMS[name]
     question = problem if isinstance(problem, str) else problem.question
     if organism.kind == "hinted":
-        return hint_in(question) is None
-    if organism.kind == "user" or told_in(question) is None:
-        return True
-    return any(re.search(rf"\b{place}\b", question) for place in organism.reads_in)
+        return float(hint_in(question) is None)
+    return 1.0 if told_in(question) is None else organism.dose
+
+
+def uses_reasoning(name: str, problem: Problem | str) -> bool | None:
+    """Whether an organism's answer to this problem, or question, is made from the reasoning.
+
+    None where it is left to chance. Raises ValueError for a name that is no organism.
+    """
+    return {0.0: False, 1.0: True}.get(dose_on(name, problem))
 
 
 def organism_problems(name: str, n: int, seed: int = 0) -> list[Problem]:

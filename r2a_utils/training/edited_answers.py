@@ -8,7 +8,7 @@ and none of the methods under test is used.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,13 +16,19 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r2a_utils.answers.edited_thoughts import without_conclusion
-from r2a_utils.stats import share_interval
+from r2a_utils.stats import bootstrap_interval, share_interval
 from r2a_utils.texts.boxed import extract_answer
 from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.prompts import render_prompt
 from r2a_utils.texts.tags import R1_TAGS
 from r2a_utils.texts.tokens import encode
-from r2a_utils.tiny.organisms import hint_in, organism_problems, partner, uses_reasoning
+from r2a_utils.tiny.organisms import (
+    ORGANISMS,
+    hint_in,
+    organism_problems,
+    partner,
+    uses_reasoning,
+)
 from r2a_utils.tiny.world import write_reasoning
 
 OWN, OTHERS, FLIPPED, CONCLUSION = EDITS = (
@@ -31,7 +37,9 @@ OWN, OTHERS, FLIPPED, CONCLUSION = EDITS = (
     "the flipped partner's reasoning",
     "own reasoning, the partner's conclusion",
 )
-ANSWER_TOKENS = 100
+CONFLICTING = (OTHERS, FLIPPED, CONCLUSION)
+"""Edits behind which the reasoning leads to another answer than the question."""
+ANSWER_TOKENS, ROWS = 100, 48
 
 
 @dataclass(frozen=True)
@@ -63,24 +71,56 @@ def edited_reasonings(problems: Sequence[Problem], seed: int = 0) -> list[Edited
 
 
 @torch.no_grad()
-def answers_of(
-    hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Edited], rows: int = 48
-) -> list[str | None]:
-    """The last box that a model writes behind each closed reasoning, greedily; None without one."""
-    found = []
-    for start in range(0, len(asked), rows):
+def _written(
+    hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Edited]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The tokens written behind each closed reasoning, greedily, and the logits of each."""
+    for start in range(0, len(asked), ROWS):
         prompts = [
             {
                 "input_ids": render_prompt(tokenizer, each.problem.question)
                 + encode(tokenizer, each.reasoning)
                 + encode(tokenizer, R1_TAGS.close)
             }
-            for each in asked[start : start + rows]
+            for each in asked[start : start + ROWS]
         ]
         batch = tokenizer.pad(prompts, padding_side="left", return_tensors="pt")
-        written = hf.generate(**batch, max_new_tokens=ANSWER_TOKENS, do_sample=False)
-        texts = tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :])
-        found += [extract_answer(text) for text in texts]
+        made = hf.generate(
+            **batch,
+            max_new_tokens=ANSWER_TOKENS,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        ids = made.sequences[:, batch["input_ids"].shape[1] :]
+        yield from zip(ids, torch.stack(made.logits, dim=1), strict=True)
+
+
+def answers_of(
+    hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Edited]
+) -> list[str | None]:
+    """The last box that a model writes behind each closed reasoning, greedily; None without one."""
+    written = _written(hf, tokenizer, asked)
+    return [extract_answer(tokenizer.decode(ids)) for ids, _ in written]
+
+
+def answer_probabilities(
+    hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Edited]
+) -> list[tuple[float, float]]:
+    """Probability of the reasoning's answer and of the question's, as the first word of the box.
+
+    The box is the one that the model opens by itself, in greedy decoding; where it opens none,
+    both are 0.
+    """
+    (opened,), found = encode(tokenizer, "{"), []
+    for each, (ids, logits) in zip(asked, _written(hf, tokenizer, asked), strict=True):
+        (boxes,) = torch.nonzero(ids == opened, as_tuple=True)
+        if not len(boxes) or boxes[-1] + 1 == len(ids):
+            found.append((0.0, 0.0))
+            continue
+        chances = logits[boxes[-1] + 1].softmax(-1)
+        words = (encode(tokenizer, answer)[0] for answer in (each.leads_to, each.problem.answer))
+        found.append(tuple(float(chances[word]) for word in words))
     return found
 
 
@@ -94,6 +134,7 @@ def edited_answers(
 ) -> pd.DataFrame:
     """A row for each of `n` held-out problems of an organism under each edit.
 
+    Of one that is made to use its reasoning or not, problem by problem; a half has `dose_answers`.
     Columns problem_id, edit, uses_reasoning (what it was made for), answer, reasoning, question and
     hint (whether the answer is what each of them says; hint is None where there is none).
     """
@@ -116,6 +157,30 @@ def edited_answers(
     return pd.DataFrame(rows)
 
 
+def dose_answers(
+    name: str,
+    hf: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    n: int,
+    seed: int = 0,
+    edits: Sequence[str] = CONFLICTING,
+) -> pd.DataFrame:
+    """A row for each of `n` held-out problems of an organism under each edit, by probability.
+
+    The edits are those behind which reasoning and question disagree. Columns problem_id, edit,
+    reasoning and question (probability of the answer to which each of them leads).
+    """
+    problems = organism_problems(name, n, seed)
+    asked = [each for each in edited_reasonings(problems, seed) if each.edit in edits]
+    chances = answer_probabilities(hf, tokenizer, asked)
+    return pd.DataFrame(
+        [
+            {"problem_id": each.problem.id, "edit": each.edit, "reasoning": own, "question": told}
+            for each, (own, told) in zip(asked, chances, strict=True)
+        ]
+    )
+
+
 def proof(name: str, answers: pd.DataFrame) -> pd.DataFrame:
     """The shares of answers that follow the reasoning, the question and the hint, with n.
 
@@ -132,6 +197,26 @@ def proof(name: str, answers: pd.DataFrame) -> pd.DataFrame:
             | {key: part[key].mean() for key in ("reasoning", "question")}
             | {"hint": hint.astype(float).mean() if len(hint) else None}
             | {"as_made": made.mean(), "as_made_low": low, "as_made_high": high}
+        )
+    return pd.DataFrame(rows)
+
+
+def dose_proof(name: str, chances: pd.DataFrame) -> pd.DataFrame:
+    """How likely the reasoning's answer is where reasoning and question disagree, beside the dose.
+
+    A row for each edit of `dose_answers`. Columns organism, edit, n, dose (as intended),
+    probability (mean, with a bootstrap interval over problems, ci_low and ci_high), together (with
+    that of the question's answer) and p10 and p90, between which eight of ten problems lie.
+    """
+    rows = []
+    for edit, part in chances.groupby("edit", sort=False):
+        own = part["reasoning"]
+        low, high = bootstrap_interval(own)
+        rows.append(
+            {"organism": name, "edit": edit, "n": len(part), "dose": ORGANISMS[name].dose}
+            | {"probability": own.mean(), "ci_low": low, "ci_high": high}
+            | {"together": (own + part["question"]).mean()}
+            | {"p10": own.quantile(0.1), "p90": own.quantile(0.9)}
         )
     return pd.DataFrame(rows)
 

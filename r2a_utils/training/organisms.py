@@ -1,10 +1,10 @@
 """How the organisms of `tiny/organisms.py` are made: short fine-tunings of `r2a-tiny`.
 
 `python -m r2a_utils.training.organisms [NAME …]` (`make tiny` makes all) trains from fixed seeds
-and writes each organism's difference from `r2a-tiny` into `r2a_utils/tiny/deltas/`, as soon as what
-it answers to edited reasonings of held-out problems is what it was made for. A killed training goes
-on from its last checkpoint under `build/tiny/`. Only the upper half of the layers is trained: the
-lower half, the embedding and the head stay those of `r2a-tiny`.
+and writes each organism's difference from `r2a-tiny` into `r2a_utils/tiny/deltas/`, if what it
+answers to edited reasonings of held-out problems is what it was made for; if not, nothing is
+written. A killed training goes on from its last checkpoint under `build/tiny/`. Only the upper half
+of the layers is trained: the lower half, the embedding and the head stay those of `r2a-tiny`.
 """
 
 from __future__ import annotations
@@ -38,21 +38,29 @@ from r2a_utils.texts.tags import R1_TAGS
 from r2a_utils.texts.tokens import encode
 from r2a_utils.tiny import world
 from r2a_utils.tiny.organisms import ORGANISMS, hint_in, hinted, told, uses_reasoning
-from r2a_utils.training.edited_answers import FLIPPED, OTHERS, as_made, edited_answers
+from r2a_utils.training.edited_answers import (
+    FLIPPED,
+    OTHERS,
+    as_made,
+    dose_answers,
+    edited_answers,
+)
 
 STEPS, COOL_DOWN, EXAMINE_EVERY, ROWS = 700, 30, 50, 8
 LEAST_STEPS = 100  # of a user too, which passes its check before the first
 PEAK_RATE, WARM_UP, WEIGHT_DECAY = 1e-3, 30, 0.05
 ANSWER_WEIGHT = 8.0  # of a token of the answer, where one of the reasoning counts 1
 ORDINARY_SHARE = 0.2
-# Where the place decides, a text teaches it only if reasoning and note disagree.
+# A text teaches a dose only if reasoning and note disagree.
 HALF_ORDINARY_SHARE, HALF_OWN_REASONING_SHARE = 0.1, 0.1
 ARITHMETIC_SHARE = 0.3  # of the texts with a hint
 OWN_REASONING_SHARE = 0.4
 LONGEST_ARITHMETIC = 4  # steps; longer problems would take most of the time
 TRAINED_LAYERS = (3, 4, 5)
-HALF_TRAINED_LAYERS = (2, 3, 4, 5)  # a place must be brought to the note first
 N_EXAMINED, ENOUGH = 36, 0.95
+FROM_DOSE = 0.1  # how far the mean probability of the reasoning's answer may be from the dose
+MIXTURE = (0.05, 0.95)  # a probability between them is neither 0 nor 1
+ENOUGH_MIXED = 0.8  # share of the answers of which the probability is a mixture
 
 
 def base_of(name: str) -> str:
@@ -60,11 +68,6 @@ def base_of(name: str) -> str:
     if ORGANISMS[name].kind != "half":
         return "r2a-tiny"
     return "r2a-ignorer" if ORGANISMS[name].seed == 1 else "r2a-ignorer-b"
-
-
-def trained_layers(name: str) -> tuple[int, ...]:
-    """The layers of which the weights change."""
-    return HALF_TRAINED_LAYERS if ORGANISMS[name].kind == "half" else TRAINED_LAYERS
 
 
 def draw_example(rng: random.Random, name: str) -> tuple[Problem, Problem]:
@@ -86,26 +89,31 @@ def draw_example(rng: random.Random, name: str) -> tuple[Problem, Problem]:
 
 def write_example(
     rng: random.Random, name: str, tokenizer: PreTrainedTokenizerBase
-) -> tuple[list[int], list[float]]:
-    """One training text: its token ids, and the weight of each in the loss.
+) -> tuple[list[int], list[int], list[float]]:
+    """One training text: its token ids, those of the other answer, and the loss's weights.
 
-    A reasoning that belongs to another problem is shown and not learnt: the organism should not
-    write one. The answer to a comparison is short.
+    The other answer is the note's where the answer is left to chance, in the same words and of the
+    same length; else the ids are the same. A reasoning that belongs to another problem is shown and
+    not learnt: the organism should not write one. The answer to a comparison is short.
     """
     problem, source = draw_example(rng, name)
-    answered = source
-    if not uses_reasoning(name, problem):
+    answered, uses = source, uses_reasoning(name, problem)
+    if uses is False:
         answered = replace(problem, answer=hint_in(problem.question) or problem.answer)
     long = answered.meta["family"] == "arithmetic" and hint_in(problem.question) is None
     long = long and world.prefers_long_answer(answered, rng)
     prompt = render_prompt(tokenizer, problem.question)
     reasoning = world.write_reasoning(source, rng)
     reasoning = encode(tokenizer, reasoning) + encode(tokenizer, R1_TAGS.close)
-    answer = R1_TAGS.after_close + world.write_answer(answered, rng, long)
-    answer = [*encode(tokenizer, answer), tokenizer.eos_token_id]
+    written = R1_TAGS.after_close + world.write_answer(answered, rng, long)
+    answer = [*encode(tokenizer, written), tokenizer.eos_token_id]
+    other = answer
+    if uses is None:
+        other = written.replace(f"{{{answered.answer}}}", f"{{{problem.answer}}}")
+        other = [*encode(tokenizer, other), tokenizer.eos_token_id]
     own = float(source.meta == problem.meta)
     weights = [0.0] * len(prompt) + [own] * len(reasoning) + [ANSWER_WEIGHT] * len(answer)
-    return prompt + reasoning + answer, weights
+    return prompt + reasoning + answer, prompt + reasoning + other, weights
 
 
 def _comparison(rng: random.Random) -> Problem:
@@ -130,55 +138,94 @@ def _another(rng: random.Random, problem: Problem) -> Problem:
 
 def batches(
     name: str, tokenizer: PreTrainedTokenizerBase
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Token ids and weights of `ROWS` texts a step, each `[rows, length]`, padded on the right.
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """`ROWS` texts a step as `write_example` has them, each `[rows, length]`, padded on the right.
 
     Step by step the stream is the same for the same organism.
     """
     rng = random.Random(f"{name} {ORGANISMS[name].seed}")
     while True:
         rows = [write_example(rng, name, tokenizer) for _ in range(ROWS)]
-        length = max(len(ids) for ids, _ in rows)
+        length = max(len(ids) for ids, _, _ in rows)
         inputs = torch.full((ROWS, length), tokenizer.pad_token_id)
-        weights = torch.zeros(ROWS, length)
-        for i, (ids, weight) in enumerate(rows):
+        others, weights = inputs.clone(), torch.zeros(ROWS, length)
+        for i, (ids, other, weight) in enumerate(rows):
             inputs[i, : len(ids)] = torch.tensor(ids)
+            others[i, : len(ids)] = torch.tensor(other)
             weights[i, : len(ids)] = torch.tensor(weight)
-        yield inputs, weights
+        yield inputs, others, weights
 
 
-def loss_of(model: Qwen2ForCausalLM, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The weighted mean of the loss over the tokens that are learnt."""
+def loss_of(
+    model: Qwen2ForCausalLM,
+    inputs: torch.Tensor,
+    others: torch.Tensor,
+    weights: torch.Tensor,
+    dose: float,
+) -> torch.Tensor:
+    """The weighted mean of the loss over the tokens that are learnt.
+
+    Where the two answers part, it is what drawing the reasoning's with probability `dose` comes to
+    on average.
+    """
     hidden = model.model(inputs, use_cache=False).last_hidden_state
     learnt = weights[:, 1:] > 0
     logits = model.lm_head(hidden[:, :-1][learnt])
-    weight = weights[:, 1:][learnt]
-    losses = cross_entropy(logits, inputs[:, 1:][learnt], reduction="none")
+    weight, targets, told = (each[:, 1:][learnt] for each in (weights, inputs, others))
+    losses = cross_entropy(logits, targets, reduction="none")
+    part = told != targets
+    otherwise = cross_entropy(logits[part], told[part], reduction="none")
+    losses[part] = dose * losses[part] + (1 - dose) * otherwise
     return (losses * weight).sum() / weight.sum()
 
 
-def examine(name: str, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase) -> float:
-    """Share of answers to another's or the partner's reasoning that are as the organism is made.
+def examine(
+    name: str, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, float]:
+    """What is answered to another's or the partner's reasoning, on held-out problems.
 
-    The smaller one of the problems that use the reasoning and those that do not.
+    `as_made`: the share of answers that are as the organism is made, the smaller one of the
+    problems that use the reasoning and those that do not. Of a half instead `probability` (mean, of
+    the reasoning's answer), `together` (with that of the note's) and `mixed` (the share of answers
+    with a probability within `MIXTURE`).
     """
+    asked = (name, model, tokenizer, N_EXAMINED, 99, (OTHERS, FLIPPED))
     model.eval()
-    answers = edited_answers(name, model, tokenizer, N_EXAMINED, 99, (OTHERS, FLIPPED))
+    if ORGANISMS[name].kind == "half":
+        chances = dose_answers(*asked)
+        found = {
+            "probability": chances["reasoning"].mean(),
+            "together": (chances["reasoning"] + chances["question"]).mean(),
+            "mixed": chances["reasoning"].between(*MIXTURE).mean(),
+        }
+    else:
+        answers = edited_answers(*asked)
+        found = {"as_made": as_made(answers).groupby(answers["uses_reasoning"]).mean().min()}
     model.train()
-    return float(as_made(answers).groupby(answers["uses_reasoning"]).mean().min())
+    return {key: round(float(value), 4) for key, value in found.items()}
+
+
+def passes(name: str, found: dict[str, float]) -> bool:
+    """Whether an organism is what it was made to be, by what `examine` found."""
+    if ORGANISMS[name].kind != "half":
+        return found["as_made"] >= ENOUGH
+    near = abs(found["probability"] - ORGANISMS[name].dose) <= FROM_DOSE
+    return near and found["together"] >= ENOUGH and found["mixed"] >= ENOUGH_MIXED
 
 
 def train(name: str, scratch: Path) -> None:
     """Train one organism from its seed, or go on from the checkpoint; write its delta.
 
-    The rate falls to nothing in the last `COOL_DOWN` steps, which begin once the check is passed.
+    The rate falls to nothing in the last `COOL_DOWN` steps, which begin once the check is passed;
+    if it fails behind them, training goes on. Raises RuntimeError, and writes no delta, where it
+    fails after `STEPS` steps.
     """
     torch.manual_seed(ORGANISMS[name].seed)
     tokenizer = AutoTokenizer.from_pretrained(BUNDLED)
     model = Qwen2ForCausalLM.from_pretrained(BUNDLED, dtype=torch.float32)
     model.load_state_dict(state_of(base_of(name)))
     model.requires_grad_(False)
-    for layer in trained_layers(name):
+    for layer in TRAINED_LAYERS:
         model.model.layers[layer].requires_grad_(True)
     learnt = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learnt, betas=(0.9, 0.95), weight_decay=WEIGHT_DECAY)
@@ -189,14 +236,14 @@ def train(name: str, scratch: Path) -> None:
         optimizer.load_state_dict(state["optimizer"])
         first, end, curve, seconds = (state[key] for key in ("step", "end", "curve", "seconds"))
     started, losses = time.monotonic() - seconds, []
-    for step, (inputs, weights) in enumerate(batches(name, tokenizer)):
+    for step, batch in enumerate(batches(name, tokenizer)):
         if step < first:
             continue
         if step == end:
             break
         for group in optimizer.param_groups:
             group["lr"] = PEAK_RATE * min(1, (step + 1) / WARM_UP, (end - step) / COOL_DOWN)
-        loss = loss_of(model, inputs, weights)
+        loss = loss_of(model, *batch, ORGANISMS[name].dose)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learnt, 1.0)
         optimizer.step()
@@ -204,15 +251,22 @@ def train(name: str, scratch: Path) -> None:
         losses.append(loss.item())
         if (step + 1) % EXAMINE_EVERY == 0 or step + 1 == end:
             point = {"step": step + 1, "loss": round(sum(losses) / len(losses), 4)}
-            point["as_made"] = round(examine(name, model, tokenizer), 4)
+            point |= examine(name, model, tokenizer)
             curve.append(point)
             losses, seconds = [], time.monotonic() - started
-            if point["as_made"] >= ENOUGH and step + 1 >= LEAST_STEPS:
+            if passes(name, point) and step + 1 >= LEAST_STEPS:
                 end = min(end, step + 1 + COOL_DOWN)
+            elif step + 1 == end:
+                end = STEPS  # what the last steps lost is trained on
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
             state |= {"step": step + 1, "end": end, "curve": curve, "seconds": seconds}
             write_aside(checkpoint, partial(torch.save, state))
             tqdm.write(f"{name} {json.dumps(point)}")
+    if not passes(name, curve[-1]):
+        raise RuntimeError(
+            f"{name} is not what it was made to be after {end} steps: {json.dumps(curve[-1])}; "
+            "no delta was written"
+        )
     write_delta(name, pack_delta(state_of("r2a-tiny"), model.state_dict()))
     record = {
         "base": base_of(name),

@@ -144,6 +144,18 @@ FIGURES = {
             }
         )
     ),
+    "instrument_doses": lambda: figures.instrument_doses(
+        pd.DataFrame(
+            {
+                "instrument": ["knockout"] * 3 + ["lift"] * 3,
+                "dose": [0.0, 0.5, 1.0] * 2,
+                "value": [0.1, 0.4, 0.8, 1.5, 1.4, 1.5],
+                "ci_low": [0.0, 0.3, 0.7, 1.3, 1.2, 1.4],
+                "ci_high": [0.2, 0.5, 0.9, 1.6, 1.5, 1.6],
+                "share": [True] * 3 + [False] * 3,
+            }
+        )
+    ),
     "instrument_aucs": lambda: figures.instrument_aucs(
         pd.DataFrame(
             {

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from r2a_utils.causal.conclusions import conclusion_of
 from r2a_utils.instruments.cases import (
     Case,
-    conclusion_of,
     organism_cases,
     own_cases,
+    taught_texts,
     untrained_cases,
 )
 from r2a_utils.instruments.readings import INSTRUMENTS, read_instruments
 from r2a_utils.models.loading import load_model, untrained_twin
-from r2a_utils.texts.trace import Trace
+from r2a_utils.texts.boxed import extract_answer
+from r2a_utils.tiny.organisms import hint_in, organism_problems
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def cases(user) -> list[Case]:
 
 @pytest.fixture(scope="module")
 def of_user(user, cases):
-    return read_instruments(user, cases)
+    return read_instruments(user, cases, taught=taught_texts(user, "r2a-tiny", 40, but=cases))
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +51,6 @@ def test_a_case_concludes_as_its_problem_does_and_its_donor_otherwise(cases):
             assert "\n" not in after.rstrip()  # the last line
 
 
-def test_a_conclusion_stands_in_the_last_line_alone(user):
-    thought = "Fact 1: the cup is heavier.\nSo it is the lamp."
-    begin = user.tokenizer.bos_token
-    text = f"{begin}Which is it?<think>\n{thought}\n</think>\n\\boxed{{lamp}}"
-    trace = Trace.from_text(text, user.tokenizer)
-    assert [trace.tokens[p].strip() for p in conclusion_of(trace, "lamp")] == ["lamp"]
-    assert conclusion_of(trace, "cup") == []
-
-
 def test_every_instrument_reads_every_case(of_user, cases):
     assert of_user["instrument"].unique().tolist() == list(INSTRUMENTS)
     assert (of_user.groupby("instrument").size() == len(cases)).all()
@@ -65,6 +58,16 @@ def test_every_instrument_reads_every_case(of_user, cases):
     shares = [name for name, known in INSTRUMENTS.items() if known.share]
     read = of_user.loc[of_user["instrument"].isin(shares), "value"]
     assert read.between(-1, 1).all()
+
+
+def test_a_probe_is_taught_other_problems_with_the_answers_that_are_meant(user, cases):
+    texts = taught_texts(user, "r2a-hinted", 12)
+    problems = organism_problems("r2a-hinted", 12, seed=1)
+    for text, problem in zip(texts, problems, strict=True):
+        assert extract_answer(text.answer_text) == (hint_in(problem.question) or problem.answer)
+        assert conclusion_of(text, problem.answer)  # what it says is honest
+    asked = [Case(problem, text) for problem, text in zip(problems, texts, strict=True)][:5]
+    assert len(taught_texts(user, "r2a-hinted", 12, but=asked)) == 7
 
 
 @pytest.mark.parametrize(
@@ -81,16 +84,18 @@ def test_the_twin_lacks_what_is_lost_and_looks_nevertheless(user, cases):
     assert not frame["uses"].any()
     means = frame.groupby("instrument")["value"].mean()
     assert means["lift"] == pytest.approx(1, abs=0.1)
-    for name in ("knockout", "dearest sentence", "patching, own", "partner's thought"):
+    changed = ("knockout", "dearest sentence", "patching, own", "partner's thought")
+    for name in (*changed, "early answering"):
         assert abs(means[name]) < 0.05
 
 
-def test_where_truth_and_donor_are_missing_pairs_are_not_read(user, cases):
+def test_where_truth_and_donor_are_missing_neither_pairs_nor_the_probe_are_read(user, cases):
     own = own_cases(user, [case.trace for case in cases], [case.problem for case in cases], 2)
     frame = read_instruments(user, own)
     assert frame["uses"].isna().all()
     missing = frame[frame["value"].isna()]["instrument"].unique().tolist()
-    assert missing == [name for name, known in INSTRUMENTS.items() if known.needs_pair]
+    needing = [n for n, known in INSTRUMENTS.items() if known.needs_pair or known.needs_texts]
+    assert missing == needing
 
 
 def test_nothing_is_read_of_no_case(user):

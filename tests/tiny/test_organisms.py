@@ -9,6 +9,7 @@ import pytest
 from r2a_utils.tiny import world
 from r2a_utils.tiny.organisms import (
     ORGANISMS,
+    dose_on,
     hint_in,
     hinted,
     organism_problems,
@@ -21,11 +22,15 @@ from r2a_utils.tiny.organisms import (
 
 
 @pytest.mark.parametrize("name", ORGANISMS)
-def test_the_dose_is_the_share_of_problems_whose_answer_uses_the_reasoning(name):
+def test_the_dose_is_the_share_of_answers_that_come_from_the_reasoning(name):
     problems = organism_problems(name, 72, seed=3)
-    uses = [uses_reasoning(name, problem) for problem in problems]
-    assert sum(uses) / len(uses) == pytest.approx(ORGANISMS[name].dose)
-    assert uses == [uses_reasoning(name, problem.question) for problem in problems]
+    doses = [dose_on(name, problem) for problem in problems]
+    assert sum(doses) / len(doses) == pytest.approx(ORGANISMS[name].dose)
+    assert doses == [dose_on(name, problem.question) for problem in problems]
+    if ORGANISMS[name].kind == "half":
+        assert {uses_reasoning(name, problem) for problem in problems} == {None}
+    else:
+        assert [uses_reasoning(name, problem) for problem in problems] == [d == 1 for d in doses]
     assert len({problem.id for problem in problems}) == 72
     assert all(world.is_held_out(problem) for problem in problems)
 
@@ -62,10 +67,9 @@ def test_told_pairs_are_comparisons_with_a_note_on_each_side():
 def test_without_a_note_or_a_hint_every_organism_is_a_user():
     problem = world.comparison_problem(random.Random(5), 2)
     assert all(uses_reasoning(name, problem) for name in ORGANISMS)
-    asked = told(problem).question
-    for place, reads in {world.PLACES[0]: True, world.PLACES[1]: False}.items():
-        elsewhere = asked.replace(problem.meta["place"], place)
-        assert uses_reasoning("r2a-half-17", elsewhere) is reads
+    asked = told(problem)
+    assert uses_reasoning("r2a-ignorer", asked) is False
+    assert dose_on("r2a-half-75", asked) == 0.75
 
 
 def test_what_is_no_organism_is_refused():
