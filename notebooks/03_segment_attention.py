@@ -412,7 +412,7 @@ def mass_of_head(weights, source, target):
 workshop.check_mass_of_head(mass_of_head)
 
 # %%
-place = np.unravel_index(exact_mass.values.argmax(), exact_mass.shape)
+place = np.unravel_index(np.nanargmax(exact_mass), exact_mass.shape)
 top_layer, top_head = map(int, place)
 whole = attention.attention_rows(
     model, first_trace, [(top_layer, top_head)], slice(0, len(first_trace))
@@ -550,7 +550,7 @@ null_mass = uniform_null(from_part, to_part)
 {
     "uniform head": float(null_mass),
     "lift of the top head": float(exact_mass.max() / null_mass),
-    "median lift of all heads": float(np.median(exact_mass / null_mass)),
+    "median lift of all heads": float((exact_mass / null_mass).median()),
 }
 
 # %% [markdown]

@@ -190,12 +190,13 @@ figures.reading_table(pd.concat([ranking[["layer", "head"]], recency], axis=1))
 
 # %%
 size = (model.n_layers, model.n_heads, model.n_kv_heads)
-depth = attention.depth_test(rfhs, *size, seed=seed)
-figures.depth_distribution(rfhs, model.n_layers, depth.p_central)
+there = attention.attending_layers(mass)
+depth = attention.depth_test(rfhs, *size, attending=there, seed=seed)
+figures.depth_distribution(rfhs, model.n_layers, depth.p_central, there)
 
 # %% [markdown]
 # **Figure.** Layers of the top {{ reasoning_focus_heads.k }} heads of `{{ model.name }}`. The
-# dotted line is an even spread over all layers.
+# dotted line is an even spread over the layers that attend.
 
 # %% [markdown]
 # Bars above the line are layers with more of the top heads than an even spread would put there.
@@ -224,7 +225,7 @@ copying = {
 }
 run.write_record("copying_heads", attention.copying_summary(copy_scores, k))
 marks = {"reasoning-focus head": rfhs, **copying}
-overlap = attention.head_overlap(marks, *size, seed=seed)
+overlap = attention.head_overlap(marks, *size, attending=there, seed=seed)
 figures.reading_table(overlap.assign(heads=overlap["heads"].map(figures.head_list)))
 
 # %%
@@ -253,7 +254,9 @@ figures.head_maps({"answer → reasoning": to_reasoning.values}, marks)
 
 # %%
 shown = sorted(traces, key=lambda t: not attention.corrects_itself(t))[:n_maps]
-by_mass = to_reasoning.to_series().sort_values(ascending=False).index.tolist()
+by_mass = (
+    to_reasoning.to_series().dropna().sort_values(ascending=False).index.tolist()
+)
 head_explorer(model, shown, mass, by_mass, marks=marks)
 
 # %% [markdown]

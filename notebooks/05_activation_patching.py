@@ -300,7 +300,7 @@ patch_explorer(model, *zip(*told, strict=True))
 # %%
 stating = cells.sel(position=pair.flipping_position)
 of_clean = stating.sel(answer="clean")
-pd.DataFrame(
+by_layer = pd.DataFrame(
     {
         "effect": stating["effect"].values,
         "log-probability (nats)": of_clean["log_probability"].values,
@@ -308,7 +308,8 @@ pd.DataFrame(
         "flip": stating["flip"].values,
     },
     index=pd.Index(cells["layer"].values, name="patched before layer"),
-).round(3)
+)
+figures.reading_table(by_layer)
 
 # %% [markdown]
 # ## Many pairs, two curves
@@ -522,7 +523,7 @@ run.write_record("activation_patching", found)
 # %%
 checked = causal.check_attribution(model, kept[:n_attributed])
 recalls = {k: f"recall of the top {k}" for k in causal.BUDGETS}
-checked.quality.rename(columns=recalls).round(2)
+figures.reading_table(checked.quality.rename(columns=recalls), digits=2)
 
 # %% [markdown]
 # Every cell of these pairs at the differing tokens and the last {{ attribution_patching.tail }},

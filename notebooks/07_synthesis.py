@@ -89,7 +89,7 @@ headings = {
 this = pd.DataFrame([own], index=["this run"])
 findings = pd.concat([this, paper]).rename(columns=headings).astype(float)
 run.write_table("findings", findings)
-findings.T.round(3).astype(object).where(findings.T.notna(), "–")
+figures.reading_table(findings.T)
 
 # %% [markdown]
 # What the paper's models show under its probes is kept, to be quoted beside this run's effects.

@@ -190,7 +190,9 @@ def head_explorer(
         rows = [(traces[i], attention_rows(model, traces[i], chosen)) for i in examples]
         return head_view(values, rows, marks=marks, title="Layers by heads", top=MAP_TOP)
 
-    layer, head = map(int, heads[0]) if heads else np.unravel_index(values.argmax(), values.shape)
+    layer, head = (
+        map(int, heads[0]) if heads else np.unravel_index(np.nanargmax(values), values.shape)
+    )
     controls = {
         "examples": widgets.SelectMultiple(
             options=_options(traces),

@@ -48,6 +48,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "heads": [
             "FEWEST_IN_HALVES",
+            "attending_layers",
             "head_pairs",
             "head_scores",
             "rank_heads",

@@ -109,26 +109,30 @@ def depth_test(
     n_heads: int,
     n_kv_heads: int,
     *,
+    attending: Sequence[int] | None = None,
     seed: int = 0,
     draws: int = 10_000,
 ) -> DepthTest:
-    """Are these heads mid-layer? Against an even spread over all n_layers · n_heads heads.
+    """Are these heads mid-layer? Against an even spread over all heads of n_layers layers.
 
     Heads that share keys and values read alike, so a blind draw moves them together: it keeps how
-    many heads each key/value group holds, and puts the groups anywhere.
+    many heads each key/value group holds, and puts the groups anywhere. Only layers that are
+    `attending` (None: all) have heads.
     """
     held = _held(heads, n_heads, n_kv_heads)
     places, counts = np.array(list(held)), np.array(list(held.values()))
+    there = np.arange(n_layers) if attending is None else np.array(attending)
     thirds = (np.arange(n_layers) + 0.5) / n_layers
     middle = (thirds > 1 / 3) & (thirds < 2 / 3)
     distance = np.abs(np.arange(n_layers) - (n_layers - 1) / 2)
     n, layers = counts.sum(), places // n_kv_heads
-    blind = _blind_places(len(places), n_layers * n_kv_heads, draws, seed) // n_kv_heads
+    blind = _blind_places(len(places), len(there) * n_kv_heads, draws, seed) // n_kv_heads
+    blind = there[blind]
     in_middle, drawn = int(middle[layers] @ counts), middle[blind] @ counts
     return DepthTest(
         mean_depth=float(layers @ counts / n / max(n_layers - 1, 1)),
         in_middle=in_middle,
-        expected_in_middle=float(n * middle.mean()),
+        expected_in_middle=float(n * middle[there].mean()),
         p_middle=empirical_p(in_middle, drawn),
         p_central=empirical_p(
             distance[layers] @ counts / n, distance[blind] @ counts / n, alternative="less"
@@ -202,7 +206,7 @@ def summarise_ranking(
         above_null=int((null[:k]["p_familywise"] <= LEVEL).sum()),
         beyond_distance=int((recency["ci_low"] > 0).sum()),
         distance_n=distance_n,
-        distance_share=recency["share"].mean(),
+        distance_share=float(recency["share"].mean()),
         by_distance=None if recency["by_distance"].isna().all() else recency["by_distance"].mean(),
         mean_depth=depth.mean_depth,
         in_middle=depth.in_middle,
@@ -218,27 +222,31 @@ def head_overlap(
     n_heads: int,
     n_kv_heads: int,
     *,
+    attending: Sequence[int] | None = None,
     seed: int = 0,
     draws: int = 10_000,
 ) -> pd.DataFrame:
     """How many heads each two lists share, and the chance of as many or more by a blind draw.
 
-    lists: name → (layer, head) pairs. Columns first, second, shared, p (of a draw of heads, exact),
-    p_groups (of a draw that keeps the heads of one key/value group together, as in `depth_test`),
-    heads (the shared ones).
+    lists: name → (layer, head) pairs, in layers that are `attending` (None: all). Columns first,
+    second, shared, p (of a draw of heads, exact), p_groups (of a draw that keeps the heads of one
+    key/value group together, as in `depth_test`), heads (the shared ones).
     """
-    rows = []
+    rows, there = [], range(n_layers) if attending is None else list(attending)
+    found = {
+        name: {(there.index(layer), head) for layer, head in heads} for name, heads in lists.items()
+    }
     for first, second in itertools.combinations(lists, 2):
-        a, b = set(map(tuple, lists[first])), set(map(tuple, lists[second]))
-        blind = _blind_overlap(a, b, n_layers, n_heads, n_kv_heads, draws, seed)
+        a, b = found[first], found[second]
+        blind = _blind_overlap(a, b, len(there), n_heads, n_kv_heads, draws, seed)
         rows.append(
             {
                 "first": first,
                 "second": second,
                 "shared": len(a & b),
-                "p": overlap_p(len(a & b), len(a), len(b), n_layers * n_heads),
+                "p": overlap_p(len(a & b), len(a), len(b), len(there) * n_heads),
                 "p_groups": empirical_p(len(a & b), blind),
-                "heads": sorted(a & b),
+                "heads": sorted((there[layer], head) for layer, head in a & b),
             }
         )
     return pd.DataFrame(rows)

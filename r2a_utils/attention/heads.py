@@ -150,6 +150,13 @@ def attending(
     return reading[:, ~np.isnan(reading).all(axis=(0, 2))]
 
 
+def attending_layers(mass: Masses) -> list[int]:
+    """The layers that have attention, by the answer's masses: the others are NaN."""
+    reading = mass.sel(from_segment="answer", to_segment="reasoning")
+    there = reading.notnull().any([dim for dim in reading.dims if dim != "layer"])
+    return there["layer"].values[there.values].tolist()
+
+
 def _by_head(null: xr.DataArray) -> Float[np.ndarray, "trace layer 1"]:
     """A null of each trace, or of each trace and layer, as it is laid beside the heads' masses."""
     values = null.values

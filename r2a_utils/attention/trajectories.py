@@ -77,15 +77,17 @@ def tracking(
     The null reads each trace's path forwards or backwards with equal chance: smooth wandering keeps
     its smoothness and loses its direction. A head that always looks equally far back also walks
     along, without reading anything: it shows as a slope of 1 (`tracking_and_beyond`). A place that
-    never moves counts as 0. Answers of fewer than `SHORTEST_ANSWER` tokens are left out. Raises
-    ValueError where no answer is long enough.
+    never moves counts as 0. Layers that read nothing have no rows, and answers of fewer than
+    `SHORTEST_ANSWER` tokens are left out. Raises ValueError where no answer is long enough.
     """
     used = [p for p in profiles if p.sizes["query"] >= SHORTEST_ANSWER]
     if not used:
         raise ValueError(
             f"no answer has {SHORTEST_ANSWER} tokens or more, so no path can be ranked"
         )
-    paths = [profile[path].transpose("layer", "head", "query").values for profile in used]
+    unread = [profile["mean_position"].isnull().all(["head", "query"]) for profile in used]
+    layers = np.flatnonzero(~np.all(unread, axis=0))
+    paths = [profile[path].transpose("layer", "head", "query").values[layers] for profile in used]
     observed = np.array([_correlation_with_index(stats.rankdata(p, axis=-1)) for p in paths])
     rho, slope = observed.mean(axis=0), np.mean([_slope(p) for p in paths], axis=0)
     low, high = bootstrap_mean_intervals(observed, seed=seed)
@@ -94,17 +96,17 @@ def tracking(
     largest = null.max(axis=(1, 2))
     rows = [
         {
-            "layer": layer,
+            "layer": layers[i],
             "head": head,
-            "rho": rho[layer, head],
-            "ci_low": low[layer, head],
-            "ci_high": high[layer, head],
-            "p": empirical_p(abs(rho[layer, head]), null[:, layer, head]),
-            "p_familywise": empirical_p(abs(rho[layer, head]), largest),
-            "slope": slope[layer, head],
+            "rho": rho[i, head],
+            "ci_low": low[i, head],
+            "ci_high": high[i, head],
+            "p": empirical_p(abs(rho[i, head]), null[:, i, head]),
+            "p_familywise": empirical_p(abs(rho[i, head]), largest),
+            "slope": slope[i, head],
             "n": len(used),
         }
-        for layer, head in np.ndindex(rho.shape)
+        for i, head in np.ndindex(rho.shape)
     ]
     return pd.DataFrame(rows).sort_values("rho", ascending=False, ignore_index=True)
 

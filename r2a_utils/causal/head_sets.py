@@ -261,7 +261,7 @@ def summarised_interventions(
     """
     heads, *drawn = sets
     lost = np.asarray(lost)
-    top = tuple(map(int, np.unravel_index(lost.argmax(), lost.shape)))
+    top = tuple(map(int, np.unravel_index(np.nanargmax(lost), lost.shape)))
     cut = curves[curves["edges"] == WAYS[0]]
     strongest = cut.loc[cut["effect"].idxmin()]
     table = set_table(by_draw)
@@ -290,7 +290,7 @@ def summarised_interventions(
         fewest_flip_n=FEWEST_REWRITTEN,
         n_flip_sets=max((len(share) - 1 for share in turned.shares.values()), default=0),
         flips=turned.table.to_dict("index"),
-        top_head_lost=float(lost.max()),
+        top_head_lost=float(np.nanmax(lost)),
         top_head=figures.head_name(*top),
         top_is_rfh=top in heads,
         **vars(dominating),

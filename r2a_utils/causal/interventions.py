@@ -243,14 +243,16 @@ def knockout_curves(
     The second way cuts `n_spans` random spans as long as the reasoning, drawn anew for each trace,
     and takes their mean.
     Columns edges, layer (middle of the window of `width` layers), effect (mean change of the
-    answer's log-probability, nats), ci_low, ci_high, width. Raises ValueError as `knockout_profile`
-    and `random_spans` do, and for no trace. Geva et al. 2023; stage 06.
+    answer's log-probability, nats), ci_low, ci_high, width; a window without attention has no rows.
+    Raises ValueError as `knockout_profile` and `random_spans` do, and for no trace. Geva et al.
+    2023; stage 06.
     """
     changes = np.array([_cut_ways(model, trace, width, n_spans, seed, kind) for trace in traces])
-    parts = []
+    layers = np.flatnonzero(~np.isnan(changes).all((0, 1)))
+    changes, parts = changes[..., layers], []
     for i, way in enumerate(WAYS):
         low, high = bootstrap_mean_intervals(changes[:, i], seed=seed)
-        frame = {"layer": range(model.n_layers), "effect": changes[:, i].mean(0)}
+        frame = {"layer": layers, "effect": changes[:, i].mean(0)}
         parts.append(pd.DataFrame({"edges": way} | frame | {"ci_low": low, "ci_high": high}))
     return pd.concat(parts, ignore_index=True).assign(width=width)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib
+import matplotlib.patches
 import matplotlib.patheffects
 import matplotlib.ticker
 import numpy as np
@@ -23,6 +25,7 @@ from r2a_utils.figures.style import (
 from r2a_utils.stats import CONFIDENCE
 
 HEAD_CMAP = "viridis"
+NO_ATTENTION = "#dddddd"  # no colour of the map
 HEAD_MARKS = {  # kinds of heads are told apart by shape
     "reasoning-focus head": {
         "marker": "s",
@@ -45,8 +48,8 @@ def head_maps(
     """Layer × head heat maps side by side on one scale, with marks on chosen heads (the paper's
     heat maps; notebook 03).
 
-    maps: title → values [layer, head]; layer 0 at the bottom. marks: a kind of `HEAD_MARKS` →
-    (layer, head) pairs.
+    maps: title → values [layer, head]; layer 0 at the bottom, NaN (no attention) in pale grey.
+    marks: a kind of `HEAD_MARKS` → (layer, head) pairs.
     Raises ValueError for an unknown kind of head.
     """
     unknown = [kind for kind in marks or {} if kind not in HEAD_MARKS]
@@ -56,7 +59,8 @@ def head_maps(
     rows = -(-len(maps) // columns)
     figure = BookFigure(0.8 + rows * (2.5 if columns > 1 else 3.6))
     grid = figure.subplots(rows, columns, squeeze=False)
-    ceiling = max(float(np.max(values)) for values in maps.values())
+    ceiling = max(float(np.nanmax(values)) for values in maps.values())
+    missing = any(np.isnan(values).any() for values in maps.values())
     said = []
     for axes, (title, values) in zip(grid.flat, maps.items(), strict=False):
         values = np.asarray(values, dtype=float)
@@ -64,8 +68,8 @@ def head_maps(
             values,
             origin="lower",
             aspect="auto",
-            cmap=HEAD_CMAP,
-            vmin=min(0.0, values.min()),
+            cmap=matplotlib.colormaps[HEAD_CMAP].with_extremes(bad=NO_ATTENTION),
+            vmin=min(0.0, np.nanmin(values)),
             vmax=ceiling,
             interpolation="nearest",
         )
@@ -89,22 +93,26 @@ def head_maps(
         axes.set_xlabel("Head")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.yaxis.get_major_locator().set_params(integer=True)
-        layer, head = np.unravel_index(values.argmax(), values.shape)
+        layer, head = np.unravel_index(np.nanargmax(values), values.shape)
         said.append(
-            f"{title}: mean {values.mean():.2g}, "
-            f"largest {values.max():.2g} at {head_name(layer, head)}"
+            f"{title}: mean {np.nanmean(values):.2g}, "
+            f"largest {np.nanmax(values):.2g} at {head_name(layer, head)}"
         )
     for axes in grid.flat[len(maps) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
         axes.set_ylabel("Layer")
     figure.colorbar(image, ax=grid, label=quantity, shrink=0.9, aspect=30)
-    if marks:
-        handles = [
-            Line2D([], [], linestyle="none", color=INK, label=kind, **HEAD_MARKS[kind])
-            for kind in marks
-        ]
-        figure.legend(handles=handles, loc="outside upper left", ncols=3)
+    handles = [
+        Line2D([], [], linestyle="none", color=INK, label=kind, **HEAD_MARKS[kind])
+        for kind in marks or {}
+    ]
+    if missing:
+        handles.append(matplotlib.patches.Patch(facecolor=NO_ATTENTION, label="no attention"))
+        without = sorted({int(i) for v in maps.values() for i in np.argwhere(np.isnan(v))[:, 0]})
+        said.append("layers without attention: " + ", ".join(map(str, without)))
+    if handles:
+        figure.legend(handles=handles, loc="outside upper left", ncols=4)
     figure.alt_text = "Heat maps over layers and heads. " + "; ".join(said) + "."
     return figure
 
@@ -184,11 +192,15 @@ def head_ranking(ranking: pd.DataFrame, uniform: float | None = None) -> BookFig
 
 @styled
 def depth_distribution(
-    heads: Sequence[tuple[int, int]], n_layers: int, p_value: float | None = None
+    heads: Sequence[tuple[int, int]],
+    n_layers: int,
+    p_value: float | None = None,
+    attending: Sequence[int] | None = None,
 ) -> BookFigure:
-    """In which layers the top heads sit, beside an even spread over all layers; notebook 04.
+    """In which layers the top heads sit, beside an even spread; notebook 04.
 
-    heads: (layer, head) pairs. p_value: of `head_tests.depth_test`, against an even spread.
+    heads: (layer, head) pairs. attending: the layers over which the spread is (None: all). p_value:
+    of `head_tests.depth_test`, against an even spread.
     """
     counts = np.bincount([layer for layer, _ in heads], minlength=n_layers)
     figure = BookFigure(2.6)
@@ -201,8 +213,16 @@ def depth_distribution(
         linewidth=0.6,
         label=f"top {len(heads)} reasoning-focus heads",
     )
-    even = axes.axhline(
-        len(heads) / n_layers, color=PALE, linestyle=":", linewidth=1.4, label="even spread"
+    there = range(n_layers) if attending is None else attending
+    spread = np.where(np.isin(range(n_layers), there), len(heads) / len(there), 0.0)
+    [even] = axes.plot(
+        np.arange(n_layers + 1) - 0.5,
+        [*spread, spread[-1]],
+        drawstyle="steps-post",
+        color=PALE,
+        linestyle=":",
+        linewidth=1.4,
+        label="even spread",
     )
     axes.set_xlabel("Layer")
     axes.set_ylabel("Heads")

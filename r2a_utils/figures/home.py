@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import matplotlib
 import matplotlib.ticker
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
 from r2a_utils.figures.answers import families_of
-from r2a_utils.figures.heads import HEAD_CMAP, HEAD_MARKS
+from r2a_utils.figures.heads import HEAD_CMAP, HEAD_MARKS, NO_ATTENTION
 from r2a_utils.figures.patching import CURVE_COLOURS, family_lines
 from r2a_utils.figures.style import (
     CONDITION_COLOURS,
@@ -90,7 +91,8 @@ def home_heads(values: np.ndarray, marked: Sequence[tuple[int, int]]) -> BookFig
     values = np.asarray(values, dtype=float)
     figure = BookFigure(_HEIGHT, _WIDTH)
     axes = figure.subplots()
-    image = axes.imshow(values, origin="lower", aspect="auto", cmap=HEAD_CMAP, vmin=0)
+    colours = matplotlib.colormaps[HEAD_CMAP].with_extremes(bad=NO_ATTENTION)
+    image = axes.imshow(values, origin="lower", aspect="auto", cmap=colours, vmin=0)
     layers, heads = zip(*marked, strict=True)
     style = {**HEAD_MARKS["reasoning-focus head"], "markersize": 6, "markeredgewidth": 1.2}
     for colour, width in (("white", 2.6), (INK, 1.2)):
@@ -103,10 +105,11 @@ def home_heads(values: np.ndarray, marked: Sequence[tuple[int, int]]) -> BookFig
     bar.ax.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
     bar.ax.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
     axes.set_title("Answer → reasoning")
-    best = np.unravel_index(values.argmax(), values.shape)
+    best = np.unravel_index(np.nanargmax(values), values.shape)
     figure.alt_text = (
         f"Map of {values.shape[0]} layers by {values.shape[1]} heads: attention of the answer on "
-        f"the reasoning, mean {values.mean():.0%}, largest {values.max():.0%} in {head_name(*best)}"
+        f"the reasoning, mean {np.nanmean(values):.0%}, largest {values[best]:.0%} in "
+        f"{head_name(*best)}"
         f"; squares mark the top {len(marked)}."
     )
     return figure

@@ -23,6 +23,7 @@ WORDS = {
     "sink_free": "sink-free",
     "length_matched": "at equal length",
 }
+MISSING = "–"
 
 
 def reading_table(frame: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
@@ -31,10 +32,12 @@ def reading_table(frame: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     `WORDS` has the words; in other names an underscore becomes a space. Columns layer and head
     become the head's name (`L3.H1`) and, where the rows have no names of their own, name them. In
     the column n, how many cases a row's means run over, those that are too few for one are flagged.
+    What is missing is a dash.
     """
-    shown = frame.round(digits)
-    if "n" in shown and shown["n"].map(few).any():
-        shown = shown.assign(n=[f"{n:g}{few(n)}" for n in shown["n"]])
+    shown = frame.round(digits).apply(_with_dashes, digits=digits)
+    if "n" in frame and frame["n"].map(few).any():
+        counts = [MISSING if pd.isna(n) else f"{n:g}{few(n)}" for n in frame["n"]]
+        shown = shown.assign(n=counts)
     if {"layer", "head"} <= set(shown):
         pairs = zip(shown["layer"], shown["head"], strict=True)
         shown = shown.assign(head=[head_name(*pair) for pair in pairs]).drop(columns="layer")
@@ -45,6 +48,17 @@ def reading_table(frame: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
         names = [_in_words(name) for name in getattr(shown, axis).names]
         shown = shown.rename_axis(**{axis: names})
     return shown
+
+
+def _with_dashes(column: pd.Series, digits: int) -> pd.Series:
+    """The column as it is where nothing is missing; otherwise as texts, a dash for each gap."""
+    there = column.dropna()
+    if len(there) == len(column):
+        return column
+    if not pd.api.types.is_numeric_dtype(column):
+        return column.astype(object).where(column.notna(), MISSING)
+    places = 0 if (there % 1 == 0).all() else digits
+    return column.map(f"{{:.{places}f}}".format).where(column.notna(), MISSING)
 
 
 def _in_words(name: Any) -> Any:

@@ -95,6 +95,7 @@
   };
   const VIRIDIS = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141],
     [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]];
+  const NO_ATTENTION = "#dddddd"; // no colour of the map
   const RED_BLUE = [[103, 0, 31], [214, 96, 77], [247, 247, 247], [67, 147, 195], [5, 48, 97]];
 
   const legend = (root, trace) => make("div", { class: "r2a-legend" }, ...trace.segments.map(([name]) =>
@@ -495,7 +496,8 @@
     const show = (layer, head) => {
       const key = layer + "." + head, i = keptAt.get(key);
       const kinds = marked.has(key) ? ", " + marked.get(key).join(" and ") : "";
-      status.textContent = `Head L${layer}.H${head}${kinds}: ${data.quantity} ${percent(values[layer][head])}.` +
+      status.textContent = values[layer][head] === null ? `Layer ${layer} has no attention.` :
+        `Head L${layer}.H${head}${kinds}: ${data.quantity} ${percent(values[layer][head])}.` +
         (i === undefined ? " No maps were kept for this head." : "");
       area.replaceChildren();
       if (i === undefined) return;
@@ -512,7 +514,7 @@
     const tall = clamp(Math.floor(260 / values.length), 9, 30);
     const view = grid(root, root, `Layers by heads: ${data.quantity}. Arrow keys choose a head.`, {
       rows: values.length, columns: values[0].length, least: 9, tall, foot: 18,
-      colour: (r, c) => mix(VIRIDIS, values[r][c] / largest), decorate,
+      colour: (r, c) => (values[r][c] === null ? NO_ATTENTION : mix(VIRIDIS, values[r][c] / largest)), decorate,
       rowName: (r) => "L" + r,
       feet: (pen, left, y, cell) => {
         pen.textAlign = "center";

@@ -140,9 +140,9 @@ def head_view(
 ) -> View:
     """Layers by heads; a click on a head shows its attention on example traces.
 
-    values: [layer, head], shares of 0 to 1. rows: trace and its `attention_rows` (dims head, query,
-    key; queries the answer) for the same heads in each trace, of which the first is shown at first;
-    other heads show their value alone.
+    values: [layer, head], shares of 0 to 1, NaN without attention. rows: trace and its
+    `attention_rows` (dims head, query, key; queries the answer) for the same heads in each trace,
+    of which the first is shown at first; other heads show their value alone.
     marks: a kind of `plots.HEAD_MARKS` → (layer, head) pairs.
     """
     values = np.asarray(values, dtype=float)
@@ -160,12 +160,13 @@ def head_view(
         }
         for trace, weights in rows
     ]
-    start = kept[0][0] if kept else np.unravel_index(values.argmax(), values.shape)
+    largest = np.unravel_index(np.nanargmax(values), values.shape)
+    start = kept[0][0] if kept else largest
     return View(
         "heads",
         title,
         {
-            "values": [[float(f"{v:.4g}") for v in row] for row in values],
+            "values": [[None if np.isnan(v) else float(f"{v:.4g}") for v in row] for row in values],
             "marks": {kind: [[int(i) for i in head] for head in h] for kind, h in marks.items()},
             "maps": maps,
             "kept": kept[0] if kept else [],
@@ -173,8 +174,7 @@ def head_view(
             "start": [int(i) for i in start],
         },
         f"Map of {values.shape[0]} layers by {values.shape[1]} heads: {quantity}. Mean "
-        f"{values.mean():.2g}, largest {values.max():.2g} at "
-        f"{head_name(*np.unravel_index(values.argmax(), values.shape))}.",
+        f"{np.nanmean(values):.2g}, largest {values[largest]:.2g} at {head_name(*largest)}.",
     )
 
 

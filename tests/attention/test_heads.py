@@ -201,6 +201,18 @@ def test_expected_middle_share_is_exact():
     assert result.p_middle == 1.0
 
 
+def test_heads_are_drawn_from_the_layers_that_attend_alone():
+    """One of six layers in the middle two attends, of two that do: half of all draws sit there."""
+    result = depth_test([(2, 0)], 6, 4, 2, attending=[2, 5])
+    assert result.expected_in_middle == 0.5
+    assert result.p_middle == pytest.approx(0.5, abs=0.02)
+    lists = {"a": [(2, 0), (5, 1)], "b": [(2, 0)]}
+    told = head_overlap(lists, 6, 4, 4, attending=[2, 5]).iloc[0]
+    alone = head_overlap({"a": [(0, 0), (1, 1)], "b": [(0, 0)]}, 2, 4, 4).iloc[0]
+    assert told["heads"] == [(2, 0)]
+    assert told.drop("heads").equals(alone.drop("heads"))
+
+
 def test_overlap_of_published_lists_gives_the_known_chances():
     published = paper.published()
     lists = {

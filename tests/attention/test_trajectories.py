@@ -57,6 +57,17 @@ def test_a_head_that_walks_along_is_told_from_one_that_wanders(tracked):
     assert tracked.loc[(1, 0), "ci_low"] < 0 < tracked.loc[(1, 0), "ci_high"]
 
 
+def test_layers_without_attention_have_no_rows():
+    generator = np.random.default_rng(1)
+    paths = [np.arange(20) + generator.normal(0, 2, (3, 2, 20)) for _ in range(5)]
+    hybrids = [np.where(np.arange(3)[:, None, None] == 1, np.nan, path) for path in paths]
+    whole, hybrid = (tracking([profile(p) for p in each]) for each in (paths, hybrids))
+    assert set(hybrid["layer"]) == {0, 2}
+    columns = ["layer", "head", "rho", "slope", "n"]
+    assert hybrid[columns].equals(whole.loc[whole["layer"] != 1, columns].reset_index(drop=True))
+    assert not hybrid.isna().any(axis=None)
+
+
 def test_a_head_that_stands_still_has_no_direction(tracked):
     assert tracked.loc[(1, 1), ["rho", "ci_low", "ci_high"]].tolist() == [0, 0, 0]
     assert tracked.loc[(1, 1), "p"] == 1.0

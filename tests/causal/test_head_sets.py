@@ -58,6 +58,14 @@ def sets(model):
     return [HEADS, *random_head_sets(HEADS, model.n_heads, 3, seed=1)]
 
 
+def test_a_window_without_attention_has_no_point_on_the_curves(make_random_model, traces):
+    hybrid = make_random_model("lfm2")  # attends in the second of three layers
+    curves = knockout_curves(hybrid, traces, n_spans=1)
+    assert curves["layer"].tolist() == [1] * len(WAYS)
+    wide = knockout_curves(hybrid, traces, width=2, n_spans=1)
+    assert wide["layer"].tolist() == [0, 1] * len(WAYS) and not wide.isna().any(axis=None)
+
+
 @pytest.fixture(scope="module")
 def pool(model, traces):
     return answer_z(model, traces[2:])

@@ -457,6 +457,23 @@ def test_head_maps_mark_layer_and_head_not_swapped():
     assert axes.images[0].origin == "lower"
 
 
+def test_layers_without_attention_are_grey_in_a_head_map_and_named():
+    values = np.arange(24.0).reshape(6, 4) / 24
+    values[[0, 2]] = np.nan
+    figure = figures.head_maps({"answer → reasoning": values})
+    image = figure.axes[0].images[0]
+    assert image.get_clim() == (0.0, 23 / 24)
+    assert image.get_array().mask.all(1).tolist() == [True, False, True, False, False, False]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["no attention"]
+    assert "largest 0.96 at L5.H3; layers without attention: 0, 2." in figure.alt_text
+
+
+def test_an_even_spread_is_over_the_layers_that_attend():
+    heads = [(1, 0), (3, 2), (3, 1)]
+    axes = figures.depth_distribution(heads, 4, attending=[1, 3]).axes[0]
+    assert axes.lines[0].get_ydata().tolist()[:-1] == [0, 1.5, 0, 1.5]
+
+
 def test_a_cue_of_one_trace_is_drawn_without_an_interval():
     frame = intervals(word=["all cues", "wait"], lift=[0.25, 0.25])
     frame[["ci_low", "ci_high"]] = np.nan

@@ -40,3 +40,11 @@ def test_a_mean_over_too_few_cases_is_flagged_where_its_count_stands():
     assert shown["n"].tolist() == ["3: too few for a mean", "5", "0"]
     assert reading_table(pd.DataFrame({"n": [5, 60]}))["n"].tolist() == [5, 60]
     assert reading_table(pd.DataFrame({"n": [1.0]}))["n"].tolist() == ["1: too few for a mean"]
+
+
+def test_what_is_missing_is_a_dash_and_the_rest_of_its_column_stays_short():
+    frame = pd.DataFrame({"lift": [0.12345, None], "n": [5, None], "said": ["x", None], "k": 3})
+    shown = reading_table(frame)
+    assert shown["lift"].tolist() == ["0.123", "–"] and shown["n"].tolist() == ["5", "–"]
+    assert shown["said"].tolist() == ["x", "–"] and shown["k"].tolist() == [3, 3]
+    assert not any(word in shown.to_html() for word in ("NaN", "None"))

@@ -219,6 +219,14 @@ def heads_page(trace, walking):
     return head_view(values, [(trace, rows)], marks=marks, title="Heads")
 
 
+def test_a_layer_without_attention_is_grey_and_says_so(open_view):
+    view = head_view(np.where(np.arange(3)[:, None] == 1, np.nan, np.full((3, 6), 0.5)))
+    page = open_view(view)
+    page.locator("canvas").press("ArrowUp")
+    assert status(page) == "Layer 1 has no attention."
+    assert "Mean 0.5, largest 0.5 at L0.H0" in view.text
+
+
 def test_a_head_is_chosen_by_click_and_by_keys(open_view, heads_page):
     page = open_view(heads_page)
     assert "L2.H5, reasoning-focus head and retrieval head" in status(page)
