@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from r2a_utils import __version__
+from r2a_utils.folders import source_folder
 
-SOURCES = Path(__file__).resolve().parents[1] / "notebooks"
+SOURCES = source_folder() / "notebooks"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

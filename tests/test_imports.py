@@ -26,6 +26,7 @@ ROOMS = sorted(
 # The order of the house. A module may import from its own room and from what stands in an earlier
 # line; a name is a module, or a room where it stands for all of it.
 ORDER = [
+    {"folders"},
     {"stats", "runs.folder", "runs.header"},
     {"texts"},
     {"models", "paper", "tiny", "figures"},
@@ -48,6 +49,7 @@ PARTS_OF_DECODERS = {"self_attn", "q_proj", "k_proj", "v_proj", "o_proj", "mlp",
 # What runs notebooks and makes pages of them, and all that it knows of what they measure.
 MACHINERY = {"runs", "publishing", "teaching"}
 KNOWN_TO_MACHINERY = {
+    "folders",
     "stats",
     "runs.folder",
     "runs.header",

@@ -23,11 +23,12 @@ from jaxtyping import Float
 
 from r2a_utils.attention.heads import head_scores, rank_heads, uniform_mass
 from r2a_utils.attention.segment_attention import answer_by_segment, segment_controls
+from r2a_utils.folders import source_folder
 from r2a_utils.paper import data_folder, load_segment_mass, mass_files, published
 from r2a_utils.runs.folder import write_aside
 from r2a_utils.texts.trace import CONDITIONS, SEGMENTS
 
-FILE = Path(__file__).resolve().parents[2] / "book" / "data" / "distills.json"
+FILE = source_folder() / "book" / "data" / "distills.json"
 COMMAND = "R2A_PAPER_DATA=FOLDER .venv/bin/python -m r2a_utils.attention.distills"
 # Of each head, in the order of `rank_heads`.
 COLUMNS = ("mass", "ci_low", "ci_high", "lift", "sink_free", "length_matched")

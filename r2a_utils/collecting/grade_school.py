@@ -9,12 +9,12 @@ problem comes with a worked solution in sentences. This file knows no model.
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
+from r2a_utils.folders import source_folder
 from r2a_utils.runs.folder import json_lines
 from r2a_utils.texts.problem import Problem
 
-FILE = Path(__file__).resolve().parents[2] / "book" / "data" / "grade_school.jsonl"
+FILE = source_folder() / "book" / "data" / "grade_school.jsonl"
 # What a problem keeps of its row beside id, question and answer.
 KEPT = ("steps", "reasoning")
 

@@ -26,6 +26,7 @@ import nbformat
 import yaml
 from filelock import FileLock, Timeout
 
+from r2a_utils.folders import PACKAGE, source_folder
 from r2a_utils.models import memory
 from r2a_utils.publishing.book_runs import (
     BOOK,
@@ -57,7 +58,7 @@ from r2a_utils.runs.running import RUNS
 from r2a_utils.runs.stage import NOTEBOOKS, ROOT, Stage, load_stages, select
 from r2a_utils.tiny.page_weights import write_page_weights
 
-CONFIG = ROOT / "_config.yml"
+CONFIG = source_folder() / "_config.yml"
 BUILD = ROOT / "_build"
 # What turns pages into HTML; a new version of any of them makes the built book old.
 _BUILDERS = ("jupyter-book", "myst-nb", "myst-parser", "sphinx", "sphinx-book-theme")
@@ -402,9 +403,9 @@ def _state(source: Path) -> str:
     for name in _BUILDERS:
         digest.update(f"{name} {version(name)}\n".encode())
     # The page about the package is made from its docstrings while the book is built.
-    package = sorted((ROOT / "r2a_utils").rglob("*.py"))
+    package = sorted(PACKAGE.rglob("*.py"))
     pages = sorted(path for path in source.rglob("*") if path.is_file())
-    for base, files in ((ROOT, package), (source, pages)):
+    for base, files in ((PACKAGE.parent, package), (source, pages)):
         for path in files:
             digest.update(str(path.relative_to(base)).encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())

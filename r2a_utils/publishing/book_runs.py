@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from r2a_utils.folders import source_folder
 from r2a_utils.runs.parameters import ParameterError
 from r2a_utils.runs.plain_yaml import read_yaml
 from r2a_utils.runs.running import RUNS, read_parameters, run_folder
-from r2a_utils.runs.stage import ROOT
 
-BOOK = ROOT / "book"
+BOOK = source_folder() / "book"
 MAIN_PAGES = "stages"
 _KNOWN = ("id", "title", "parameters", "stages", "archive")
 # A run's pages lie in a folder of its name, beside what Jupyter Book itself puts there.

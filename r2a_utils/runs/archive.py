@@ -27,6 +27,7 @@ import netCDF4
 import pandas as pd
 import xarray as xr
 
+from r2a_utils.folders import PACKAGE
 from r2a_utils.runs.folder import RunFolderError, write_aside
 from r2a_utils.runs.local_paths import shown_folders, without_folders
 from r2a_utils.runs.lock import hold
@@ -214,7 +215,7 @@ def _origin(stages: Mapping[str, Any]) -> dict[str, Any]:
 
 def _folders(stages: Mapping[str, Any]) -> dict[str, str]:
     """What is put in the place of this machine's folders."""
-    own = {str(ROOT): ".", str(Path.home()): "~", sys.prefix: ".venv"}
+    own = {str(PACKAGE.parent): ".", str(ROOT): ".", str(Path.home()): "~", sys.prefix: ".venv"}
     folders = {path: name for path, name in own.items() if path != "/"}
     for entry in stages.values():
         folders |= shown_folders(entry.get("inputs", {}).get("parameters", {}))

@@ -30,6 +30,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 from traitlets.config import Config
 
+from r2a_utils.folders import PACKAGE
 from r2a_utils.runs.attempt import UNFINISHED, run_of
 from r2a_utils.runs.folder import StageEnd
 from r2a_utils.runs.local_paths import without_folders
@@ -53,7 +54,7 @@ def execute(
     cell_timeout: int | None,
     progress_bar: Mapping[str, Any],
 ) -> NotebookNode:
-    """Run a stage's notebook from the repository's root and return it, cleaned.
+    """Run a stage's notebook and return it, cleaned.
 
     Where the stage ended itself, the notebook goes as far, and its metadata `ended` says why.
 
@@ -207,12 +208,13 @@ def _path_shortener(folder: Path) -> Callable[[str], str]:
         str(folder.resolve()): run,
         f"{run}/{UNFINISHED}": run,
         sys.prefix + os.sep: "",
+        str(PACKAGE.parent) + os.sep: "",
         str(ROOT) + os.sep: "",
         str(ROOT): ".",
         str(home): "~",
     }
-    if home == home.parent:
-        del folders[str(home)]  # a user without a home: "/" begins every path
+    # "/", the home of a user without one, begins every path
+    folders = {path: name for path, name in folders.items() if path.strip("/")}
 
     def shorten(text: str) -> str:
         text = without_folders(text, folders)

@@ -32,9 +32,10 @@ from typing import Any, NoReturn
 import pandas as pd
 import xarray as xr
 
+from r2a_utils.folders import source_folder
 from r2a_utils.runs.header import Header, declared_here, makers
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+NOTEBOOKS = source_folder() / "notebooks"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # A DataArray is stored as a data set of one variable; this attribute says which one, so that
@@ -65,7 +66,7 @@ class Run:
     def open(cls, folder: str | Path) -> Run:
         """The run in `folder`, which is made if it does not exist.
 
-        A relative folder counts from the working directory: stages run from the repository's root.
+        A relative folder counts from the working directory, in which stages run.
         While a stage runs, reading or writing what its header does not declare is a ValueError.
         """
         folder = Path(folder)

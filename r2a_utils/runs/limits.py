@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from r2a_utils.folders import work_folder
 from r2a_utils.models.registry import ORGANISM_MODELS, UNTRAINED
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = work_folder()
 
 
 def _is_path(text: str) -> bool:
-    """A relative path counts from the repository's root, where stages run."""
+    """A relative path counts from the folder in which stages run."""
     try:
         return bool(text) and (ROOT / Path(text).expanduser()).exists()
     except (OSError, RuntimeError, ValueError):  # too long, no such user, a null character

@@ -24,11 +24,12 @@ from typing import Any
 import jupytext
 from nbformat import NotebookNode
 
+from r2a_utils.folders import CARRIED, PACKAGE, in_wheel, source_folder, work_folder
 from r2a_utils.runs.header import Header, read_header
 from r2a_utils.runs.parameters import Parameter, ParameterError, declared, nearest
 
-ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = ROOT / "notebooks"
+ROOT = work_folder()  # where stages run
+NOTEBOOKS = source_folder() / "notebooks"
 # Files in the package and in book/data that modules read; a change in any of them makes every
 # stage's result old,
 _DATA = {".css", ".csv", ".jinja", ".js", ".json", ".jsonl", ".safetensors"}
@@ -124,23 +125,26 @@ def source_hash(code: str) -> str:
     Modules are followed through their own imports, so that a change in a module that a stage does
     not use leaves its result standing.
     """
-    package = ROOT / "r2a_utils"
     found: dict[str, Path] = {}
     sources = [(code, "r2a_utils")]
     while sources:
         text, within = sources.pop()
-        for name in _modules(text, within, package):
-            path = package.joinpath(*name.split(".")[1:])
+        for name in _modules(text, within, PACKAGE):
+            path = PACKAGE.joinpath(*name.split(".")[1:])
             path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
             if name not in found and path.exists():
                 found[name] = path
                 inside = name if path.name == "__init__.py" else name.rpartition(".")[0]
                 sources.append((path.read_text(encoding="utf-8"), inside))
-    places = (package, ROOT / "book" / "data")
-    data = [path for place in places for path in place.rglob("*") if path.suffix in _DATA]
+    files = [*found.values(), *(path for path in PACKAGE.rglob("*") if path.suffix in _DATA)]
+    # by name as a checkout has it: the same code has the same hash in a wheel
+    named = {p.relative_to(PACKAGE.parent): p for p in files if not p.is_relative_to(CARRIED)}
+    source = source_folder()
+    data = [path for path in (source / "book" / "data").rglob("*") if path.suffix in _DATA]
+    named |= {path.relative_to(source): path for path in data}
     digest = hashlib.sha256(code.encode())
-    for path in sorted([*found.values(), *data]):
-        digest.update(str(path.relative_to(ROOT)).encode() + _file_hash(path))
+    for name, path in sorted(named.items()):
+        digest.update(str(name).encode() + _file_hash(path))
     return digest.hexdigest()
 
 
@@ -148,7 +152,7 @@ def data_hashes(values: Mapping[str, Any]) -> dict[str, str]:
     """SHA-256 of the files and folders that parameters name, by parameter: the user's own problems,
     weights, the paper's data.
 
-    A relative path counts from the repository's root, where stages run. What is no path of anything
+    A relative path counts from the folder in which stages run. What is no path of anything
     there is left out.
     """
     hashes = {}
@@ -172,6 +176,8 @@ def code_commit() -> str | None:
 
     None outside a git checkout.
     """
+    if in_wheel():
+        return None  # the current folder may be a checkout of something else
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     with suppress(OSError):  # no git on this machine
         described = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

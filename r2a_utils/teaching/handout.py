@@ -25,6 +25,7 @@ from typing import Any
 
 import nbformat
 
+from r2a_utils.folders import CARRIED, PACKAGE, source_folder
 from r2a_utils.publishing.exercises import has_tag, load_exercises
 from r2a_utils.publishing.plain_markdown import plain_markdown, without_answers
 from r2a_utils.runs.folder import Run
@@ -35,10 +36,10 @@ from r2a_utils.teaching.lab import NOT_COPIED
 from r2a_utils.teaching.notebook_copies import copy_of, is_edited, write_copy
 
 FOLDER = ROOT / "workshop"
-SETUP = ROOT / "book" / "teach" / "setup.md"
+SETUP = source_folder() / "book" / "teach" / "setup.md"
 RUN_DIR = "runs/workshop"
-# What a laptop installs the package from.
-PACKAGE = ("r2a_utils", "book/data", "pyproject.toml", "constraints.txt", "LICENSE")
+# What a laptop installs the package from, beside the package.
+INSTALLED = ("book/data", "pyproject.toml", "constraints.txt", "LICENSE")
 ZIP = "r2a-workshop.zip"
 LIST = ".written.json"  # what was written, with a digest of each file
 # What lies in a folder because somebody ran or opened what we wrote.
@@ -91,8 +92,9 @@ def write_workshop(
                 values = entries[stage.name]["inputs"]["parameters"]
                 copy = workshop_copy(stage, records, values, with_solutions)
                 write_copy(copy, place / f"{stage.name}.ipynb")
-        for name in PACKAGE:
-            _copy_package(ROOT / name, hand_out / name)
+        _copy_package(PACKAGE, hand_out / PACKAGE.name)
+        for name in INSTALLED:
+            _copy_package(source_folder() / name, hand_out / name)
         setup = plain_markdown(SETUP.read_text(encoding="utf-8"))
         (hand_out / "README.md").write_text(setup, encoding="utf-8")
         _write_zip(hand_out, part / ZIP)
@@ -184,7 +186,9 @@ def _copy_run(run: Path, place: Path) -> None:
 
 def _copy_package(path: Path, place: Path) -> None:
     if path.is_dir():
-        shutil.copytree(path, place, ignore=shutil.ignore_patterns("__pycache__", "*.part"))
+        shutil.copytree(
+            path, place, ignore=shutil.ignore_patterns("__pycache__", "*.part", CARRIED.name)
+        )
     else:
         shutil.copy(path, place)
 

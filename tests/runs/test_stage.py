@@ -121,7 +121,8 @@ def package(tmp_path, monkeypatch):
     }.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-    monkeypatch.setattr(stage, "ROOT", tmp_path)
+    monkeypatch.setattr(stage, "PACKAGE", folder)
+    monkeypatch.setattr(stage, "source_folder", lambda: tmp_path)
     return folder
 
 

@@ -1,6 +1,7 @@
 """The exercises of the stage notebooks and the checks that go with them."""
 
 import ast
+import json
 import re
 import symtable
 from pathlib import Path
@@ -81,12 +82,17 @@ def test_the_stub_fails_its_check_with_its_own_sentence(exercise):
 
 
 @each_exercise
-def test_the_solution_passes_its_check_and_needs_only_what_the_page_imports(exercise):
+def test_the_solution_passes_its_check_and_needs_only_what_the_page_imports(
+    exercise, tmp_path, monkeypatch
+):
+    (tmp_path / "00_copy.ipynb").touch()
+    monkeypatch.chdir(tmp_path)
     space = imported(exercise)
     run_cell(tagged(exercise, "solution"), space)
     passed = run_cell(tagged(exercise, "check"), space)
     assert isinstance(passed, outcome.Passed)
     assert repr(passed).startswith(f"{exercise.function} is right")
+    assert list(json.loads((tmp_path / "progress.json").read_text())) == [exercise.id]
 
 
 @each_exercise

@@ -33,5 +33,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "example_pair",
             "example_trace",
         ],
+        "passed_exercises": ["progress"],
     },
 )

@@ -17,6 +17,8 @@ from transformers import AutoTokenizer
 from r2a_utils.models.registry import BUNDLED
 from r2a_utils.stats import mcnemar_exact
 from r2a_utils.teaching.checks.outcome import CheckFailed, Passed, called, compare
+from r2a_utils.teaching.checks.passed_exercises import exercise
+from r2a_utils.teaching.checks.passed_exercises import progress as progress  # workshop.progress()
 from r2a_utils.texts.prompts import INSTRUCTION, PREFILLED
 from r2a_utils.texts.tags import R1_TAGS
 from r2a_utils.texts.trace import SEGMENTS, encode
@@ -26,6 +28,7 @@ THINK, END_THINK = R1_TAGS.open, R1_TAGS.close
 RESAMPLES = 4_000  # the ends of a 95 % interval then wander by about 3 % of its width
 
 
+@exercise("0.1")
 def check_segment_borders(function: Callable) -> Passed:
     """Exercise 0.1: `f(token_ids, think, end_think)` gives a slice for each of the six segments."""
     random = np.random.default_rng(0)
@@ -103,6 +106,7 @@ CUE_CASES = (
 CUE_WORDS = ("wait", "hmm", "but", "let me check")
 
 
+@exercise("0.2")
 def check_cue_positions(function: Callable) -> Passed:
     """Exercise 0.2: `f(tokens, words)` gives the positions of the tokens where a cue begins."""
     for tokens, right in CUE_CASES:
@@ -151,6 +155,7 @@ def _tokenizer():
     return AutoTokenizer.from_pretrained(BUNDLED)
 
 
+@exercise("1.1")
 def check_bare_prompt(function: Callable) -> Passed:
     """Exercise 1.1: `f(tokenizer, question)` gives the ids of a prompt with a prefilled thought.
 
@@ -222,6 +227,7 @@ def _encoded_at_once(function: Callable, question: str) -> bool:
     return any(tag in text and text != tag for text in texts for tag in (THINK, END_THINK))
 
 
+@exercise("2.1")
 def check_mcnemar(function: Callable) -> Passed:
     """Exercise 2.1: `f(with_reasoning, without_reasoning)` gives McNemar's exact two-sided p."""
     random = np.random.default_rng(0)
@@ -262,6 +268,7 @@ def check_mcnemar(function: Callable) -> Passed:
     return Passed(f"{function.__name__} is right, also where no pair differs.")
 
 
+@exercise("2.2")
 def check_difference_interval(function: Callable) -> Passed:
     """Exercise 2.2: `f(with_reasoning, without_reasoning, rng)`: a paired bootstrap interval.
 
@@ -304,6 +311,7 @@ def _interval(values: np.ndarray, tail: float = 0.025) -> np.ndarray:
     return np.quantile(values[rows].mean(1), [tail, 1 - tail])
 
 
+@exercise("2.3")
 def check_early_prompt(function: Callable) -> Passed:
     """Exercise 2.3: `f(token_ids, sentences, kept, closing)`: the reasoning cut and closed."""
     ids = list(range(100, 160))

@@ -11,6 +11,8 @@ import numpy as np
 from scipy import stats
 
 from r2a_utils.teaching.checks.outcome import CheckFailed, Passed, called, compare
+from r2a_utils.teaching.checks.passed_exercises import exercise
+from r2a_utils.teaching.checks.passed_exercises import progress as progress  # workshop.progress()
 
 # Borders (start, stop) of a trace's segments, in several sizes: prompt, reasoning, answer.
 BORDERS = (
@@ -28,6 +30,7 @@ def _causal(n: int, strictly: bool = False) -> np.ndarray:
     return np.tril(np.ones((n, n), dtype=bool), k=-1 if strictly else 0)
 
 
+@exercise("3.1")
 def check_mass_of_head(function: Callable) -> Passed:
     """Exercise 3.1: `f(weights, source, target)`: m(source → target) from one head's weights."""
     random = np.random.default_rng(0)
@@ -56,6 +59,7 @@ def check_mass_of_head(function: Callable) -> Passed:
     return Passed(f"{function.__name__} is right: a share between 0 and 1.")
 
 
+@exercise("3.2")
 def check_mass_from_q_k(function: Callable) -> Passed:
     """Exercise 3.2: `f(q, k, scale, source, target)`: the mass from a head's queries and keys."""
     random = np.random.default_rng(0)
@@ -98,6 +102,7 @@ def check_mass_from_q_k(function: Callable) -> Passed:
     return Passed(f"{function.__name__} is right on two heads of random numbers.")
 
 
+@exercise("3.3")
 def check_uniform_null(function: Callable) -> Passed:
     """Exercise 3.3: `f(source, target)`: the mass of a head that looks at everything alike."""
     for borders in BORDERS:
@@ -135,6 +140,7 @@ def check_uniform_null(function: Callable) -> Passed:
     )
 
 
+@exercise("4.1")
 def check_share_in_top(function: Callable) -> Passed:
     """Exercise 4.1: `f(mass, draws, k)`: in how many resamples is each head among the top k?"""
     random = np.random.default_rng(0)
@@ -172,6 +178,7 @@ def _share_in_top(means: np.ndarray, k: int) -> np.ndarray:
     return np.bincount(order.ravel(), minlength=means.shape[1]) / len(means)
 
 
+@exercise("4.2")
 def check_tracking_of_head(function: Callable) -> Passed:
     """Exercise 4.2: `f(rows, reasoning)`: does the place that is read move with the answer?
 
@@ -219,6 +226,7 @@ def _rank(places: np.ndarray) -> float:
     return float(stats.spearmanr(np.arange(len(places)), places).statistic)
 
 
+@exercise("4.3")
 def check_contribution_of_head(function: Callable) -> Passed:
     """Exercise 4.3: `f(weights, values, into, direction)`: what each token read gives a logit."""
     random = np.random.default_rng(0)

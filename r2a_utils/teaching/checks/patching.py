@@ -18,6 +18,8 @@ from r2a_utils.engine.forward import replay, run_with_cache
 from r2a_utils.engine.patches import Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel, load_model
 from r2a_utils.teaching.checks.outcome import CheckFailed, Passed, called, compare
+from r2a_utils.teaching.checks.passed_exercises import exercise
+from r2a_utils.teaching.checks.passed_exercises import progress as progress  # workshop.progress()
 from r2a_utils.texts.trace import Trace
 from r2a_utils.tiny.world import contrast_problems, write_text
 
@@ -55,6 +57,7 @@ def _replayed(ids: Sequence[int], patches: Sequence[Patch]) -> list[np.ndarray]:
     return list(replay(model, cache, runs, lambda logits: logits[:, -1]).numpy())
 
 
+@exercise("5.1")
 def check_effect_of_patch(function: Callable) -> Passed:
     """Exercise 5.1: `f(patched, clean, corrupted, clean_answer, corrupted_answer)` of logits."""
     random = np.random.default_rng(0)
@@ -88,6 +91,7 @@ def check_effect_of_patch(function: Callable) -> Passed:
     return Passed(f"{function.__name__} is right: 0 is no effect, 1 is full restoration.")
 
 
+@exercise("5.2")
 def check_patched_logits(function: Callable) -> Passed:
     """Exercise 5.2: `f(model, donor_ids, receiver_ids, layer, position)`: a patched run's logits.
 
@@ -160,6 +164,7 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     return [error, *_causes(error.__cause__ or error.__context__)] if error else []
 
 
+@exercise("6.1")
 def check_knockout_mask(function: Callable) -> Passed:
     """Exercise 6.1: `f(n_tokens, queries, keys)`: True where a token may look, with edges cut."""
     for n, queries, keys in ((9, slice(6, 9), slice(2, 5)), (14, slice(9, 14), slice(1, 8))):
@@ -186,6 +191,7 @@ def check_knockout_mask(function: Callable) -> Passed:
     return Passed(f"{function.__name__} is right: causal, and the named edges are gone.")
 
 
+@exercise("6.2")
 def check_mean_ablated_logits(function: Callable) -> Passed:
     """Exercise 6.2: `f(model, token_ids, layer, head, positions, mean)`: one head's z replaced."""
     model = example_model()
