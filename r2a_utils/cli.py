@@ -143,6 +143,27 @@ def _unpack(options: argparse.Namespace) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace) -> int:
+    from r2a_utils.publishing.export import export
+    from r2a_utils.runs.parameters import ParameterError
+    from r2a_utils.runs.running import run_folder
+
+    to = options.to or Path("exports") / options.run_id
+    try:
+        exported = export(run_folder(options.run_id), to, options.format)
+    except ParameterError as error:
+        return _complain(error, 2)
+    print(f"{to}: {len(exported.files)} files")
+    if exported.without_figures and options.format != ["csv"]:
+        return _complain(
+            "figures are kept while a stage runs, and this run, made before that or unpacked from "
+            f"an archive, has not all of those of {', '.join(exported.without_figures)}; `r2a run` "
+            f"under another --run-id makes them",
+            1,
+        )
+    return 0
+
+
 def _models(options: argparse.Namespace) -> int:
     from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
 
@@ -266,6 +287,18 @@ def _parser() -> argparse.ArgumentParser:
     unpack.add_argument("--run-id", help="another name than the one it was packed under")
     unpack.set_defaults(command=_unpack)
 
+    export = commands.add_parser("export", help="write a run's figures and tables for a paper")
+    export.add_argument("run_id", metavar="RUN", help="the folder under runs/")
+    export.add_argument(
+        "--format",
+        type=_formats,
+        default="pdf,svg,csv",
+        metavar="A,B",
+        help="of pdf, svg and csv; all if left out",
+    )
+    export.add_argument("--to", type=Path, metavar="FOLDER", help="exports/RUN if left out")
+    export.set_defaults(command=_export)
+
     for name, command, about in (
         ("book", _book, "build the book from the runs in book/runs.yml"),
         ("models", _models, "list the models known by name and what they need"),
@@ -293,6 +326,15 @@ def _seconds(text: str) -> int:
     if not re.fullmatch(r"0*[1-9]\d{0,8}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 1 on")
     return int(text)
+
+
+def _formats(text: str) -> list[str]:
+    from r2a_utils.publishing.export import FORMATS
+
+    asked = [name for name in text.split(",") if name]
+    if not asked or not set(asked) <= set(FORMATS):
+        raise argparse.ArgumentTypeError(f"{text!r}: give some of {', '.join(FORMATS)}")
+    return asked
 
 
 def _complain(reason: object, status: int) -> int:

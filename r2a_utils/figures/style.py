@@ -23,6 +23,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
+from r2a_utils.runs.vectors import keep_vectors
 from r2a_utils.texts.tags import R1_TAGS
 
 SEGMENT_COLOURS = {
@@ -101,15 +102,24 @@ class BookFigure(Figure):
         """The figure as PNG on its own light background, so that it reads in dark mode too."""
         return self._file("png")
 
+    def vectors(self, kind: str) -> bytes:
+        """The figure as `pdf` or `svg` for a paper, the same bytes each time."""
+        undated = {"pdf": "CreationDate", "svg": "Date"}[kind]
+        # 42: letters as a font that journals take, and can be searched
+        with matplotlib.rc_context({"svg.hashsalt": "r2a", "pdf.fonttype": 42}):
+            return self._file(kind, metadata={undated: None})
+
     def _file(self, kind: str, **settings: Any) -> bytes:
         buffer = io.BytesIO()
-        self.savefig(buffer, format=kind, dpi=FILE_DPI, pil_kwargs=settings)
+        self.savefig(buffer, format=kind, dpi=FILE_DPI, **settings)
         return buffer.getvalue()
 
     def _repr_html_(self) -> str:
         width = self.get_figwidth() * SCREEN_DPI
         # the same pixels as the PNG in a third of its bytes: a page holds all of its figures
-        picture = base64.b64encode(self._file("webp", lossless=True)).decode()
+        webp = self._file("webp", pil_kwargs={"lossless": True})
+        keep_vectors(webp, self.vectors)
+        picture = base64.b64encode(webp).decode()
         return (
             '<figure class="r2a-figure" style="margin:0;overflow-x:auto">'
             f'<img class="dark-light" alt="{html.escape(self.alt_text, quote=True)}" '

@@ -36,6 +36,7 @@ from r2a_utils.runs.folder import StageEnd
 from r2a_utils.runs.local_paths import without_folders
 from r2a_utils.runs.parameters import fill, literal
 from r2a_utils.runs.stage import ROOT, Stage
+from r2a_utils.runs.vectors import kept_in, vectors_file
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # Starting a kernel imports IPython; on a busy machine with a cold disk that has taken a minute.
@@ -72,6 +73,7 @@ def execute(
         with (
             _kernel_environment(),
             stage.header.in_force(),
+            kept_in(vectors_file(folder, stage.name)),
             _private_folder() as private,
         ):
             papermill.execute_notebook(

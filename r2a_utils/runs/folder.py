@@ -10,7 +10,7 @@ A run is a folder, and the stages know each other only through it::
       tables/          tables, Parquet
       records/         small numbers, JSON; the book's prose quotes them
       figures/         figures that the book's home page shows, PNG
-      notebooks/       the executed notebooks
+      notebooks/       the executed notebooks, and their figures as vectors
 
 This file knows the layout and the formats. It does not know what the numbers mean, runs nothing,
 and never pickles. Whatever it writes is written beside its place and renamed, so that a killed

@@ -591,3 +591,13 @@ def test_head_sets_shows_every_random_set_and_quotes_the_median():
     np.testing.assert_array_equal(others.get_offsets()[:, 0], [0.0, -0.5, -3.0])
     np.testing.assert_array_equal(own.get_offsets(), [[-2.0, 0.0]])
     assert "zero -2.00, random sets -0.50 in the median, from -3.00 to 0.00" in figure.alt_text
+
+
+def test_the_same_figure_has_the_same_vectors_each_time():
+    for kind in ("pdf", "svg"):
+        assert FIGURES["funnel"]().vectors(kind) == FIGURES["funnel"]().vectors(kind)
+
+
+def test_a_readers_own_notebook_keeps_no_vectors(monkeypatch):
+    monkeypatch.setattr(figures.BookFigure, "vectors", lambda *_: pytest.fail("drawn"))
+    FIGURES["funnel"]()._repr_html_()
