@@ -110,9 +110,11 @@ figures.head_ranking(ranking, uniform=float(attention.uniform_mass(mass).mean())
 # reasoning_focus_heads.k }} again.
 
 # %% [markdown]
-# Where the intervals of neighbours overlap, their order is not known; where the last heads are
-# stable in few resamples, another set of traces would have listed others. That the first k are
-# called by a name is a cut through a continuous ranking, not a kind of head.
+# The masses were {% if reasoning_focus_heads.engine == "fast" %}read while the model ran{% else
+# %}summed from the weights that the model forms when it attends plainly{% endif %}. Where the
+# intervals of neighbours overlap, their order is not known; where the last heads are stable in few
+# resamples, another set of traces would have listed others. That the first k are called by a name
+# is a cut through a continuous ranking, not a kind of head.
 #
 # ## May the ranking be trusted?
 #

@@ -504,13 +504,16 @@ run.write_record("activation_patching", found)
 # restores {{ other.first | number }} before layer 0. {% endfor %}{% else %}Under no other protocol
 # is a pair kept, so that copying cannot be told apart here.{% endif %}
 #
-# The largest mean effect of a control is {{ activation_patching.largest_control | number }}. Below
-# {{ "%.1e" | format(activation_patching.noise_floor) }} an effect is noise in {{
-# activation_patching.dtype }}: a patch that changes nothing, or one step of the logits, moves the
-# answer by no more{% if activation_patching.same_answer_n %}, and a state that concludes the
-# receiver's own name moves the answer by at most {{ activation_patching.same_answer | number }} on
-# average over {{ activation_patching.same_answer_n }} pairs{{ activation_patching.same_answer_n |
-# few }}{% else %}; no pair has a donor that concludes its receiver's name{% endif %}.
+# The patches were run by the {{ activation_patching.engine }} engine: {% if
+# activation_patching.engine == "fast" %}only what a patch can reach was computed again{% else
+# %}each patch is a whole forward pass of the model{% endif %}. The largest mean effect of a control
+# is {{ activation_patching.largest_control | number }}. Below {{ "%.1e" |
+# format(activation_patching.noise_floor) }} an effect is noise in {{ activation_patching.dtype }}:
+# a patch that changes nothing, or one step of the logits, moves the answer by no more{% if
+# activation_patching.same_answer_n %}, and a state that concludes the receiver's own name moves the
+# answer by at most {{ activation_patching.same_answer | number }} on average over {{
+# activation_patching.same_answer_n }} pairs{{ activation_patching.same_answer_n | few }}{% else %};
+# no pair has a donor that concludes its receiver's name{% endif %}.
 #
 # ## Is the gradient enough?
 #

@@ -282,7 +282,9 @@ run.write_record("head_interventions", found)
 # its share of a whole{% endif %}. Of single heads {{ head_interventions.top_head }} costs most, {{
 # head_interventions.top_head_lost | number }} nats; it is {% if not head_interventions.top_is_rfh
 # %}not {% endif %}a Reasoning-Focus Head. {{ head_interventions.n_fresh }} of the {{
-# head_interventions.n }} traces had no part in ranking the heads.
+# head_interventions.n }} traces had no part in ranking the heads. Cuts and ablations were run by
+# the {{ head_interventions.engine }} engine: {% if head_interventions.engine == "fast" %}only what
+# they can reach was computed again{% else %}each is a whole forward pass of the model{% endif %}.
 #
 # The {{ head_interventions.n_heads }} Reasoning-Focus Heads together, and {{
 # head_interventions.n_random_sets }} random sets of the same layers in the median and from the

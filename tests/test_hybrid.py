@@ -58,6 +58,8 @@ def test_the_stages_that_read_take_a_hybrid(hybrid, tmp_path):
     run = Run.open(tmp_path)
     assert attending_layers(run.read_array("segment_mass_with_reasoning")) == [1]
     assert run.read_record("segment_attention")["attending"] == 1
+    both = ("segment_attention", "reasoning_focus_heads")
+    assert len({run.read_record(name)["engine"] for name in both}) == 1
     for table in ("reasoning_focus_heads", "trajectory_tracking"):
         assert set(run.read_table(table)["layer"]) == {1}
     for record in run.records().values():

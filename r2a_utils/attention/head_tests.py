@@ -156,16 +156,17 @@ def _blind_places(n: int, n_all: int, draws: int, seed: int) -> Int[np.ndarray, 
 class RankingSummary:
     """What stage 04 says of the top k of n_heads heads.
 
-    top: the strongest, as L3.H1, with its mass and lift. reliability: split-half Spearman of all
-    heads, None for fewer than `FEWEST_IN_HALVES` traces. above_null: heads of the top k that pass
-    `border_test` at `stats.LEVEL`, family-wise. beyond_distance: heads that exceed their own
-    distance profile, each by its own 95 % interval, over distance_n traces, where distance_share
-    and by_distance (None for a single trace) are means over the k. The rest is of `DepthTest`;
-    expected_shared: heads that two blind choices of k would share.
+    engine: as of `rank_heads`. top: the strongest, as L3.H1, with its mass and lift. reliability:
+    split-half Spearman of all heads, None for fewer than `FEWEST_IN_HALVES` traces. above_null:
+    heads of the top k that pass `border_test` at `stats.LEVEL`, family-wise. beyond_distance: heads
+    that exceed their own distance profile, each by its own 95 % interval, over distance_n traces,
+    where distance_share and by_distance (None for a single trace) are means over the k. The rest is
+    of `DepthTest`; expected_shared: heads that two blind choices of k would share.
     """
 
     k: int
     n_heads: int
+    engine: str
     top: str
     top_mass: float
     top_lift: float
@@ -198,6 +199,7 @@ def summarise_ranking(
     return RankingSummary(
         k=k,
         n_heads=len(null),
+        engine=ranking.attrs["engine"],
         top=head_name(int(top["layer"]), int(top["head"])),
         top_mass=top["mass"],
         top_lift=top["lift"],

@@ -180,7 +180,8 @@ def rank_heads(mass: Masses, k: int = 10, *, seed: int = 0, resamples: int = 1_0
 
     Columns layer, head, mass, lift (both as in `head_scores`), ci_low, ci_high, rank_stability.
     ci_low and ci_high: 95% percentile bootstrap interval of the mean mass over traces.
-    rank_stability: share of the resamples in which the head is among the top k again.
+    rank_stability: share of the resamples in which the head is among the top k again. The frame's
+    `attrs` carry the masses' `engine`.
     `head_scores` has all heads and further controls. Stage 2, notebook 04.
     Raises ValueError for a k of no head or of more than the model has.
     """
@@ -197,7 +198,9 @@ def rank_heads(mass: Masses, k: int = 10, *, seed: int = 0, resamples: int = 1_0
     low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
     top = scores.loc[: k - 1, ["layer", "head", "mass", "lift"]]
     flat = top["layer"] * mass.sizes["head"] + top["head"]
-    return top.assign(ci_low=low[flat], ci_high=high[flat], rank_stability=stability[flat])
+    top = top.assign(ci_low=low[flat], ci_high=high[flat], rank_stability=stability[flat])
+    top.attrs["engine"] = mass.attrs.get("engine", "fast")
+    return top
 
 
 def head_pairs(table: pd.DataFrame) -> list[Head]:

@@ -207,11 +207,13 @@ class HeadInterventions:
     """What stage 06 found of heads; changes are of the answer's log-probability, in nats.
 
     `sets` and `flips` are `against_random` by way, `smallest_possible_p` is `floor_p`, `verdict`
-    one of `VERDICTS`, `shared` the mean overlap of a random set with the heads.
+    one of `VERDICTS`, `shared` the mean overlap of a random set with the heads, `engine` that of
+    `knockout_curves`.
     """
 
     n: int
     n_fresh: int
+    engine: str
     strongest_layer: int
     strongest_change: float
     strongest_random: float
@@ -270,6 +272,7 @@ def summarised_interventions(
     return HeadInterventions(
         n=len(chosen.traces),
         n_fresh=chosen.n_fresh,
+        engine=curves.attrs["engine"],
         strongest_layer=int(strongest.layer),
         strongest_change=strongest.effect,
         strongest_random=curves.loc[curves["edges"] == WAYS[1], "effect"].min(),

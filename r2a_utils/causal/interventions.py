@@ -244,6 +244,7 @@ def knockout_curves(
     and takes their mean.
     Columns edges, layer (middle of the window of `width` layers), effect (mean change of the
     answer's log-probability, nats), ci_low, ci_high, width; a window without attention has no rows.
+    `engine` in the frame's `attrs` is "plain" where any trace needed it.
     Raises ValueError as `knockout_profile` and `random_spans` do, and for no trace. Geva et al.
     2023; stage 06.
     """
@@ -254,7 +255,9 @@ def knockout_curves(
         low, high = bootstrap_mean_intervals(changes[:, i], seed=seed)
         frame = {"layer": layers, "effect": changes[:, i].mean(0)}
         parts.append(pd.DataFrame({"edges": way} | frame | {"ci_low": low, "ci_high": high}))
-    return pd.concat(parts, ignore_index=True).assign(width=width)
+    curves = pd.concat(parts, ignore_index=True).assign(width=width)
+    curves.attrs["engine"] = engine_of(model, max(answer_span(t).stop - 1 for t in traces))
+    return curves
 
 
 def _cut_ways(

@@ -61,7 +61,8 @@ def patch_two_places(
 
     Variables over (pair, layer, place): `effect` (normalised logit difference) and `flip`, as in
     `patch_metrics`, whose errors it raises; ValueError, besides, as in `two_places`. The attribute
-    `noise_floor` is the largest of the pairs' (0 for no pair). The paper's curves; stage 05.
+    `noise_floor` is the largest of the pairs' (0 for no pair); `engine` is "plain" where any of
+    them needed it. The paper's curves; stage 05.
     """
     grids = [patch_metrics(model, r, two_places(r.pair), direction=direction) for r in pairs]
     shape = (len(grids), model.n_layers, len(PLACES))
@@ -74,7 +75,9 @@ def patch_two_places(
     }
     floor = max((float(grid.attrs["noise_floor"]) for grid in grids), default=0.0)
     coords = {"layer": range(model.n_layers), "place": list(PLACES)}
-    return xr.Dataset(variables, coords, {"noise_floor": floor, "direction": direction})
+    engine = "plain" if any(grid.attrs["engine"] == "plain" for grid in grids) else "fast"
+    attrs = {"noise_floor": floor, "engine": engine, "direction": direction}
+    return xr.Dataset(variables, coords, attrs)
 
 
 def mean_curve(name: str, effects: OverLayers, seed: int = 0) -> pd.DataFrame:
@@ -286,6 +289,7 @@ class ActivationPatching:
     boxed_probe_nats: float | None
     blind_nats: float
     noise_floor: float
+    engine: str
     dtype: str
     largest_control: float
     same_answer_n: int
@@ -383,6 +387,7 @@ def summarised_patching(
         boxed_probe_nats=nats["boxed_probe"],
         blind_nats=float(np.log(model.vocab_size)),
         noise_floor=denoised.attrs["noise_floor"],
+        engine=denoised.attrs["engine"],
         dtype=str(model.dtype).removeprefix("torch."),
         largest_control=max(means),
         same_answer_n=len(same),

@@ -47,6 +47,8 @@ def test_planted_heads_lead_the_ranking(planted):
     assert ((ranking["ci_low"] < ranking["mass"]) & (ranking["mass"] < ranking["ci_high"])).all()
     columns = ["layer", "head", "mass", "lift", "ci_low", "ci_high", "rank_stability"]
     assert list(ranking.columns) == columns
+    told = rank_heads(planted.assign_attrs(engine="plain"), k=2)
+    assert told.attrs["engine"] == "plain"
 
 
 def test_uniform_mass_is_that_of_a_uniform_head(planted):

@@ -61,7 +61,7 @@ def sets(model):
 def test_a_window_without_attention_has_no_point_on_the_curves(make_random_model, traces):
     hybrid = make_random_model("lfm2")  # attends in the second of three layers
     curves = knockout_curves(hybrid, traces, n_spans=1)
-    assert curves["layer"].tolist() == [1] * len(WAYS)
+    assert curves["layer"].tolist() == [1] * len(WAYS) and curves.attrs["engine"] == "plain"
     wide = knockout_curves(hybrid, traces, width=2, n_spans=1)
     assert wide["layer"].tolist() == [0, 1] * len(WAYS) and not wide.isna().any(axis=None)
 
@@ -74,7 +74,7 @@ def pool(model, traces):
 def test_curves_are_means_of_each_trace_s_profiles(model, traces):
     curves = knockout_curves(model, traces, width=2, n_spans=3, seed=4)
     assert curves["edges"].tolist() == [way for way in WAYS for _ in range(model.n_layers)]
-    assert set(curves["width"]) == {2}
+    assert set(curves["width"]) == {2} and curves.attrs["engine"] == "fast"
     for place in ("reasoning", "prompt"):
         profiles = [knockout_profile(model, t, [("answer", place)], 2)["change"] for t in traces]
         mine = curves.loc[curves["edges"] == f"answer → {place}", "effect"]
@@ -163,6 +163,7 @@ def test_a_head_dominates_where_its_sets_cost_more_than_all_others():
 def test_what_is_told_of_heads_is_what_was_measured(model, traces, sets):
     curves = pd.DataFrame({"edges": np.repeat(WAYS, 3), "layer": [0, 1, 2] * 3})
     curves["effect"] = [-1, -4, -2, 0, -0.5, 0, 0, 0, 0]
+    curves.attrs["engine"] = "plain"
     lost = np.zeros((3, 6))
     lost[2, 3] = 1.5
     by_draw = {way: np.array([[-1.0, 0.0, -2.0, 0.0]]) for way in SET_WAYS}
@@ -178,6 +179,7 @@ def test_what_is_told_of_heads_is_what_was_measured(model, traces, sets):
         TurnedOver(1, {}, pd.DataFrame()),
     )
     assert (told.n, told.n_fresh, told.n_heads, told.n_random_sets) == (2, 1, 2, 3)
+    assert told.engine == "plain"
     assert (told.strongest_layer, told.strongest_change, told.strongest_random) == (1, -4, -0.5)
     assert (told.top_is_rfh, told.top_head_lost) == (True, 1.5) and "3" in told.top_head
     assert (told.resample_low, told.resample_high, told.n_draws) == (-3, -1, 2)

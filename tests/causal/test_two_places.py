@@ -71,6 +71,7 @@ def test_two_places_are_measured_as_one_pair_is(model, pairs):
         np.testing.assert_array_equal(found["effect"][i], grid["effect"])
         np.testing.assert_array_equal(found["flip"][i], grid["flip"])
         assert grid.noise_floor <= found.noise_floor
+    assert found.engine == "fast"
     none = patch_two_places(model, [])
     assert none["effect"].shape == (0, model.n_layers, 2) and none.noise_floor == 0
 
@@ -133,7 +134,8 @@ def test_protocols_without_a_pair_have_no_row():
 
 def test_what_is_told_of_a_run_is_what_was_measured(model):
     effect = xr.DataArray(EFFECTS, dims=("pair", "layer", "place"))
-    found = xr.Dataset({"effect": effect, "flip": effect > 0.5}, attrs={"noise_floor": 1e-6})
+    attrs = {"noise_floor": 1e-6, "engine": "plain"}
+    found = xr.Dataset({"effect": effect, "flip": effect > 0.5}, attrs=attrs)
     nothing = EFFECTS[:0]
 
     told = summarised_patching(
@@ -147,7 +149,7 @@ def test_what_is_told_of_a_run_is_what_was_measured(model):
         {"same_answer": nothing, "matched_noise": -EFFECTS / 2},
         {"probe": None, "boxed_probe": 2.0},
     )
-    assert (told.asked, told.n, told.crossing) == (7, 2, 2)
+    assert (told.asked, told.n, told.crossing, told.engine) == (7, 2, 2, "plain")
     assert told.flips_of_asked == pytest.approx(told.flip_rate * 2 / 7)
     assert [(f.family, f.asked, f.n, f.first) for f in told.families] == [
         ("a", 5, 1, 1.0),
