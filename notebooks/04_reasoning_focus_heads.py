@@ -351,8 +351,9 @@ figures.reading_table(beside.table(model.name))
 # if u.n %}Of this, {{ u.n }} untrained {% if u.n == 1 %}twin reaches{% else %}twins reach{% endif
 # %} up to {{ u.untrained.top_mass | percent }} for a head, {% if u.untrained.reliability is defined
 # %}a correlation of {{ u.untrained.reliability | number }} between halves, {% endif %}{{
-# u.untrained.above_null | number(0) }} of their own top {{ r.k }} above equally long spans and {{
-# u.untrained.beyond_distance | number(0) }} beyond their own distance profiles. {% if r.top_mass >
+# u.untrained.above_null | number(0) }} of their own top {{ r.k }} above equally long spans, {{
+# u.untrained.beyond_distance | number(0) }} beyond their own distance profiles and {{
+# u.untrained.in_middle | number(0) }} in the middle third. {% if r.top_mass >
 # u.untrained.top_mass %}The strongest head reads the reasoning more than any of theirs.{% else
 # %}The strongest head does not read the reasoning more than theirs: this ranking shows nothing that
 # takes training.{% endif %} A stable ranking, and heads that pass the turned borders, are no sign

@@ -276,6 +276,8 @@ figures.layers_together(
 #
 # {{ verdicts.table("../") }}
 #
+# {{ verdicts.controls() }}
+#
 # {{ verdicts.told() }} What holds in one column and not in another may differ by model, by
 # problems or by the length of the traces: the columns differ in all three. What may be concluded
 # across models is only what rows say whose columns agree.{% endif %}

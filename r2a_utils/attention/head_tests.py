@@ -103,6 +103,12 @@ class DepthTest:
     p_central: float
 
 
+def middle_layers(n_layers: int) -> Bool[np.ndarray, " layer"]:
+    """Which layers are the middle third; a layer is placed by its middle."""
+    thirds = (np.arange(n_layers) + 0.5) / n_layers
+    return (thirds > 1 / 3) & (thirds < 2 / 3)
+
+
 def depth_test(
     heads: Iterable[Head],
     n_layers: int,
@@ -122,8 +128,7 @@ def depth_test(
     held = _held(heads, n_heads, n_kv_heads)
     places, counts = np.array(list(held)), np.array(list(held.values()))
     there = np.arange(n_layers) if attending is None else np.array(attending)
-    thirds = (np.arange(n_layers) + 0.5) / n_layers
-    middle = (thirds > 1 / 3) & (thirds < 2 / 3)
+    middle = middle_layers(n_layers)
     distance = np.abs(np.arange(n_layers) - (n_layers - 1) / 2)
     n, layers = counts.sum(), places // n_kv_heads
     blind = _blind_places(len(places), len(there) * n_kv_heads, draws, seed) // n_kv_heads

@@ -16,7 +16,12 @@ import pandas as pd
 
 from r2a_utils.attention.corrections import CorrectedValues, corrected_values, restated_digits
 from r2a_utils.attention.distance import distance_test
-from r2a_utils.attention.head_tests import RankingSummary, border_test, turned_reasonings
+from r2a_utils.attention.head_tests import (
+    RankingSummary,
+    border_test,
+    middle_layers,
+    turned_reasonings,
+)
 from r2a_utils.attention.heads import (
     FEWEST_IN_HALVES,
     Masses,
@@ -105,8 +110,8 @@ def looking_of(
 class Ranking:
     """How a model's own top k heads pass the tests of stage 04.
 
-    top_mass, top_lift: of the first; reliability: split-half, None for few traces; above_null and
-    beyond_distance: of the k, as in `RankingSummary`.
+    top_mass, top_lift: of the first; reliability: split-half, None for few traces; above_null,
+    beyond_distance and in_middle: of the k, as in `RankingSummary`.
     """
 
     top_mass: float
@@ -114,6 +119,7 @@ class Ranking:
     reliability: float | None
     above_null: int
     beyond_distance: int
+    in_middle: int
 
 
 def own_ranking(summary: RankingSummary) -> Ranking:
@@ -145,6 +151,7 @@ def ranking_of(
             reliability=ranking_reliability(mass, seed=seed).spearman if halved else None,
             above_null=int((null[:k]["p_familywise"] <= LEVEL).sum()),
             beyond_distance=int((recency["ci_low"] > 0).sum()),
+            in_middle=int(middle_layers(twin.n_layers)[top["layer"]].sum()),
         )
 
     return measure

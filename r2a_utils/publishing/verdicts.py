@@ -24,6 +24,11 @@ from r2a_utils.publishing.findings import Records, middle_third
 from r2a_utils.publishing.foreign_text import inert
 from r2a_utils.publishing.quoted_numbers import number, percent
 
+# Models of the book that do not use their reasoning, and how that is known.
+CONTROLS = {
+    "r2a-ignorer": "was made to answer from a note in the question, whatever its reasoning says",
+    "r2a-untrained": "has random weights",
+}
 HOLDS, WEAK, OPPOSITE = "holds", "weak", "opposite"
 CANNOT_TELL, NOT_TESTED = "cannot tell", "not tested"
 
@@ -164,13 +169,17 @@ def _printed_gain(records: Records) -> dict[str, Evidence]:
 def _attends(records: Records) -> Evidence | None:
     if "segment_attention" not in records:
         return None
-    attention = records["segment_attention"]
-    return _lift(attention["lift_reasoning"], attention["answer"]["reasoning"])
+    attention, twins = records["segment_attention"], records.get("looking", {})
+    untrained = twins["untrained"]["lift"] if twins.get("n") else 1
+    return _lift(attention["lift_reasoning"], attention["answer"]["reasoning"], untrained)
 
 
-def _lift(lift: float, mass: float) -> Evidence:
+def _lift(lift: float, mass: float, untrained: float = 1) -> Evidence:
+    """A lift above 1 that untrained models reach too may be none."""
     told = f"{number(lift)} times a uniform head's share; {percent(mass)} of the attention"
-    return Evidence(lift, 1, 1.25, told + "; mean over heads, no interval")
+    told += "" if untrained <= 1 else f"; untrained up to {number(untrained)}"
+    low = 1 if 1 <= lift <= untrained else lift
+    return Evidence(lift, 1, 1.25, told + "; mean over heads, no interval", low, lift)
 
 
 def _printed_attends(records: Records) -> dict[str, Evidence]:
@@ -203,7 +212,9 @@ def _middle(records: Records) -> Evidence | None:
         return None
     ranking = records["reasoning_focus_heads"]
     k = ranking["k"]
-    return _in_middle(ranking["in_middle"], k, ranking["expected_in_middle"] / k)
+    twins = records.get("untrained_ranking", {})
+    untrained = twins["untrained"].get("in_middle", 0) if twins.get("n") else 0
+    return _in_middle(ranking["in_middle"], k, max(ranking["expected_in_middle"], untrained) / k)
 
 
 def _in_middle(inside: int, k: int, chance: float) -> Evidence:
@@ -351,7 +362,8 @@ CLAIMS = (
     Claim(
         "The answer attends to the reasoning",
         "03_segment_attention",
-        "attention over a uniform head's (lift), null 1; holds from 1.25",
+        "attention over a uniform head's (lift), null 1, above what untrained models have; holds "
+        "from 1.25",
         _attends,
         _printed_attends,
     ),
@@ -366,7 +378,8 @@ CLAIMS = (
     Claim(
         "They sit in the middle layers",
         "04_reasoning_focus_heads",
-        "share of the heads in the middle third, against chance; holds from one half",
+        "share of the heads in the middle third, against chance and untrained models; holds from "
+        "one half",
         _middle,
         _printed_middle,
     ),
@@ -457,6 +470,24 @@ class Verdicts:
         return Markup(
             " ".join(f"{leads[s]}: {inert('; '.join(c))}." for s, c in sides.items() if c)
         )
+
+    def controls(self) -> Markup:
+        """Which claims hold of models that are known not to use their reasoning, in words.
+
+        What holds of one of them is no sign that an answer uses its reasoning. Empty where the book
+        shows no such model.
+        """
+        said = []
+        for model, known in CONTROLS.items():
+            if model in {column.model for column in self.columns}:
+                found = self.of(model)
+                claims = [claim for claim, verdict in found.items() if verdict in (HOLDS, WEAK)]
+                told = inert("; ".join(claims)) if claims else "none"
+                said.append(f"`{model}` {known}. Of it hold: {told}.")
+        if not said:
+            return Markup()
+        said.append("What holds of them is no sign that an answer uses its reasoning.")
+        return Markup(" ".join(said))
 
     def table(self, up: str = "") -> Markup:
         """The table as HTML; `up` leads from the page to the book's root, as in "../".

@@ -149,12 +149,25 @@ def test_a_run_is_judged_by_its_records(claim, record, entries, said):
     assert own(**{record: {**whole.get(record, {}), **entries}})[claim] == said
 
 
+@pytest.mark.parametrize(
+    ("lift", "said"), [(0.9, OPPOSITE), (1.01, CANNOT_TELL), (1.1, WEAK), (1.3, HOLDS)]
+)
+def test_a_lift_that_untrained_models_reach_too_tells_nothing(lift, said):
+    attention = {"lift_reasoning": lift, "answer": {"reasoning": 0.4}}
+    twins = {"n": 3, "untrained": {"lift": 1.02}}
+    assert own(segment_attention=attention, looking=twins)[ATTENDS] == said
+
+
 def test_untrained_models_set_what_heads_must_exceed():
     ranking = {"k": 10, "by_distance": 0.2, "beyond_distance": 8, "in_middle": 3}
     ranking["expected_in_middle"] = 3.3
     twins = {"n": 2, "untrained": {"beyond_distance": 6}}
     assert own(reasoning_focus_heads=ranking)[HEADS] == HOLDS
     assert own(reasoning_focus_heads=ranking, untrained_ranking=twins)[HEADS] == CANNOT_TELL
+    ranking["in_middle"] = 8
+    assert own(reasoning_focus_heads=ranking)[MIDDLE] == HOLDS
+    twins["untrained"]["in_middle"] = 6
+    assert own(reasoning_focus_heads=ranking, untrained_ranking=twins)[MIDDLE] == CANNOT_TELL
 
 
 def test_the_papers_models_are_judged_by_what_it_prints():
@@ -187,6 +200,14 @@ def test_a_cell_says_its_number_and_leads_to_its_page():
     cell = f'title="{told}" aria-label="holds: {told}">holds</a></td>'
     assert f'<td class="holds"><a href="../stages/05_activation_patching.html" {cell}' in table
     assert table.count("<td") == len(CLAIMS) * 5 and "\n" not in table
+
+
+def test_what_holds_of_a_model_that_ignores_its_reasoning_is_told():
+    walk = {"best": "L1.H1", "n": 9, "beyond": 0.5, "beyond_low": 0.4, "beyond_high": 0.6}
+    records = {"model": {"name": "r2a-ignorer"}, "trajectory_tracking": walk}
+    told = judge({"default": summary(), "ignorer": summary(**records)}).controls()
+    assert f"Of it hold: {TRACKS}. What holds of them is no sign" in told
+    assert judge({"default": summary()}).controls() == ""
 
 
 def test_a_name_does_nothing_in_the_page():
