@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from r2a_utils import __version__
-from r2a_utils.folders import source_folder
+from r2a_utils.folders import found, source_folder
 
 SOURCES = source_folder() / "notebooks"
 
@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
                 given = declared[run_id].parameters
                 stages = stages or declared[run_id].stages
             if options.params is not None:
-                given = read_parameters(options.params)
+                given = read_parameters(found(options.params))
             asked[run_id] = {"stages": stages, "given": given, "settings": settings}
         for run_id, request in asked.items():  # before the first one takes its hours
             check_request(run_folder(run_id), **request)

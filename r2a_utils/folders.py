@@ -23,6 +23,12 @@ def source_folder() -> Path:
     return CARRIED if in_wheel() else PACKAGE.parent
 
 
+def found(path: Path) -> Path:
+    """A path as it was given or, where nothing lies there, the file of that name in the sources."""
+    ours = source_folder() / path
+    return ours if ours.exists() and not path.exists() else path
+
+
 def work_folder() -> Path:
     """The folder in which `runs/`, `lab/` and `_build/` are made, and from which stages run."""
     return Path.cwd() if in_wheel() else PACKAGE.parent

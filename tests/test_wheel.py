@@ -84,6 +84,13 @@ def test_a_stage_runs_in_the_current_folder(elsewhere):
     assert [path.name for path in elsewhere.folder.iterdir()] == ["runs"]
 
 
+def test_a_parameter_file_of_the_book_is_found(elsewhere):
+    """And its parameters are checked, before a model is looked for."""
+    file = "--params book/params/smollm2-135m.yml"
+    with pytest.raises(AssertionError, match="n_problem"):
+        elsewhere(f"run --run-id other {file} --stages 01 --set n_problem=1")
+
+
 def test_data_the_books_runs_and_the_lab_are_there(elsewhere):
     code = """
 from r2a_utils.collecting.grade_school import read_file

@@ -37,6 +37,7 @@ from r2a_utils.publishing.book_runs import (
 )
 from r2a_utils.publishing.captions import number_captions
 from r2a_utils.publishing.comparison_page import compare
+from r2a_utils.publishing.downloads import repository_of, write_downloads
 from r2a_utils.publishing.exercises import fold_solutions, has_tag, load_exercises
 from r2a_utils.publishing.foreign_text import html_of, inert
 from r2a_utils.publishing.headlines import finding
@@ -49,6 +50,7 @@ from r2a_utils.publishing.missing_stages import (
 )
 from r2a_utils.publishing.quoted_numbers import ProseError, render
 from r2a_utils.publishing.rerun_page import plans_table, read_plans
+from r2a_utils.publishing.slides import slides
 from r2a_utils.publishing.verdicts import Verdicts, judge
 from r2a_utils.runs.archive import opened, read_archive
 from r2a_utils.runs.folder import Run
@@ -106,6 +108,7 @@ def _publish(
     shutil.rmtree(work, ignore_errors=True)
     html = _jupyter_book(source, work)
     check_pages(source, html)
+    write_downloads(source, html, load_stages(notebooks), repository_of(config))
     (html / ".state").write_text(state)
     old = build / "html.old"
     shutil.rmtree(old, ignore_errors=True)
@@ -157,6 +160,8 @@ def assemble(
     for declared in shown:
         if declared.id in summaries:
             _write_stage_pages(declared, summaries, available, source, verdicts)
+    pictures = slides(shown[0].title, source / MAIN_PAGES)
+    (source / "extra" / "slides.html").write_text(pictures, encoding="utf-8")
     first = summaries[shown[0].id]
     without = {*first["missing"], *first["ended"]}
     with_page = {name: stage for name, stage in available.items() if name not in without}
