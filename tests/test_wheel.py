@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from r2a_utils.publishing.book_runs import declared_runs
 from r2a_utils.runs.manifest import read_manifest
 from r2a_utils.runs.stage import ROOT, load_stages, source_hash
 
@@ -70,18 +71,23 @@ def test_it_holds_all_that_a_checkout_holds(built):
     assert top == {"r2a_utils", next(name for name in top if name.endswith(".dist-info"))}
 
 
-def test_a_stage_runs_in_the_current_folder(elsewhere):
+@pytest.fixture(scope="module")
+def ran(elsewhere):
+    """The run folder of one stage, run with the unpacked wheel."""
     told = elsewhere("run --stages 00 --set max_new_tokens=300")
     assert "00_anatomy_of_a_trace" in told
-    run = elsewhere.folder / "runs/default"
-    entry = read_manifest(run)["stages"]["00_anatomy_of_a_trace"]
+    return elsewhere.folder / "runs/default"
+
+
+def test_a_stage_runs_in_the_current_folder(elsewhere, ran):
+    entry = read_manifest(ran)["stages"]["00_anatomy_of_a_trace"]
     assert entry["status"] == "completed" and entry["commit"] is None
     # the same code has the same hash: a run that was made in a checkout stands
     code = load_stages()["00_anatomy_of_a_trace"].code
     assert entry["inputs"]["source"] == source_hash(code)
-    page = (run / "notebooks/00_anatomy_of_a_trace.ipynb").read_text()
+    page = (ran / "notebooks/00_anatomy_of_a_trace.ipynb").read_text()
     assert str(elsewhere.folder) not in page and str(elsewhere.wheel) not in page
-    assert [path.name for path in elsewhere.folder.iterdir()] == ["runs"]
+    assert "runs" in {path.name for path in elsewhere.folder.iterdir()}
 
 
 def test_a_parameter_file_of_the_book_is_found(elsewhere):
@@ -91,18 +97,23 @@ def test_a_parameter_file_of_the_book_is_found(elsewhere):
         elsewhere(f"run --run-id other {file} --stages 01 --set n_problem=1")
 
 
-def test_data_the_books_runs_and_the_lab_are_there(elsewhere):
+def test_the_books_pages_its_data_and_the_lab_are_made_in_the_current_folder(elsewhere, ran):
     code = """
 from r2a_utils.collecting.grade_school import read_file
-from r2a_utils.publishing.book_runs import declared_runs
+from r2a_utils.publishing import book
 from r2a_utils.teaching import refresh
 refresh()
-print(len(read_file()), *[run.archive for run in declared_runs() if run.archive])
+book.assemble(book.BOOK, book.declared_runs(), book.BUILD / "source")
+print(len(read_file()), book.CONFIG)
 """
-    problems, archive = elsewhere(code=code).split()[:2]
-    assert problems == "241" and archive.startswith(str(elsewhere.wheel))
+    problems, config = elsewhere(code=code).split()
+    assert problems == "241" and config == str(elsewhere.wheel / "r2a_utils/carried/_config.yml")
     copies = {path.stem for path in (elsewhere.folder / "lab").glob("*.ipynb")}
     assert copies == set(load_stages())
+    source = elsewhere.folder / "_build/source"
+    shown = {run.id for run in declared_runs() if run.archive}
+    assert {"stages", *shown} <= {path.name for path in source.iterdir()}
+    assert (source / "stages/00_anatomy_of_a_trace.ipynb").exists()
 
 
 def test_the_models_are_listed(elsewhere):

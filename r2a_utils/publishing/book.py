@@ -191,7 +191,7 @@ def copy_assets(assets: Path, source: Path) -> None:
         shutil.copytree(assets / part, source / "extra" / part)
     live = source / "extra" / "live"
     write_page_weights(live / "model.js")
-    shutil.copy(ROOT / "r2a_utils" / "figures" / "views.css", live)
+    shutil.copy(PACKAGE / "figures" / "views.css", live)
 
 
 def _opened(declared: BookRun, place: Path) -> BookRun:

@@ -1,9 +1,9 @@
 """Slides of the three stages, made from the pages of the main run: `slides.html` of the book.
 
-A stage gives one slide with what it asks and found, and one for each figure with its caption. The
-page is a column of slides that snap into place: arrow and page keys turn them, printing gives one a
-sheet, and nothing is fetched. Views to explore stay on the pages. This file knows pages and
-captions, and nothing of what they say.
+A page gives one slide with its question and what it found, and one for each figure with its
+caption. The file is a column of slides that snap into place: arrow and page keys turn them,
+printing gives one a sheet, and nothing is fetched. Views to explore stay on the pages. This file
+knows pages and captions, and nothing of what they say.
 """
 
 from __future__ import annotations
@@ -20,12 +20,8 @@ from r2a_utils.publishing.foreign_text import html_of
 from r2a_utils.publishing.plain_markdown import plain_markdown
 
 BOOK = "From reasoning to answer"
-# The stages of the paper, by the numbers of their pages.
-PARTS = {
-    "Stage 1: are the answers better?": ("02",),
-    "Stage 2: where do the answers look?": ("03", "04"),
-    "Stage 3: do the answers depend on it?": ("05", "06"),
-}
+# The pages of the paper's three stages, by their numbers.
+PAGES = ("02", "03", "04", "05", "06")
 _CAPTION = re.compile(r"\{\.r2a-caption\}\n(\*\*Figure [\w.]+\.\*\* .*)", re.DOTALL)
 _FINDING = re.compile(
     r":::\{admonition\} In one line\n:class: r2a-finding\n\n(.*?)\n:::", re.DOTALL
@@ -59,10 +55,8 @@ def slides(title: str, pages: Path) -> str:
     `title` is the run's, as a reader sees it.
     """
     parts = [f"<section><h1>{BOOK}</h1><p>{html.escape(title)}</p></section>"]
-    for part, numbers in PARTS.items():
-        parts.append(f"<section><h1>{html.escape(part)}</h1></section>")
-        for path in (path for n in numbers for path in sorted(pages.glob(f"{n}_*.ipynb"))):
-            parts += _of_page(nbformat.read(path, as_version=4), f"{pages.name}/{path.stem}.html")
+    for path in (path for number in PAGES for path in pages.glob(f"{number}_*.ipynb")):
+        parts += _of_page(nbformat.read(path, as_version=4), f"{pages.name}/{path.stem}.html")
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{BOOK}</title>'
         f"<style>{_STYLE}</style></head><body>\n"
@@ -72,12 +66,11 @@ def slides(title: str, pages: Path) -> str:
 
 
 def _of_page(page: NotebookNode, link: str) -> Iterator[str]:
-    """A slide with the page's title and its opening, then one for each figure with a caption."""
+    """A slide with the page's title and finding, then one for each figure with a caption."""
     title, _, opening = page.cells[0].source.partition("\n")
     title = title.removeprefix("# ")
-    first = opening.strip().split("\n\n")[0] if not opening.strip().startswith(":::") else ""
     found = _FINDING.search(opening)
-    told = _words(found[1] if found else first)
+    told = _words(found[1]) if found else ""
     to_page = f'<p><a href="{link}">The page</a></p>'
     yield f"<section><h1>{html.escape(title)}</h1>{told}{to_page}</section>"
     for cell, after in zip(page.cells, page.cells[1:], strict=False):
