@@ -5,14 +5,24 @@ attention is softmax(scaled q·k) over all that came before and nothing else car
 to token. A short sequence shows whether it is: runs of several kinds, packed together, against the
 plain engine. Masses read by marks are held against the weights that the family's eager attention
 forms. Each takes some milliseconds, once for each model.
+
+A verdict is kept with the model (`ReasoningModel.verdicts`), and by a run for its later stages:
+what was compared, the largest error, the tolerance, the fault if there is one, and the engine that
+follows from it. It holds for the code, the versions and the kernel that it names.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Callable, Sequence
-from weakref import WeakKeyDictionary
+from functools import cache
+from pathlib import Path
+from typing import Any
 
+import nnsight
 import torch
+import transformers
 from jaxtyping import Float
 from torch import Tensor
 
@@ -39,7 +49,18 @@ FormRows = Callable[[ReasoningModel, Tensor], list[Tensor]]
 
 TOKENS = 12
 
-_ANSWERS: WeakKeyDictionary[torch.nn.Module, dict[str, str]] = WeakKeyDictionary()
+Finding = tuple[str, float | None]
+"""The fault, empty where there is none, and the largest error, where it came to numbers."""
+
+COMPARED = {
+    "replay": "replayed activations and logits with those of whole forward passes",
+    "marks": "masses read by marks with sums of eager weights",
+    "rows": "rows formed from queries and keys with eager weights",
+    "sink": "sums of rows of eager weights with 1",
+}
+
+STOPS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
+"""How a module stops that is called in a way it was not written for."""
 
 
 def replay_fault(model: ReasoningModel, fast: FastWay) -> str:
@@ -68,26 +89,50 @@ def has_learned_sink(model: ReasoningModel) -> bool:
     return bool(_asked_once(model, "sink", lambda: _sink(model)))
 
 
+@cache
+def _code() -> str:
+    """A digest of what a verdict rests on besides the model: this code and its libraries."""
+    rooms = Path(__file__).parents[1]
+    files = [path for room in ("engine", "models") for path in sorted((rooms / room).glob("*.py"))]
+    files.append(rooms / "attention" / "weights.py")  # forms the rows
+    versions = [library.__version__ for library in (nnsight, torch, transformers)]
+    digest = hashlib.sha256(" ".join(versions).encode())
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def window(model: ReasoningModel) -> int | None:
     """How many tokens the narrowest layer looks back at, itself included; None: at all."""
     return min((width for width in architecture(model).windows if width), default=None)
 
 
-def _asked_once(model: ReasoningModel, what: str, ask: Callable[[], str]) -> str:
-    known = _ANSWERS.setdefault(model.hf, {})
-    if what not in known:
-        known[what] = ask()
-    return known[what]
+def _asked_once(model: ReasoningModel, what: str, ask: Callable[[], Finding]) -> str:
+    by = {"code": _code(), "kernel": model.hf.config._attn_implementation}
+    known: dict[str, Any] = model.verdicts.get(what, {})
+    if {name: known.get(name) for name in by} != by:
+        fault, error = ask()
+        known = {
+            "compared": COMPARED[what],
+            "error": error,
+            "tolerance": _tolerance(model),
+            "fault": fault,
+            **by,
+        }
+        if what != "sink":  # decides on no engine
+            known["engine"] = "plain" if fault else "fast"
+        model.verdicts[what] = known
+    return known["fault"]
 
 
 def _some_ids(model: ReasoningModel, n: int) -> list[int]:
     return [(7 * i + 1) % model.vocab_size for i in range(n)]
 
 
-def _replay_fault(model: ReasoningModel, fast: FastWay) -> str:
+def _replay_fault(model: ReasoningModel, fast: FastWay) -> Finding:
     places = architecture(model)
     if len(places.attending) < model.n_layers:
-        return f"it attends in {len(places.attending)} of {model.n_layers} layers"
+        return f"it attends in {len(places.attending)} of {model.n_layers} layers", None
     n = min(TOKENS, window(model) or TOKENS)
     names = [name for name in COMPONENTS if name not in places.unread]
     ids, read = _some_ids(model, n), (n - 2, n - 1)
@@ -98,21 +143,24 @@ def _replay_fault(model: ReasoningModel, fast: FastWay) -> str:
         found, logits = fast(model, ids, names, read, runs)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # whatever stops it: the plain engine does without it
-        return f"it stops with: {str(error).strip().splitlines()[-1]}"
+    except STOPS as error:  # the plain engine does without it
+        return f"it stops with: {_said(error)}", None
+    largest = 0.0
     for name in names:
         pairs = zip(found.activations[name], cache.activations[name], strict=True)
-        if not all(_error(*pair) <= _tolerance(model) for pair in pairs):
-            return f"it records another {name}"
+        errors = [_error(*pair) for pair in pairs]
+        if not all(error <= _tolerance(model) for error in errors):
+            return f"it records another {name}", _number(max(errors))
+        largest = max(largest, *errors)
     for name in ("keys", "values"):
         theirs, own = getattr(found, name), getattr(cache, name)
         shapes = [[tensor.shape for tensor in tensors] for tensors in (theirs, own)]
         if shapes[0] != shapes[1]:
-            return f"it keeps its {name} in another form"
+            return f"it keeps its {name} in another form", None
     error = _error(logits, plain)
     if not error <= _tolerance(model):
-        return f"replayed logits are off by {error:.2g} of their size"
-    return _other_mixer(model, cache)
+        return f"replayed logits are off by {error:.2g} of their size", _number(error)
+    return _other_mixer(model, cache), max(largest, error)
 
 
 def _check_kernel(model: ReasoningModel) -> None:
@@ -131,7 +179,7 @@ def _check_kernel(model: ReasoningModel) -> None:
         )
 
 
-def _marks_fault(model: ReasoningModel) -> str:
+def _marks_fault(model: ReasoningModel) -> Finding:
     _check_kernel(model)
     ids = torch.tensor([_some_ids(model, TOKENS)], device=model.device)
     marks = torch.zeros(1, TOKENS, 3, device=model.device)
@@ -141,19 +189,19 @@ def _marks_fault(model: ReasoningModel) -> str:
         marked = read_marks(model, ids, marks, lambda marked: marked.float())
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # whatever stops it: weights are formed plainly then
-        return f"marks stop with: {str(error).strip().splitlines()[-1]}"
+    except STOPS as error:  # weights are formed plainly then
+        return f"marks stop with: {_said(error)}", None
     layers = architecture(model).attending
     error = max(float((marked[i] - formed[i]).abs().max()) for i in layers)
     if not error <= _tolerance(model):
-        return f"masses read by marks are off by {error:.2g}"
-    return ""
+        return f"masses read by marks are off by {error:.2g}", _number(error)
+    return "", error
 
 
-def _rows_fault(model: ReasoningModel, form: FormRows) -> str:
+def _rows_fault(model: ReasoningModel, form: FormRows) -> Finding:
     _check_kernel(model)
     if architecture(model).asks:
-        return f"its attention asks for {', '.join(architecture(model).asks)}"
+        return f"its attention asks for {', '.join(architecture(model).asks)}", None
     ids = torch.tensor([_some_ids(model, TOKENS)], device=model.device)
     own = [w for w in read_weights(model, ids, lambda _, weights: weights[0]) if w is not None]
     try:
@@ -161,20 +209,32 @@ def _rows_fault(model: ReasoningModel, form: FormRows) -> str:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # they miss what the model's own attention made of them
-        return str(error)
+        return str(error), None
     error = max(float((a - b).abs().max()) for a, b in zip(formed, own, strict=True))
-    return "" if error <= _tolerance(model) else f"rows of attention are off by {error:.2g}"
+    fault = "" if error <= _tolerance(model) else f"rows of attention are off by {error:.2g}"
+    return fault, _number(error)
 
 
-def _sink(model: ReasoningModel) -> str:
+def _sink(model: ReasoningModel) -> Finding:
     ids = torch.tensor([_some_ids(model, TOKENS)], device=model.device)
     sums = read_weights(model, ids, lambda _, weights: weights.float().sum(-1).min())
     least = min(float(sums[layer]) for layer in architecture(model).attending)
-    return "" if least >= 1 - _tolerance(model) else f"a row of weights sums to {least:.2g}"
+    fault = "" if least >= 1 - _tolerance(model) else f"a row of weights sums to {least:.2g}"
+    return fault, _number(1 - least)
 
 
 def _tolerance(model: ReasoningModel) -> float:
     return torch.finfo(model.dtype).eps ** 0.5  # half of the digits that it keeps
+
+
+def _said(error: Exception) -> str:
+    """The last line of an error, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+
+
+def _number(error: float) -> float | None:
+    """None in the place of what a record cannot hold."""
+    return float(error) if math.isfinite(error) else None
 
 
 def _error(got: Tensor, expected: Tensor) -> float:

@@ -11,13 +11,17 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import nnsight
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.models.gguf import PackedWeights
+from r2a_utils.models.verdicts import Verdicts
 from r2a_utils.texts.tags import R1_TAGS, Tags
+
+_VERDICTS: WeakKeyDictionary[torch.nn.Module, Verdicts] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class ReasoningModel:
     @property
     def hf(self) -> torch.nn.Module:
         return self.lm._module
+
+    @property
+    def verdicts(self) -> Verdicts:
+        """What was found when the engine's ways were held against this module's own forward."""
+        return _VERDICTS.setdefault(self.hf, Verdicts())
 
     @property
     def n_layers(self) -> int:

@@ -204,10 +204,14 @@ def _origin(stages: Mapping[str, Any]) -> dict[str, Any]:
                 found.append(entry[name])
         return found
 
+    models = []
+    for model in every("model"):
+        bare = {name: value for name, value in model.items() if name != "verdicts"}
+        models += [bare] if bare not in models else []
     return {
         "stages": list(stages),
         "commits": every("commit"),
-        "models": every("model"),
+        "models": models,
         "machines": every("platform"),
         "hours": round(sum(entry["seconds"] for entry in stages.values()) / 3600, 3),
     }

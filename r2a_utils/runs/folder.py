@@ -141,7 +141,8 @@ class Run:
     def record_model(self, model: Any) -> None:
         """Keep which model the run looks at, for its manifest: name, revision, weights, device.
 
-        `model` is a ReasoningModel.
+        And by which engine it may be measured: each verdict on it is kept as it is found, and those
+        of an earlier stage stand for the same weights. `model` is a ReasoningModel.
         """
         device = str(model.device)
         if device.startswith("cuda"):
@@ -159,7 +160,15 @@ class Run:
         }
         if model.packed is not None:
             record["packed"] = str(model.packed)
-        self._keep_record(self._path("records", "model", ".json"), "model", record)
+        path, earlier = self._path("records", "model", ".json"), {}
+        if path.exists():
+            before = self._read_json(path)
+            verdicts = before.pop("verdicts", {})
+            earlier = verdicts if before == record else {}
+        model.verdicts.kept_by(
+            lambda verdicts: self._keep_record(path, "model", record | {"verdicts": verdicts}),
+            earlier,
+        )
 
     def write_figure(self, name: str, figure: Any) -> None:
         """Keep a matplotlib figure as PNG, for the pages that stand before the stages."""
