@@ -107,11 +107,15 @@ def test_every_link_within_the_book_leads_somewhere(html, seen):
     assert broken == []
 
 
+SLIDES = "slides.html"  # for a projector: a document of its own, dark ink on white
+
+
 def test_no_page_scrolls_sideways_on_a_phone_nor_fails_in_the_dark(browser, html, pages):
     faults = {}
     for name in pages:
         with Visit(browser, html, name, viewport=PHONE, scheme="dark") as visit:
-            if visit.page.locator("html[data-theme=dark]").count() == 0:
+            themed = name != SLIDES
+            if themed and visit.page.locator("html[data-theme=dark]").count() == 0:
                 visit.faults.append("not dark")
             overflow = "document.documentElement.scrollWidth - window.innerWidth"
             if visit.page.evaluate(overflow) > 0:
