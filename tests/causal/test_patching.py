@@ -34,7 +34,9 @@ def model(request, make_random_model):
 
 @pytest.fixture(scope="module")
 def llama(make_random_model):
-    return make_random_model("llama-wide-heads", seed=2)
+    model = make_random_model("llama-wide-heads", seed=2)
+    patch_grid(model, make_pair(model))  # the oracle is asked before a test breaks anything
+    return model
 
 
 def make_pair(model, answers=None, seed=0, differing=DIFFERING) -> ContrastPair:
