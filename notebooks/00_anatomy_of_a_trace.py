@@ -104,8 +104,9 @@ print(problem.question)
 # %% [markdown]
 # ## With reasoning
 #
-# The prompt ends in `<think>`; from there on the model writes. Below is the whole trace, special
-# {term}`tokens <token>` included, as the model sees it.
+# The prompt ends in the opening tag (R1's models have `<think>` and `</think>`); from there on the
+# model writes. Below is the whole trace, special {term}`tokens <token>` included, as the model
+# sees it.
 
 # %%
 print(trace.text)
@@ -113,8 +114,8 @@ print(trace.text)
 # %% [markdown]
 # ## Without reasoning
 #
-# The prompt now already holds a thought that says nothing, and `</think>` behind it. What is left
-# to write is the answer.
+# The prompt now already holds a thought that says nothing, and the closing tag behind it. What is
+# left to write is the answer.
 
 # %%
 [at_once] = collecting.collect_completions(
@@ -197,7 +198,7 @@ think, end_think = model.tags.open, model.tags.close
 # each of `bos`, `prompt`, `think`, `reasoning`, `end_think` and `answer`. The slices tile the
 # trace.
 #
-# Some vocabularies write `<think>` as one token, others as several.
+# Some vocabularies write a tag as one token, others as several.
 
 
 # %% tags=["stub"]
@@ -248,9 +249,9 @@ tag_ids = [encode(model.tokenizer, tag) for tag in (think, end_think)]
 
 # %% [markdown]
 # **What you should see.** Six pieces of text that, read one after the other, are the whole trace.
-# The line break behind `<think>` is part of the reasoning. The pieces were tokenised apart: some
-# vocabularies write the end of a tag and the line break behind it as one token, and then no list of
-# the tag's own tokens stands in the trace.
+# The line break behind the opening tag is part of the reasoning. The pieces were tokenised apart:
+# some vocabularies write the end of a tag and the line break behind it as one token, and then no
+# list of the tag's own tokens stands in the trace.
 #
 # **Comprehension.** Why is the end-of-sentence token left out of the answer?
 #

@@ -126,8 +126,8 @@ problems = problems_from_table(run.read_table("problems"))
 # %% [markdown]
 # ## Grading
 #
-# An answer is what stands in the last `\boxed{…}` after `</think>`; it is right if it equals the
-# known answer as mathematics, or as a word where the answer is a word. The reasoning itself is
+# An answer is what stands in the last `\boxed{…}` after the closing tag; it is right if it equals
+# the known answer as mathematics, or as a word where the answer is a word. The reasoning itself is
 # not graded.
 
 # %%
@@ -260,7 +260,7 @@ figures.reading_table(costs, digits=1)
 #
 # ## Early answering: how much of the reasoning does the answer need?
 #
-# We cut each reasoning after a fraction of its sentences, close it with `</think>`, write
+# We cut each reasoning after a fraction of its sentences, close it with the model's tag, write
 # "The answer is \boxed{" and let the model fill the box {cite:p}`lanham2023faithfulness`. If the
 # answer stood before the reasoning was done, the curve would be high from the start.
 
@@ -510,7 +510,7 @@ import torch
 from scipy import stats
 
 from r2a_utils.teaching.checks import answers as workshop
-from r2a_utils.texts import STEM, encode, sentences
+from r2a_utils.texts import answer_stem, encode, sentences
 
 first_tries = run.read_table("answers").query("sample == 0")
 paired_answers = first_tries.pivot(
@@ -668,9 +668,11 @@ workshop.check_early_prompt(early_prompt)
 
 # %%
 stored = run.completions_path("with_reasoning")
-longest = max(read_traces(stored, model.tokenizer, problems)[:50], key=len)
+longest = max(
+    read_traces(stored, model.tokenizer, problems, model.tags)[:50], key=len
+)
 closing_ids = encode(model.tokenizer, model.tags.close)
-closing_ids += encode(model.tokenizer, STEM)
+closing_ids += encode(model.tokenizer, answer_stem(model.tags))
 forced_tokens = {}
 for kept in np.unique(np.linspace(0, len(sentences(longest)), 6, dtype=int)):
     cut_ids = early_prompt(longest.token_ids, sentences(longest), kept, closing_ids)

@@ -50,8 +50,8 @@
 # t.outcomes.swapped.before | percent }} what they were before (n = {{ t.outcomes.swapped.n }}{{
 # t.outcomes.swapped.n | few }}).{% endif %}
 #
-# **Question.** When the text between `<think>` and `</think>` is changed, does the answer go with
-# it, and to where the changed text leads?
+# **Question.** When the text between a model's tags is changed, does the answer go with it, and
+# to where the changed text leads?
 #
 # **What you will see.** The answers after edits by rule, beside an edit that should change nothing;
 # thoughts swapped between questions; mistakes put into a step; sentences taken out; and questions
@@ -121,7 +121,7 @@ nothing = Markdown("No trace of this run has a boxed answer: nothing is edited."
 # %% [markdown]
 # ## What is asked
 #
-# Each thought is edited by rule. A *closed* one is followed by `</think>` and "The answer is
+# Each thought is edited by rule. A *closed* one is followed by the closing tag and "The answer is
 # \boxed{", as in early answering, and the model fills the box. One that is *written on* breaks off
 # behind the edit, and the model goes on to its answer.
 

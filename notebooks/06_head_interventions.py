@@ -244,10 +244,10 @@ figures.head_sets(changes, "Change of the answer's log-probability (nats)")
 # ## Another answer?
 #
 # A log-probability can move and the answer stay. Here the model writes its answer again, freely,
-# from behind `</think>`, under each of the four ways (of resampling one draw a trace), with fewer
-# random sets, since writing takes longer than scoring. Counted are the traces to which it writes
-# an answer in a box when nothing is changed. Each trace is its own control: whether it turns over
-# with the Reasoning-Focus Heads, against the share of random sets that turn it over.
+# from behind its closing tag, under each of the four ways (of resampling one draw a trace), with
+# fewer random sets, since writing takes longer than scoring. Counted are the traces to which it
+# writes an answer in a box when nothing is changed. Each trace is its own control: whether it turns
+# over with the Reasoning-Focus Heads, against the share of random sets that turn it over.
 
 # %%
 rewritten_sets = sets[: 1 + n_flip_sets]

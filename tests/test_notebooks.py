@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
@@ -23,6 +24,7 @@ from r2a_utils.runs.folder import Run
 from r2a_utils.runs.manifest import read_manifest
 from r2a_utils.runs.running import outdated, read_parameters, run_stages
 from r2a_utils.runs.stage import NOTEBOOKS, load_stages
+from r2a_utils.texts.tags import R1_TAGS, SQUARE_TAGS, respelt
 
 pytestmark = pytest.mark.xdist_group("book")
 # Runs of their own, which need no book: they may be made beside it, on another core.
@@ -156,6 +158,23 @@ def test_where_no_pair_is_kept_patching_ends_and_the_stages_after_it_go_on(small
     assert (
         Run.open(folder).read_table("findings")["effect before layer 0, “own”"].isna()["this run"]
     )
+
+
+def test_a_model_with_other_tags_reads_and_writes_the_same(small_runs, tmp_path):
+    """The bundled model, but that its vocabulary and template spell the tags as Mistral does."""
+    model = tmp_path / "square"
+    shutil.copytree(BUNDLED, model, ignore=shutil.ignore_patterns("deltas", "__pycache__"))
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        text = (model / file).read_text(encoding="utf-8")
+        (model / file).write_text(respelt(text, SQUARE_TAGS), encoding="utf-8")
+    tags = {**asdict(R1_TAGS), "open": SQUARE_TAGS.open, "close": SQUARE_TAGS.close}
+    given = {**declared_runs()[0].parameters, **OVERRIDES, "model_name": str(model), "tags": tags}
+    run_stages(tmp_path / "run", ["01", "02", "02b"], given=given, progress=False)
+    found = Run.open(tmp_path / "run").records()
+    expected = Run.open(small_runs / MAIN_RUN).records()
+    assert found.pop("model")["name"] == "square"
+    assert found == {name: expected[name] for name in found}
+    assert found.keys() >= {"collection", "early_answering", "text_tests"}
 
 
 def test_nothing_runs_again_when_nothing_has_changed(small_runs, pages):

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from r2a_utils.collecting.endpoint import Endpoint, concurrently, whole_characters
 from r2a_utils.runs.folder import cut_torn_line, kept_lines
 from r2a_utils.texts.problem import Problem
-from r2a_utils.texts.tags import R1_TAGS
+from r2a_utils.texts.tags import KNOWN_TAGS, R1_TAGS, tags_in
 
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 
@@ -190,13 +190,17 @@ def json_object(reply: str) -> tuple[dict | None, str]:
 
 
 def without_thought(reply: str) -> str:
-    """What a judge says once it has thought: what stands behind its first `</think>`, if any.
+    """What a judge says once it has thought: what stands behind its first closing tag, if any.
 
-    A reply that begins with its object has no thought, whatever the texts in it quote.
+    A judge is another model, with tags of its own: any that are known (`KNOWN_TAGS`) count. A reply
+    that opens its thought closes it with the same tags, whatever it quotes in between; one that
+    begins with its object has no thought, whatever the texts in it quote.
     """
     if reply.lstrip().startswith(("{", "```")):
         return reply
-    thought, tag, rest = reply.partition(R1_TAGS.close)
+    opened = (tags for tags in KNOWN_TAGS if reply.lstrip().startswith(tags.open))
+    tags = next(opened, tags_in(reply) or R1_TAGS)
+    thought, tag, rest = reply.partition(tags.close)
     return rest if tag else thought
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from r2a_utils.texts.boxed import boxes
 from r2a_utils.texts.problem import Problem
-from r2a_utils.texts.tags import R1_TAGS
+from r2a_utils.texts.tags import R1_TAGS, respelt, tags_in
 from r2a_utils.texts.trace import sentence_ends
 
 _CLOSED = f"{R1_TAGS.before_close}{R1_TAGS.close}{R1_TAGS.after_close}"
@@ -17,7 +17,8 @@ _CLOSED = f"{R1_TAGS.before_close}{R1_TAGS.close}{R1_TAGS.after_close}"
 def write_solution(problem: Problem, condition: str) -> str:
     r"""A completion from a written solution, for teacher forcing.
 
-    A solution with `</think>` is taken as it is, from behind its `<think>`. Of any other, the
+    A solution with a closing tag that is known (`KNOWN_TAGS`) is taken as it is, from behind its
+    opening tag, with R1's closing tag, which becomes that of the model. Of any other, the
     sentence with the last box and what follows are the answer, and what stands before is the
     reasoning; without a box, all is reasoning, and the answer boxes the known one. Without
     reasoning, the text is that answer alone. Raises ValueError where a problem has no solution, or
@@ -35,8 +36,9 @@ def write_solution(problem: Problem, condition: str) -> str:
         raise ValueError(f"problem {problem.id!r} has no answer, and its reasoning boxes none")
     if condition == "without_reasoning":
         return _stated(answer)
-    if R1_TAGS.close in reasoning:
-        return reasoning.rpartition(R1_TAGS.open)[2].removeprefix(R1_TAGS.after_open)
+    if own := tags_in(reasoning):
+        thought = reasoning.rpartition(own.open)[2].removeprefix(own.after_open)
+        return respelt(thought, R1_TAGS, own)
     if not found:
         return f"{reasoning}{_CLOSED}{_stated(answer)}"
     start = max((e for e in sentence_ends(reasoning) if e <= found[-1].start), default=0)

@@ -24,7 +24,6 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
 from r2a_utils.runs.vectors import keep_vectors
-from r2a_utils.texts.tags import R1_TAGS
 
 SEGMENT_COLOURS = {
     "bos": "#999999",
@@ -40,9 +39,9 @@ SEGMENT_LABELS = {
     "bos": "BOS",
     "examples": "examples",
     "prompt": "prompt",
-    "think": R1_TAGS.open,
+    "think": "opening tag",
     "reasoning": "reasoning",
-    "end_think": R1_TAGS.close,
+    "end_think": "closing tag",
     "answer": "answer",
 }
 SIX = [name for name in SEGMENT_COLOURS if name != "examples"]  # those that every trace has

@@ -93,10 +93,19 @@ def read_tags(given: Mapping[str, str]) -> Tags:
     return replace(known[0] if known else R1_TAGS, **given)
 
 
-def respelt(text: str, tags: Tags) -> str:
-    """A text that was written with R1's tags, as a model with these tags writes it."""
-    for bare, ours in ((R1_TAGS.open, tags.open), (R1_TAGS.close, tags.close)):
-        text = text.replace(bare, ours)
+def tags_in(text: str) -> Tags | None:
+    """The known tags of which a closing one stands in a text, the first one there; None for none.
+
+    For a text of which it is not known what model wrote it: a judge's reply, a user's file.
+    """
+    closed = [tags for tags in KNOWN_TAGS if tags.close in text]
+    return min(closed, key=lambda tags: text.index(tags.close), default=None)
+
+
+def respelt(text: str, tags: Tags, written: Tags = R1_TAGS) -> str:
+    """A text that was written with R1's tags, or others, as a model with these tags writes it."""
+    for theirs, ours in ((written.open, tags.open), (written.close, tags.close)):
+        text = text.replace(theirs, ours)
     return text
 
 

@@ -187,7 +187,14 @@ def test_a_verdict_is_read_bare_or_in_one_fence(score):
 
 
 @pytest.mark.parametrize(
-    "thought", ["<think>\nIt rhymes. {score: 3}?\n</think>\n\n", "It rhymes.\n</think>\n"]
+    "thought",
+    [
+        "<think>\nIt rhymes. {score: 3}?\n</think>\n\n",
+        "It rhymes.\n</think>\n",
+        "[THINK]It rhymes, and </think> is quoted.[/THINK]",
+        "It rhymes.[/THINK]",
+        "<seed:think>It rhymes.</seed:think>",
+    ],
 )
 def test_a_judge_may_think_before_it_answers(tmp_path, thought):
     def say(body):

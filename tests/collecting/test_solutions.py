@@ -23,6 +23,7 @@ TAGGED = "<think>\nSo 12.\n</think>\n\nIt is \\boxed{10}."
         ),
         ("\\boxed{9}? No. It is \\boxed{10}.", "\\boxed{9}? No.\n</think>\n\nIt is \\boxed{10}."),
         (TAGGED, "So 12.\n</think>\n\nIt is \\boxed{10}."),
+        ("[THINK]So 12.[/THINK]It is \\boxed{10}.", "So 12.</think>It is \\boxed{10}."),
     ],
 )
 def test_the_reasoning_ends_before_the_last_boxed_sentence(reasoning, written):

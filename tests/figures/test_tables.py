@@ -18,12 +18,12 @@ def test_heads_have_their_names_and_columns_are_words():
 
 
 def test_rows_that_have_names_keep_them():
-    named = FRAME.set_axis(["end_think", "an answer"]).rename_axis("from_segment")
+    named = FRAME.set_axis(["end_think", "an </answer>"]).rename_axis("from_segment")
     shown = reading_table(named, digits=1)
     assert shown.index.name == "from segment"
-    assert list(shown.index) == ["</think>", "an answer"]
+    assert list(shown.index) == ["closing tag", "an </answer>"]
     assert shown["head"].tolist() == ["L3.H1", "L0.H7"]
-    assert "&lt;/think&gt;" in shown.to_html()
+    assert "an &lt;/answer&gt;" in shown.to_html()
 
 
 def test_levels_and_numbers_as_names_stay():
