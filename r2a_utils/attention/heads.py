@@ -44,15 +44,19 @@ def uniform_mass(
     `u(S→T) = 1/|S| Σ_{i∈S} |T ∩ [0, i]| / (i + 1)`, exact from the borders of the segments, which
     the array carries as the coordinates `segment_start` and `segment_stop` [trace, to_segment].
     Where it carries the coordinate `window` [layer], a head of a windowed layer sees its last
-    tokens alone, and the dims are (trace, layer).
+    tokens alone, where it carries `chunk` [layer], a head of a chunked layer the tokens from the
+    start of its chunk, and the dims are (trace, layer).
     """
     borders = np.concatenate([_borders(mass, source), _borders(mass, target)], axis=1).tolist()
     coords = {"trace": mass.coords["trace"]}
-    if "window" not in mass.coords:
+    limits = [name for name in ("window", "chunk") if name in mass.coords]
+    if not limits:
         null = [_uniform(*ends) for ends in borders]
         return xr.DataArray(null, dims="trace", coords=coords, name="uniform")
-    windows = [width or None for width in mass.coords["window"].values.tolist()]
-    null = [[_uniform(*ends, width) for width in windows] for ends in borders]
+    layers = [
+        {name: int(mass.coords[name][i]) for name in limits} for i in range(mass.sizes["layer"])
+    ]
+    null = [[_uniform(*ends, **layer) for layer in layers] for ends in borders]
     coords["layer"] = mass.coords["layer"]
     return xr.DataArray(null, dims=("trace", "layer"), coords=coords, name="uniform")
 
@@ -62,10 +66,13 @@ def _uniform(
     source_stop: int,
     target_start: int,
     target_stop: int,
-    window: int | None = None,
+    window: int = 0,
+    chunk: int = 0,
 ) -> float:
     queries = np.arange(source_start, source_stop)
-    first = np.zeros_like(queries) if window is None else np.maximum(queries + 1 - window, 0)
+    first = np.maximum(queries + 1 - window, 0) if window else np.zeros_like(queries)
+    if chunk:
+        first = np.maximum(first, queries - queries % chunk)
     ends = [np.clip(place, target_start, target_stop) for place in (first, queries + 1)]
     return float(np.mean((ends[1] - ends[0]) / (queries + 1 - first)))
 

@@ -65,7 +65,8 @@ def segment_mass(
     one segment sum to 1, and are 0 on later segments. Returns float32 with the dims (trace, layer,
     head, from_segment, to_segment); `trace` holds problem ids, or numbers where ids repeat;
     `segment_start` and `segment_stop` are each segment's token borders; where some layers look
-    back at a window only, `window` [layer] has its tokens, 0 for a layer that sees all; `sink` is
+    back at a window only, `window` [layer] has its tokens, 0 for a layer that sees all, and where
+    some look back to the start of their chunk of the text only, `chunk` [layer] likewise; `sink` is
     the token on which the model rests attention (`find_sink`), -1 where none is found; where it is
     not the first, `sink_mass` [trace, layer, head, from_segment] is what it draws. Layers
     without attention are NaN. Where heads leave attention to a learned sink, it is one more
@@ -105,7 +106,7 @@ def segment_mass(
             **_coordinates(model, traces),
             "from_segment": names,
             "to_segment": targets,
-            **_windows(model),
+            **_limits(model),
             "segment_start": (("trace", "to_segment"), borders[..., 0]),
             "segment_stop": (("trace", "to_segment"), borders[..., 1]),
             "sink": -1 if sink is None else sink,
@@ -296,10 +297,15 @@ def _keep(file: Path, mass: Float[np.ndarray, "layer head query_set key_set"]) -
     write_aside(file, fill)
 
 
-def _windows(model: ReasoningModel) -> dict:
+def _limits(model: ReasoningModel) -> dict:
     """The coordinate that the uniform null needs where layers do not see everything."""
-    windows = [width or 0 for width in architecture(model).windows]
-    return {"window": ("layer", windows)} if any(windows) else {}
+    places = architecture(model)
+    limits = {"window": places.windows, "chunk": places.chunks}
+    return {
+        name: ("layer", [width or 0 for width in widths])
+        for name, widths in limits.items()
+        if any(widths)
+    }
 
 
 def _attributes(model: ReasoningModel) -> dict[str, str]:

@@ -103,8 +103,9 @@ def _code() -> str:
 
 
 def window(model: ReasoningModel) -> int | None:
-    """How many tokens the narrowest layer looks back at, itself included; None: at all."""
-    return min((width for width in architecture(model).windows if width), default=None)
+    """The longest text of which every layer sees all that came before; None: any."""
+    places = architecture(model)
+    return min((width for width in places.windows + places.chunks if width), default=None)
 
 
 def _asked_once(model: ReasoningModel, what: str, ask: Callable[[], Finding]) -> str:

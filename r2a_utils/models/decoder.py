@@ -40,10 +40,11 @@ class Architecture:
 
     `decoder` is the model without its unembedding: `decoder.trace(input_ids=…)` runs the layers and
     computes no logits. What belongs to a layer has one entry a layer, None where the layer lacks
-    it: `attention`, its `shapes` and `windows` (tokens it looks back at, itself included; None:
-    all), `out_projections` and `mlps`. `attention_calls` names the operation, inside an attention
-    module's forward, that turns queries, keys and values into the heads' results; `asks` has the
-    options of these calls that change what attention is. `unread` has a
+    it: `attention`, its `shapes`, `windows` (tokens it looks back at, itself included; None: all)
+    and `chunks` (tokens of the pieces that the text falls into, beyond whose start it does not look
+    back; None: one piece), `out_projections` and `mlps`. `attention_calls` names the operation,
+    inside an attention module's forward, that turns queries, keys and values into the heads'
+    results; `asks` has the options of these calls that change what attention is. `unread` has a
     sentence for each component that cannot be read.
     """
 
@@ -54,6 +55,7 @@ class Architecture:
     attention_calls: tuple[str | None, ...]
     shapes: tuple[HeadShape | None, ...]
     windows: tuple[int | None, ...]
+    chunks: tuple[int | None, ...]
     out_projections: tuple[Envoy | None, ...]
     projections: tuple[dict[str, Projection], ...]
     mlps: tuple[Envoy | None, ...]

@@ -3,7 +3,8 @@
 One forward pass over a few tokens is watched: which modules ran in which order and what they gave,
 and which of them called attention. A second one, with a graph, tells which columns of which
 projection make each head's query, key and value. Libraries rename their parts between releases, and
-families name them as they like; what passes through them stays.
+families name them as they like; what passes through them stays. Of the configuration nothing is
+taken but the chunks of attention, which no short text shows.
 
 A layer may lack a part: hybrids attend in some layers only. What cannot be told apart is refused,
 the whole model where nothing can be read, otherwise the one component, with a sentence.
@@ -89,6 +90,7 @@ def _find_places(model: ReasoningModel) -> Architecture:
         attention_calls=_attention_calls(model, envoy(decoder), found, shapes),
         shapes=tuple(shapes),
         windows=tuple(_window(module, seen) for module in attention),
+        chunks=tuple(_chunk(model, layer) for layer in range(len(layers))),
         out_projections=tuple(map(envoy, outs)),
         projections=tuple(
             {
@@ -159,6 +161,13 @@ def _shape(model: ReasoningModel, query: Tensor, key: Tensor, value: Tensor) -> 
 
 def _window(attention: nn.Module | None, seen: Watched) -> int | None:
     return None if attention is None else seen.calls[attention][3].get("sliding_window") or None
+
+
+def _chunk(model: ReasoningModel, layer: int) -> int | None:
+    config = model.hf.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or ()
+    chunked = layer < len(kinds) and kinds[layer] == "chunked_attention"
+    return config.attention_chunk_size if chunked else None
 
 
 def _out_projection(model: ReasoningModel, attention: nn.Module, seen: Watched) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from families.zoo import FAMILIES, plain_model
 from toy_masses import attention_masses
 
 from r2a_utils import paper
@@ -18,6 +19,8 @@ from r2a_utils.attention.heads import (
     uniform_mass,
 )
 from r2a_utils.attention.mass import segment_mass
+from r2a_utils.engine.forward import replayable
+from r2a_utils.models.loading import load_model
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,26 @@ def test_a_head_that_sees_a_window_only_is_uniform_within_it(make_random_model, 
     np.testing.assert_allclose(null.transpose("trace", "layer"), measured, atol=1e-6)
     assert (null[:, 0] != null[:, 1]).all()
     np.testing.assert_allclose(head_scores(mass)["lift"], 1.0, atol=1e-5)
+
+
+def test_a_head_that_sees_its_chunk_only_is_uniform_within_it(
+    make_random_model, tokenizer, random_trace, tmp_path
+):
+    [family] = [family for family in FAMILIES if family.name == "llama4_text"]
+    plain_model(family).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = load_model(tmp_path, dtype="float32", device="cpu")  # chunks of nine tokens
+    kinds = model.hf.config.layer_types
+    for layer in model.hf.model.layers:  # without queries every head is uniform
+        layer.self_attn.q_proj.weight.zero_()
+    mass = segment_mass(model, [random_trace(seed=i, reasoning=12 + i) for i in range(3)])
+    chunks = [9 if kind == "chunked_attention" else 0 for kind in kinds]
+    assert mass.coords["chunk"].values.tolist() == chunks and any(chunks)
+    null = uniform_mass(mass)
+    measured = mass.sel(from_segment="answer", to_segment="reasoning").isel(head=0)
+    np.testing.assert_allclose(null.transpose("trace", "layer"), measured, atol=1e-6)
+    assert (null < uniform_mass(mass.drop_vars("chunk"))).sel(layer=np.array(chunks) > 0).all()
+    assert [replayable(model, tokens) for tokens in (9, 10)] == [replayable(model, 1), False]
 
 
 def test_a_uniform_head_has_lift_one_and_no_preference(planted):
