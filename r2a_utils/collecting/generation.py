@@ -380,7 +380,7 @@ def _decode_batch(
         if step % LEAVE_EVERY == LEAVE_EVERY - 1 and any(i in ended for i in rows):
             keep = [row for row, i in enumerate(rows) if i not in ended]
             index = torch.tensor(keep, device=device)
-            cache.batch_select_indices(index)
+            cache.reorder_cache(index)  # states of other mixers too, unlike a selection
             inputs, mask, positions = inputs[index], mask[index], positions[index]
             rows = [rows[row] for row in keep]
     for i in rows:

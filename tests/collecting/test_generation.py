@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from families.zoo import FAMILIES, plain_model
 
 from r2a_utils.collecting import (
     Sampling,
@@ -22,6 +23,7 @@ from r2a_utils.collecting import (
     load_problems,
     teacher_forced,
 )
+from r2a_utils.collecting.generation import LEAVE_EVERY, Prompt, decode
 from r2a_utils.models import load_model
 from r2a_utils.texts import Problem, encode, held, read_completions, read_traces
 from r2a_utils.tiny.world import write_text
@@ -41,6 +43,25 @@ def test_batch_equals_single(tiny, problems, temperature):
     assert (
         len({len(c.completion_ids) for c in together}) > 3
     )  # rows left the batch at their own time
+
+
+@pytest.mark.parametrize("name", ["qwen3_next", "qwen3_5_text", "falcon_h1", "lfm2", "nemotron_h"])
+def test_rows_leave_the_batch_of_a_model_that_keeps_other_states(name, tokenizer, tmp_path):
+    """Cache layers of a hybrid hold convolutions and recurrent states beside keys and values."""
+    [family] = [family for family in FAMILIES if family.name == name]
+    plain_model(family).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = load_model(tmp_path, dtype="float32", device="cpu")
+    model.hf.generation_config.eos_token_id = [*range(100, 120)]  # rows end early and late
+    prompts = [Prompt((1, *range(40, 44 + i)), Problem("", "", ""), "", i) for i in range(9)]
+    sampling = Sampling(3 * LEAVE_EVERY, temperature=1.0, seed=2)
+    ids = [
+        [row.ids for row in sorted(decode(model, prompts, sampling, batch_size))]
+        for batch_size in (len(prompts), 1)
+    ]
+    assert ids[0] == ids[1]
+    lengths = [len(row) for row in ids[0]]
+    assert min(lengths) < LEAVE_EVERY < max(lengths)  # some had left, and others went on
 
 
 def test_greedy_decoding_equals_generate_of_transformers(tiny, problems):
