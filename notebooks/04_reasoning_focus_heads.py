@@ -172,15 +172,17 @@ figures.reading_table(null[:k].merge(scores, on=["layer", "head"]))
 #
 # For recency there is another control. A head's weights by distance from the query, found on all
 # other traces and laid on this one, give what it would read of the reasoning if it looked by
-# distance only (*by distance*; BOS is left out of both). What it reads beyond that follows the
-# reasoning's borders. Lengths that vary little from trace to trace hide borders behind distances,
-# so that a head which follows the borders shows only a part of it as *excess*.
+# distance only (*by distance*; the sink that stage 03 found, if it found one, is left out of both).
+# What it reads beyond that follows the reasoning's borders. Lengths that vary little from trace to
+# trace hide borders behind distances, so that a head which follows the borders shows only a part of
+# it as *excess*.
 
 # %%
 watched = measured[:n_long]
 rows_of = [attention.attention_rows(model, trace, rfhs).values for trace in watched]
+sink = attention.find_sink(model).position
 recency = attention.distance_test(
-    rows_of, [trace.segments for trace in watched], seed=seed
+    rows_of, [trace.segments for trace in watched], sink, seed=seed
 )
 figures.reading_table(pd.concat([ranking[["layer", "head"]], recency], axis=1))
 
@@ -345,7 +347,7 @@ figures.reading_table(beside.table(model.name))
 # heads alike.{% endif %} {{ r.above_null }} of the top {{ r.k }} of {{ r.n_heads }} heads read the
 # reasoning more than equally long spans elsewhere, which a taste for recent text is enough for. {%
 # if r.by_distance is not none %}By their distance profiles alone the top {{ r.k }} would give the
-# reasoning {{ r.by_distance | percent }} of what they do not leave on BOS; they give it {{
+# reasoning {{ r.by_distance | percent }} of what they leave on no sink; they give it {{
 # r.distance_share | percent }} (means over {{ r.distance_n }} traces{{ r.distance_n | few }}); {{
 # r.beyond_distance }} of them exceed their own profile, each by its own 95 % interval.{% endif %}
 # {{ r.in_middle }} sit in the middle third of the layers, where {{ r.expected_in_middle | number(1)

@@ -95,7 +95,10 @@ rfhs = attention.head_pairs(ranking)
 # %%
 long = [trace for trace in traces if attention.has_long_answer(trace)]
 followed = (long or traces)[:n_long]
-profiles = [attention.attention_profile(model, trace) for trace in followed]
+sink = attention.find_sink(model).position
+profiles = [
+    attention.attention_profile(model, trace, sink=sink) for trace in followed
+]
 tracking = attention.tracking_and_beyond(profiles, rfhs, seed=seed)
 run.write_table("trajectory_tracking", tracking)
 walk = attention.best_tracking(tracking)

@@ -6,7 +6,11 @@ knowing of it. Its weights by distance are the null of stage 04's ranking and of
 A row can only look as far back as the trace begins, so that a mean over rows would give short rows
 too much: the profile is the maximum-likelihood one of right-truncated data, in closed form (the
 product-limit estimator of Lynden-Bell 1971, Woodroofe 1985). And it is taken from all other traces
-(cross-fitted), so that a trace never explains itself. This file runs no model.
+(cross-fitted), so that a trace never explains itself.
+
+Where a model rests the attention that it has no use for, its sink (`sinks.find_sink`), is left out
+of all of it; of a model without one, as the bundled one, nothing is left out. This file runs no
+model, and is told where the sink is.
 """
 
 from __future__ import annotations
@@ -25,23 +29,26 @@ from r2a_utils.stats import bootstrap_mean_intervals
 Counts = Float[np.ndarray, "2 *head distance"]
 """Sums over rows: [0] weight on the token so far back, [1] weight up to there, of rows that see it.
 
-The row's own token is at distance 0; BOS, the sink, is left out.
+The row's own token is at distance 0; the sink is left out.
 """
 
 
 def reads_by_distance(
-    weights: Float[Tensor, "head row token"], first: int
+    weights: Float[Tensor, "head row token"], first: int, sink: int | None
 ) -> Float[Tensor, "2 head token"]:
-    """`Counts` of rows of attention, of which the first is the row of token `first`."""
+    """`Counts` of rows of attention, of which the first is the row of token `first`.
+
+    `sink` is the token that is left out, None for none.
+    """
     rows = torch.arange(first, first + weights.shape[1], device=weights.device)
     keys = rows[:, None] - torch.arange(weights.shape[2], device=weights.device)
-    seen = (keys >= 1).to(weights)
+    seen = ((keys >= 0) & (keys != (-1 if sink is None else sink))).to(weights)
     by_distance = weights.gather(-1, keys.clamp(min=0).expand(weights.shape)) * seen
     return torch.stack([by_distance.sum(1), (by_distance.cumsum(-1) * seen).sum(1)])
 
 
 def distance_profile(counts: Counts) -> Float[np.ndarray, "*head distance"]:
-    """Share of a head's attention (off BOS) on tokens up to each distance; the last is 1.
+    """Share of a head's attention (off the sink) on tokens up to each distance; the last is 1.
 
     NaN for a head that reads nothing in these rows.
     """
@@ -63,11 +70,20 @@ def others_profiles(
 
 
 def share_by_distance(
-    up_to: Float[np.ndarray, "*head distance"], queries: Int[np.ndarray, " query"], span: slice
+    up_to: Float[np.ndarray, "*head distance"],
+    queries: Int[np.ndarray, " query"],
+    span: slice,
+    sink: int | None,
 ) -> Float[np.ndarray, "*head query"]:
-    """What each query would give to a span of keys behind it, of all that is not BOS."""
-    inside = _at(up_to, queries - span.start) - _at(up_to, queries - span.stop)
-    seen = _at(up_to, queries - 1)
+    """What each query would give to a span of keys behind it, of all that is not on the sink."""
+
+    def off_sink(start: int, stop: int | Int[np.ndarray, " query"]):
+        taken = _at(up_to, queries - start) - _at(up_to, queries - stop)
+        if sink is None or not start <= sink < np.min(stop):
+            return taken
+        return taken - (_at(up_to, queries - sink) - _at(up_to, queries - sink - 1))
+
+    inside, seen = off_sink(span.start, span.stop), off_sink(0, queries + 1)
     return np.divide(inside, seen, out=np.full_like(inside, np.nan), where=seen > 0)
 
 
@@ -95,26 +111,32 @@ def _at(up_to: Float[np.ndarray, "*head distance"], distance: Int[np.ndarray, " 
 
 
 def distance_test(
-    rows: Sequence[np.ndarray], segments: Sequence[Mapping[str, slice]], *, seed: int = 0
+    rows: Sequence[np.ndarray],
+    segments: Sequence[Mapping[str, slice]],
+    sink: int | None,
+    *,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """How much more of the reasoning each head reads than its distance profile alone would give.
 
-    rows: for each trace the answer's rows [head, query, key]; segments: each trace's. Columns (a
-    row a head, in the order given) share (of the head's attention off BOS, on the reasoning),
+    rows: for each trace the answer's rows [head, query, key]; segments: each trace's; sink: the
+    model's (`find_sink`), left out of all shares, None for none. Columns (a row a head, in the
+    order given) share (of the head's attention off the sink, on the reasoning),
     by_distance (the same if it looked by distance only, as it does in the other traces), excess,
     ci_low, ci_high (95% bootstrap over traces); a single trace has no others, and NaN there.
     Stage 04.
     """
     counts = [
-        reads_by_distance(torch.as_tensor(row), places["answer"].start).numpy()
+        reads_by_distance(torch.as_tensor(row), places["answer"].start, sink).numpy()
         for row, places in zip(rows, segments, strict=True)
     ]
     shares, expected = [], []
     for row, places, up_to in zip(rows, segments, others_profiles(counts), strict=True):
         queries = np.arange(places["answer"].start, places["answer"].stop)
-        off_bos = row[..., 1:].sum(axis=-1)
-        shares.append((row[..., places["reasoning"]].sum(axis=-1) / off_bos).mean(axis=-1))
-        by_distance = share_by_distance(up_to, queries, places["reasoning"])
+        off_sink = row if sink is None else np.delete(row, sink, axis=-1)
+        total = off_sink.sum(axis=-1)
+        shares.append((row[..., places["reasoning"]].sum(axis=-1) / total).mean(axis=-1))
+        by_distance = share_by_distance(up_to, queries, places["reasoning"], sink)
         expected.append(by_distance.mean(axis=-1))
     shares, expected = np.array(shares), np.array(expected)
     low, high = np.full((2, shares.shape[1]), np.nan)

@@ -31,6 +31,7 @@ from r2a_utils.attention.heads import (
     ranking_reliability,
 )
 from r2a_utils.attention.mass import attention_profile, attention_rows, segment_mass, token_set_mass
+from r2a_utils.attention.sinks import find_sink
 from r2a_utils.attention.trajectories import (
     BestTracking,
     CueLift,
@@ -143,7 +144,8 @@ def ranking_of(
         heads = head_pairs(top)
         null = border_test(mass, token_set_mass(twin, traces, turned))
         rows = [attention_rows(twin, trace, heads).values for trace in watched]
-        recency = distance_test(rows, [trace.segments for trace in watched], seed=seed)
+        sink = find_sink(twin).position
+        recency = distance_test(rows, [trace.segments for trace in watched], sink, seed=seed)
         halved = len(traces) >= FEWEST_IN_HALVES
         return Ranking(
             top_mass=top["mass"][0],
@@ -189,7 +191,8 @@ def following_of(
 
     def measure(twin: ReasoningModel) -> Following:
         heads = head_pairs(rank_heads(segment_mass(twin, followed), k=k, seed=seed))
-        profiles = [attention_profile(twin, trace) for trace in followed]
+        sink = find_sink(twin).position
+        profiles = [attention_profile(twin, trace, sink=sink) for trace in followed]
         walk = best_tracking(tracking_and_beyond(profiles, heads, seed=seed))
         reads = [attention_rows(twin, t, heads).mean(["head", "query"]).values for t in cued]
         lifts = cue_lift(cued, reads, seed=seed) if cued else None

@@ -75,6 +75,8 @@ def attention_profile(
     trace: Trace | Sequence[int],
     keys: slice | None = None,
     queries: slice | None = None,
+    *,
+    sink: int | None = None,
 ) -> xr.Dataset:
     """Where each query looks within a span of keys, for every head: dims (layer, head, query).
 
@@ -82,7 +84,8 @@ def attention_profile(
     The variables: `mass`, the attention on the span; `mean_position`, the mean attended position
     in it, and `peak`, its most attended position, both counted from the start of the trace;
     `entropy` of the whole row, in nats, at most log(i + 1) for token i; `by_distance` [read or
-    within, layer, head, distance], the rows' sums by distance (`Counts` of distance.py).
+    within, layer, head, distance], the rows' sums by distance (`Counts` of distance.py), without
+    what rests on the token `sink` (`find_sink`), if one is given.
     `mean_position` is NaN where the span lies wholly after the query, and `peak` is then the span's
     first position. Layers without attention are NaN, with -1 as `peak`.
     Raises ValueError for a span without a key, or queries outside the trace. Stage 04b.
@@ -104,7 +107,7 @@ def attention_profile(
             _check_entropy(model, entropy, first)
             peak = start + span.argmax(-1)
             found.append(torch.stack([mass, span @ positions / mass, peak.float(), entropy]))
-            by_distance += reads_by_distance(weights, first)
+            by_distance += reads_by_distance(weights, first, sink)
         return torch.cat(found, dim=-1).cpu(), by_distance.cpu()
 
     attending = architecture(model).attending

@@ -12,6 +12,7 @@ from r2a_utils.attention.distance import (
     distance_test,
     place_by_distance,
     reads_by_distance,
+    share_by_distance,
 )
 from r2a_utils.attention.trajectories import best_tracking, tracking_and_beyond
 
@@ -28,8 +29,8 @@ def traces(n: int = 40):
         }
 
 
-def weights(kind: str, i: int, places) -> np.ndarray:
-    """One row [key] of a head of this kind; a fifth of it rests on BOS."""
+def weights(kind: str, i: int, places, sink: int | None = 0) -> np.ndarray:
+    """One row [key] of a head of this kind; a fifth of it rests on the sink, if there is one."""
     row, back = np.zeros(places["answer"].stop), i - np.arange(places["answer"].stop)
     if kind == "offset":
         row[i - 12] = 1
@@ -41,23 +42,26 @@ def weights(kind: str, i: int, places) -> np.ndarray:
         row[places["reasoning"]] = 1
     else:
         row[places["prompt"]] = 1
-    row[0] = 0
-    return 0.8 * row / row.sum() + 0.2 * (np.arange(len(row)) == 0)
+    if sink is None:
+        return row / row.sum()
+    row[sink] = 0
+    return 0.8 * row / row.sum() + 0.2 * (np.arange(len(row)) == sink)
 
 
 KINDS = ("offset", "decay", "growing", "borders", "prompt")
 
 
-@pytest.fixture(scope="module")
-def table():
+def rows_of(places, sink: int | None, kinds=KINDS) -> np.ndarray:
+    queries = range(*places["answer"].indices(999))
+    return np.array([[weights(kind, i, places, sink) for i in queries] for kind in kinds])
+
+
+@pytest.fixture(scope="module", params=[0, 3, None], ids=lambda sink: f"sink {sink}")
+def table(request):
+    """With the sink on the first token, on one of the prompt, and with none at all."""
     segments = list(traces())
-    rows = [
-        np.array(
-            [[weights(k, i, places) for i in range(*places["answer"].indices(999))] for k in KINDS]
-        )
-        for places in segments
-    ]
-    return distance_test(rows, segments).set_axis(KINDS)
+    rows = [rows_of(places, request.param) for places in segments]
+    return distance_test(rows, segments, request.param).set_axis(KINDS)
 
 
 def test_a_head_that_looks_by_distance_has_no_excess(table):
@@ -79,9 +83,23 @@ def test_a_profile_of_truncated_rows_is_the_one_that_they_were_cut_from():
     rows = np.zeros((1, 5, 6))
     for row, i in enumerate(range(1, 6)):  # row of token i sees the distances 0 to i - 1
         rows[0, row, i:0:-1] = known[:i] / known[:i].sum()
-    counts = reads_by_distance(torch.from_numpy(rows), first=1).numpy()
+    counts = reads_by_distance(torch.from_numpy(rows), first=1, sink=0).numpy()
     up_to = distance_profile(counts)
     np.testing.assert_allclose(up_to, [[*known.cumsum(), 1.0]], rtol=0, atol=1e-12)
+
+
+def test_what_rests_on_a_sink_counts_nowhere_and_without_one_all_counts():
+    """A row of the third token: half of it on the first, a quarter each on the others."""
+    row = torch.tensor([[[0.5, 0.25, 0.25]]])
+    read, within = reads_by_distance(row, first=2, sink=None)
+    assert (read.tolist(), within.tolist()) == ([[0.25, 0.25, 0.5]], [[0.25, 0.5, 1.0]])
+    read, within = reads_by_distance(row, first=2, sink=0)
+    assert (read.tolist(), within.tolist()) == ([[0.25, 0.25, 0]], [[0.25, 0.5, 0]])
+    read, within = reads_by_distance(row, first=2, sink=1)
+    assert (read.tolist(), within.tolist()) == ([[0.25, 0, 0.5]], [[0.25, 0, 0.75]])
+    up_to, query, span = np.array([[0.25, 0.5, 1.0]]), np.array([2]), slice(1, 2)
+    shares = [share_by_distance(up_to, query, span, sink).item() for sink in (None, 0, 1, 2)]
+    assert shares == pytest.approx([0.25, 0.5, 0, 1 / 3])
 
 
 def test_the_place_by_distance_is_the_mean_of_the_span():
@@ -94,10 +112,7 @@ def test_the_place_by_distance_is_the_mean_of_the_span():
 
 def test_a_single_trace_has_no_others():
     segments = next(traces(1))
-    rows = [
-        np.array([[weights("decay", i, segments) for i in range(*segments["answer"].indices(999))]])
-    ]
-    table = distance_test(rows, [segments])
+    table = distance_test([rows_of(segments, 0, ["decay"])], [segments], 0)
     assert table["share"].notna().all() and table["excess"].isna().all()
 
 
@@ -115,7 +130,7 @@ def profiled(kind: str, places, scale: float) -> xr.Dataset:
     rows = (rows / rows.sum(1, keepdims=True))[None]
     span = rows[..., reasoning]
     place = span @ np.arange(reasoning.start, reasoning.stop) / span.sum(-1)
-    counts = reads_by_distance(torch.from_numpy(rows), answer.start).numpy()[:, None]
+    counts = reads_by_distance(torch.from_numpy(rows), answer.start, 0).numpy()[:, None]
     return xr.Dataset(
         {
             "mean_position": (("layer", "head", "query"), place[None]),
