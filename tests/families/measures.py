@@ -144,16 +144,21 @@ def patches(bench: Bench, component: str) -> float:
 def attribution(bench: Bench, component: str) -> float:
     got = attribution_grid(bench.model, bench.pair, POSITIONS, component=component, min_gap=0)
     reference, (_, gap) = bench.reference, bench.ends
-    donor, _ = reference.activations(bench.pair.clean_ids, component)
-    nodes, logits = reference.activations(bench.pair.corrupted_ids, component, graph=True)
+    if component in "qkv":
+        donor, _ = reference.attended(bench.pair.clean_ids, component)
+        nodes, logits = reference.attended(bench.pair.corrupted_ids, component)
+    else:
+        donor, _ = reference.activations(bench.pair.clean_ids, component)
+        nodes, logits = reference.activations(bench.pair.corrupted_ids, component, graph=True)
     found = torch.autograd.grad(bench.difference(logits), [*nodes.values()], allow_unused=True)
     expected = np.full(got.shape, np.nan)
     for (layer, node), gradient in zip(nodes.items(), found, strict=True):
         moved = (donor[layer] - node.detach()) * (0 if gradient is None else gradient)
-        moved = moved[0, list(POSITIONS)] / gap
+        moved = moved[0, ..., list(POSITIONS), :].detach() / gap
         if component == "z":
             moved = moved.unflatten(-1, (reference.n_heads, -1)).transpose(0, 1)
-        expected[layer] = moved.sum(-1)
+        place = (layer, slice(len(moved))) if component in "qkv" else layer
+        expected[place] = moved.sum(-1)
     return _error(got.values, expected)
 
 
@@ -219,7 +224,7 @@ MEASURES: dict[str, dict[str, Callable[[Bench], float]]] = {
     "heads": {c: partial(patches, component=c) for c in "zqkv"},
     "knockouts": {kind: partial(knockouts, kind=kind) for kind in CUT_KINDS},
     "attribution": {
-        c: partial(attribution, component=c) for c in ("resid", "attn_out", "mlp_out", "z")
+        c: partial(attribution, component=c) for c in ("resid", "attn_out", "mlp_out", *"zqkv")
     },
     "batches": {"": batches},
     "texts": {"": texts},

@@ -6,6 +6,7 @@ come out; nothing is cached, batched or packed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -97,6 +98,23 @@ class Reference:
                 hooks.enter_context(self._rewritten(layer, component, keep(layer)))
             logits = self.logits(ids)
         return found, logits.detach() if not graph else logits
+
+    def attended(self, ids: Sequence[int], component: str) -> tuple[dict[int, Tensor], Tensor]:
+        """Queries, keys or values as attention takes them, with a graph, and the logits.
+
+        {layer: [1, head, token, width]}; the heads of keys and values are those that there are.
+        """
+        found, layers = {}, {self._attention(layer): layer for layer in self.attending}
+        home = sys.modules[type(self._attention(self.attending[0])).__module__]
+        attend = home.eager_attention_forward
+
+        def keep(module: nn.Module, *given: Tensor, **named: object) -> tuple:
+            node = given["qkv".index(component)]
+            found[layers[module]] = node if node.requires_grad else node.requires_grad_()
+            return attend(module, *given, **named)
+
+        with mock.patch.object(home, "eager_attention_forward", keep), torch.enable_grad():
+            return found, self.logits(ids)
 
     def patched(
         self,

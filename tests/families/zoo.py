@@ -119,6 +119,11 @@ FAMILIES = [
         "qwen2",
     ),
     Family("qwen3", HEADS),
+    Family(
+        "qwen3 with windows",
+        {**HEADS, "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
+        "qwen3",
+    ),
     Family("qwen3_moe", {**HEADS, **ROUTED}),
     Family("smollm3", {"no_rope_layer_interval": 2}),
     Family("phi3", fused=_blocks("qkv_proj", 48, 64)),
