@@ -127,6 +127,12 @@ def test_no_page_scrolls_sideways_on_a_phone_nor_fails_in_the_dark(browser, html
     assert faults == {}
 
 
+def test_the_table_of_families_shows_all_its_columns(browser, html):
+    with Visit(browser, html, "families.html") as visit:  # 1280 pixels wide
+        table = visit.page.locator(".r2a-families table")
+        assert table.evaluate("table => table.scrollWidth - table.clientWidth") == 0
+
+
 def test_search_finds_a_word_without_a_server(browser, html):
     with Visit(browser, html, "search.html?q=trace") as visit:
         visit.page.wait_for_selector("#search-results li a", timeout=60_000)
