@@ -76,6 +76,8 @@ def load_model(
     source, revision, extra = find_weights(name, revision, trust_remote_code, dtype)
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, **extra)
+        if name in REGISTRY and not tokenizer.chat_template:
+            tokenizer.chat_template = REGISTRY[name].template
         drop_idle_bos(tokenizer)
         tags = read_tags(tags) if isinstance(tags, Mapping) else tags or _tags(name, tokenizer)
         _check_tags(name, tokenizer, tags)

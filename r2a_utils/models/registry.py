@@ -22,13 +22,15 @@ class KnownModel:
     """One entry of the registry; `hub_id` is None for the models bundled with this package.
 
     `shape` is None for the bundled models, whose files have it, and where it is not surely known.
-    `tags` are given where a model's template and vocabulary do not tell them.
+    `tags` are given where a model's template and vocabulary do not tell them, and `template`, a
+    chat template, where its files hold none.
     """
 
     hub_id: str | None
     about: str
     shape: dict | None = None
     tags: Tags | None = None
+    template: str | None = None
 
 
 def _qwen2(hidden, layers, heads, kv_heads, mlp, vocabulary) -> dict:
@@ -207,6 +209,15 @@ _MAGISTRAL_SMALL = _mistral(
     "mistral", 5120, 40, 32768, False, 131072, {"rope_type": "default", "rope_theta": 1e9}
 )
 
+# Mistral's turns of text as its model cards give them ("V7-Tekken"); its own library writes them.
+_MISTRAL_TURNS = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'system' %}"
+    "{{ '[SYSTEM_PROMPT]' + message['content'] + '[/SYSTEM_PROMPT]' }}"
+    "{% elif message['role'] == 'user' %}{{ '[INST]' + message['content'] + '[/INST]' }}"
+    "{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+
 _SMOLLM2_135M = {
     "model_type": "llama",
     "hidden_size": 576,
@@ -227,9 +238,13 @@ def _distill(name: str, base: str, shape: dict) -> dict[str, KnownModel]:
 
 
 def _published(
-    hub_id: str, about: str, shape: dict | None, tags: Tags | None = None
+    hub_id: str,
+    about: str,
+    shape: dict | None,
+    tags: Tags | None = None,
+    template: str | None = None,
 ) -> dict[str, KnownModel]:
-    return {hub_id: KnownModel(hub_id, about, shape, tags)}
+    return {hub_id: KnownModel(hub_id, about, shape, tags, template)}
 
 
 def _organism(name: str, about: str) -> dict[str, KnownModel]:
@@ -328,9 +343,10 @@ REGISTRY: dict[str, KnownModel] = {
     ),
     **_published(
         "mistralai/Magistral-Small-2507",
-        "thinks when its system message asks; its files hold no chat template",
+        "thinks when its system message asks; its files hold no chat template, R2A has one",
         _MAGISTRAL_SMALL,
         SQUARE_TAGS,
+        _MISTRAL_TURNS,
     ),
     **_published(
         "openai/gpt-oss-20b", "32 experts of which 4 work, thoughts in a channel", _GPT_OSS_20B

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -27,6 +28,7 @@ from transformers import (
 from r2a_utils.models import loading, weights
 from r2a_utils.models.loading import ReasoningModel, load_model, random_model
 from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
+from r2a_utils.texts.prompts import PromptStyle, render_prompt
 from r2a_utils.texts.tags import R1_TAGS, Tags
 
 # What the hub's pages say; the totals of the safetensors files.
@@ -438,6 +440,25 @@ def test_the_wrapper_and_the_plain_module_are_the_same_model(make_random_model):
     with torch.no_grad(), model.lm.trace(input_ids=ids):
         logits = model.lm.output.logits.save()
     assert torch.equal(logits, model.hf(ids).logits)
+
+
+def test_a_model_whose_files_hold_no_template_gets_the_one_that_is_registered(
+    tiny, tmp_path, monkeypatch
+):
+    """As Magistral's."""
+    tiny.hf.save_pretrained(tmp_path)
+    tiny.tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
+    known = replace(REGISTRY["mistralai/Magistral-Small-2507"], hub_id="owner/tiny", shape=None)
+    monkeypatch.setitem(REGISTRY, "owner/tiny", known)
+    monkeypatch.setattr(loading, "find_weights", lambda *asked: (str(tmp_path), None, {}))
+    model = load_model("owner/tiny", device="cpu")
+    style = PromptStyle("First draft:{open}a scratchpad{close}Then the answer.")
+    ids = render_prompt(model.tokenizer, "2 + 2?", prompt_style=style, tags=model.tags)
+    assert model.tokenizer.decode(ids) == (
+        model.tokenizer.bos_token + "[SYSTEM_PROMPT]First draft:[THINK]a scratchpad[/THINK]"
+        "Then the answer.[/SYSTEM_PROMPT][INST]2 + 2?[/INST][THINK]"
+    )
 
 
 def test_a_models_tags_are_given_or_found_in_its_template(tiny, tmp_path):

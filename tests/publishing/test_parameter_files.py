@@ -51,13 +51,9 @@ def test_every_name_and_type_of_a_file_is_one_that_a_notebook_declares(path):
 PLANS = {plan.file: plan for plan in read_plans(FILES[0].parent)}
 
 
-# Its files hold no chat template, so that no prompt can be put as the model reads it.
-NO_FILE = {"mistralai/Magistral-Small-2507"}
-
-
 def test_every_registered_model_has_a_file_save_the_bundled_ones_whose_values_the_notebooks_show():
     others = {name for name, known in REGISTRY.items() if known.hub_id is not None}
-    assert {plan.model for plan in PLANS.values()} == others - NO_FILE
+    assert {plan.model for plan in PLANS.values()} == others
     assert all(values["model_name"] == "r2a-tiny" for values in resolve_defaults().values())
 
 
