@@ -287,6 +287,8 @@ def test_the_weights_count_and_not_their_folder(ask, tiny, tmp_path):
 
     assert len(ask(QUESTIONS, model=saved("a"))) == 3
     assert ask(QUESTIONS, model=saved("b")) == []
+    rounded = load_model(tmp_path / "b", dtype="bfloat16", device="cpu")
+    assert len(ask(QUESTIONS, model=rounded)) == 3
     other = load_model(tmp_path / "a", dtype="float32", device="cpu")
     other.hf.model.norm.weight.add_(1)
     other.hf.save_pretrained(tmp_path / "a")

@@ -240,6 +240,21 @@ def test_ollamas_store_names_the_file(tmp_path, monkeypatch):
         find_gguf("hf:owner/file.gguf")
 
 
+def test_a_file_on_the_hub_is_fetched_at_its_revision(tiny, tmp_path, monkeypatch):
+    fetched = []
+
+    def fetch(repository, file, revision):
+        fetched.append((repository, file, revision))
+        write(tmp_path / file, tiny)
+        return str(tmp_path / file)
+
+    monkeypatch.setattr("r2a_utils.models.gguf.hf_hub_download", fetch)
+    name = "hf:owner/repository/tiny-q8_0.gguf"
+    loaded = load_model(name, revision="v1", dtype="float32", device="cpu")
+    assert set(fetched) == {("owner/repository", "tiny-q8_0.gguf", "v1")}
+    assert (loaded.name, loaded.loaded_from) == ("tiny-q8_0.gguf", name)
+
+
 def test_the_true_vocabulary_of_the_r1_distills_splits_as_before(tmp_path, paper_data):
     folder = paper_data.parent / "r1-tokenizer"
     if not (folder / "tokenizer.json").is_file():
