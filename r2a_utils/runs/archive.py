@@ -29,11 +29,12 @@ import xarray as xr
 
 from r2a_utils.folders import PACKAGE
 from r2a_utils.runs.folder import RunFolderError, write_aside
+from r2a_utils.runs.header import makers
 from r2a_utils.runs.local_paths import shown_folders, without_folders
 from r2a_utils.runs.lock import hold
 from r2a_utils.runs.manifest import read_manifest
 from r2a_utils.runs.parameters import SECRET_VALUE, looks_secret
-from r2a_utils.runs.stage import ROOT
+from r2a_utils.runs.stage import NOTEBOOKS, ROOT
 
 SUFFIX = ".r2a"
 FORMAT = 1
@@ -79,7 +80,8 @@ class ArchiveError(RunFolderError):
 def pack(folder: Path, file: Path, *, traces: bool = False) -> dict[str, Any]:
     """Write the run in `folder` to one file; returns what its `archive.json` says.
 
-    With `traces` the texts of stage 01 go with it, so that stages can be run from them elsewhere.
+    What a stage left that did not complete is not packed. With `traces` the texts of stage 01 go
+    with it, so that stages can be run from them elsewhere.
     Raises ArchiveError where no stage has completed, and for a path of this machine or a secret in
     what would be packed; RunFolderError where the run is in use or damaged.
     """
@@ -94,7 +96,7 @@ def pack(folder: Path, file: Path, *, traces: bool = False) -> dict[str, Any]:
             )
         folders = _folders(stages)
         packed = {}
-        for path in _files(folder, stages, _LAYOUT | (_TEXTS if traces else {})):
+        for path in _files(folder, done, _LAYOUT | (_TEXTS if traces else {})):
             name = path.relative_to(folder).as_posix()
             packed[name] = _cleaned(path, folders)
             _refuse_private(name, packed[name], folders)
@@ -185,13 +187,19 @@ def opened(file: Path, place: Path, run_id: str) -> Path:
     return runs
 
 
-def _files(folder: Path, stages: Mapping[str, Any], layout: Mapping[str, str]) -> list[Path]:
-    """What of a run folder goes into an archive, sorted."""
+def _files(folder: Path, done: Mapping[str, Any], layout: Mapping[str, str]) -> list[Path]:
+    """What of a run folder goes into an archive, sorted: what the stages that are `done` made.
+
+    A stage that was killed or failed may have left something that no page of the run tells of.
+    Texts are kept, whoever wrote them: they are what other stages begin with.
+    """
     paths = [folder / name for name in _PLAIN]
     for kind, suffix in layout.items():
-        paths += (folder / kind).glob(f"*{suffix}")
-    kept = [path for path in paths if path.is_file()]
-    return sorted(p for p in kept if p.suffix != ".ipynb" or p.stem in stages)
+        for path in (folder / kind).glob(f"*{suffix}"):
+            own = [path.stem] if kind == "notebooks" else makers(f"{kind}/{path.stem}", NOTEBOOKS)
+            if kind in _TEXTS or not own or not done.keys().isdisjoint(own):
+                paths.append(path)
+    return sorted(path for path in paths if path.is_file())
 
 
 def _origin(stages: Mapping[str, Any]) -> dict[str, Any]:

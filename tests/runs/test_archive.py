@@ -86,6 +86,22 @@ def test_what_is_unpacked_is_the_run(run, file, tmp_path):
     }
 
 
+def test_what_an_uncompleted_stage_left_behind_is_not_packed(run, tmp_path):
+    """A stage of the book that was killed has written a record and a grid, and an older page."""
+    run.write_record("contrast_pairs", {"n": 3})
+    run.write_record("segment_attention", {"n": 3})
+    run.write_array("patch_grid", run.read_array("grid"))
+    (run.folder / "notebooks/05_activation_patching.ipynb").write_text('{"cells": []}')
+    write_entry(run.folder, "03_segment_attention", ENTRY)
+    write_entry(run.folder, "05_activation_patching", {"status": "failed", "inputs": {}})
+    files = pack(run.folder, tmp_path / "a.r2a")["files"]
+    assert "records/segment_attention.json" in files
+    assert not [name for name in files if "contrast" in name or "patch" in name]
+    write_entry(run.folder, "05_activation_patching", ENTRY)
+    files = pack(run.folder, tmp_path / "b.r2a")["files"]
+    assert {"records/contrast_pairs.json", "arrays/patch_grid.nc"} < files.keys()
+
+
 def test_it_says_what_made_it(file):
     contents, _ = read_archive(file)
     assert contents["commits"] == ["0" * 40]
