@@ -269,11 +269,9 @@ head_explorer(model, shown, mass, by_mass, marks=marks)
 
 # %% [markdown]
 # Heads of one brightness can look alike on the map and read in different ways: some walk, some
-# rest on one place, some spread. The map holds means, the traces below it single cases.
-#
-# And one trace as text. It lights up by what the answer reads, on average over the top heads; point
-# at a token of the answer to see what that one reads, or at a token of the reasoning to see who
-# reads it.
+# rest on one place, some spread. The map holds means, the traces below it single cases. {doc}`The
+# next page <04b_what_the_heads_do>` has one trace as text, which shows what was read to write each
+# token of its answer.
 
 # %% [markdown]
 # ## Are they heads for reasoning?

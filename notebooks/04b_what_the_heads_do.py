@@ -271,9 +271,9 @@ figures.attention_maps(
 # stands in the tables above.
 
 # %% [markdown]
-# One trace as text. It lights up by what the answer reads, on average over the top heads; point at
-# a token of the answer to see what that one reads, or at a token of the reasoning to see who reads
-# it.
+# One trace as text. It lights up by what the strongest head read to write the boxed answer; point
+# at another token of the answer to see what was read to write that one, or at a token of the
+# reasoning to see what it was read for. Escape shows the mean over the whole answer.
 
 # %%
 trace_explorer(model, shown, rfhs)
@@ -284,8 +284,9 @@ trace_explorer(model, shown, rfhs)
 # the text, the same as a map of answer tokens by all tokens.
 
 # %% [markdown]
-# Compare what a digit of the answer reads with what the words around it read. The shade at first is
-# a mean over the whole answer: what is read for one digit only, however strongly, is pale there.
+# Compare what is read to write a digit of the answer with what is read for the words around it. The
+# mean over the whole answer hides this: what is read for one digit only, however strongly, is pale
+# there.
 
 # %% [markdown]
 # ## Exercises

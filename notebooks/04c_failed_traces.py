@@ -192,9 +192,9 @@ figures.reading_table(by_sentence(examples[0])) if examples else nothing
 # of single heads, and no column of them here.
 #
 # So a wrong answer is debugged in four steps: choose the token of the answer that is wrong, see
-# what it reads, see what that gives to it, and go to the sentence where the value that it took
-# first went wrong. In the view that is: choose the opening brace of the box, then another reader,
-# then "whole sentences".
+# what was read to write it, see what that gave to it, and go to the sentence where the value that
+# it took first went wrong. The view opens on what stands in the box; choose another reader, then
+# "whole sentences".
 
 
 # %%

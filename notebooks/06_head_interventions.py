@@ -374,7 +374,7 @@ figures.sentence_page(
 # continuations end in it, and what it loses when a sentence is knocked out.
 
 # %% [markdown]
-# And the same trace to explore: what each token of its short answer reads.
+# And the same trace to explore: what was read to write each token of its short answer.
 
 # %%
 trace_explorer(model, [example, *(t for t in traces if t is not example)], rfhs)

@@ -23,11 +23,19 @@ from r2a_utils.attention.mass import attention_rows, segment_mass
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import patch_metrics
 from r2a_utils.collecting.generation import Sampling, collect_traces
-from r2a_utils.figures.views import TOP, View, head_view, patch_view, trace_view
+from r2a_utils.figures.views import (
+    TOP,
+    View,
+    asked,
+    head_view,
+    patch_view,
+    trace_view,
+    writing,
+)
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.texts.boxed import extract_answer
 from r2a_utils.texts.problem import Problem
-from r2a_utils.texts.trace import CONDITIONS, Trace, cues
+from r2a_utils.texts.trace import CONDITIONS, Trace, answer_span, cues
 
 Head = tuple[int, int]
 LAST_TOKENS = 8  # before the answer, always among the patched positions
@@ -159,7 +167,8 @@ def trace_explorer(
     """
 
     def show(trace: int) -> View:
-        return _trace_page(model, traces[trace], heads, f"Trace {trace}", facts(traces[trace]))
+        chosen = traces[trace]
+        return _trace_page(model, chosen, heads, asked(chosen), facts(chosen))
 
     return Explorer({"trace": _choice("Trace", traces)}, show)
 
@@ -187,7 +196,10 @@ def head_explorer(
         row_count = sum(_answer_length(traces[i]) for i in examples)
         most = max(1, HEADS_BYTES // ((WEIGHT_BYTES * MAP_TOP + ROW_BYTES) * row_count))
         chosen = list(dict.fromkeys([(layer, head), *(tuple(map(int, h)) for h in heads)]))[:most]
-        rows = [(traces[i], attention_rows(model, traces[i], chosen)) for i in examples]
+        rows = [
+            (traces[i], attention_rows(model, traces[i], chosen, writing(traces[i])))
+            for i in examples
+        ]
         return head_view(values, rows, marks=marks, title="Layers by heads", top=MAP_TOP)
 
     layer, head = (
@@ -230,7 +242,7 @@ def patch_explorer(
 
 
 def _trace_page(model, trace: Trace, heads: Sequence[Head], title: str, known=()) -> View:
-    rows = attention_rows(model, trace, heads)
+    rows = attention_rows(model, trace, heads, writing(trace))
     channels = {f"mean of {len(heads)} heads": rows.mean("head").values}
     channels |= {figures.head_name(*h): row.values for h, row in zip(heads, rows, strict=True)}
     with suppress(ValueError):  # a family whose heads have no shares in the logits
@@ -244,7 +256,22 @@ def _trace_page(model, trace: Trace, heads: Sequence[Head], title: str, known=()
     }
     row = TRACE_BYTES // (len(channels) * _answer_length(trace))
     top = min(TOP, max(1, (row - ROW_BYTES) // WEIGHT_BYTES))
-    return trace_view(trace, channels, facts=facts, title=title, top=top)
+    start = _most_telling(trace, heads, rows)
+    return trace_view(trace, channels, facts=facts, start=start, title=title, top=top)
+
+
+def _most_telling(trace: Trace, heads: Sequence[Head], rows: xr.DataArray) -> tuple[str, int]:
+    """The box's first token, or where there is none the answer's, and its head for the reasoning.
+
+    That is the head that looks at the reasoning most while the token is written.
+    """
+    answer = trace.segments["answer"]
+    try:
+        position = answer_span(trace).start
+    except ValueError:
+        position = answer.start
+    read = rows.values[:, position - answer.start, trace.segments["reasoning"]].sum(axis=-1)
+    return figures.head_name(*heads[int(read.argmax())]), position
 
 
 def _answer_length(trace: Trace) -> int:
@@ -258,7 +285,7 @@ def _choice(label: str, traces: Sequence[Trace]) -> widgets.Dropdown:
 def _options(traces: Sequence[Trace]) -> list[tuple[str, int]]:
     if not traces:
         raise ValueError("no traces to explore; collect some first (stage 01)")
-    names = [f"{i}: {t.problem_id or 'trace'}, {len(t)} tokens" for i, t in enumerate(traces)]
+    names = [f"{i}: {asked(t)} ({len(t)} tokens)" for i, t in enumerate(traces)]
     return [(name, i) for i, name in enumerate(names)]
 
 

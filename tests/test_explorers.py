@@ -20,6 +20,7 @@ from r2a_utils import explorers
 from r2a_utils.attention.mass import attention_rows, segment_mass
 from r2a_utils.collecting.generation import Sampling, collect_traces
 from r2a_utils.explorers import ask_explorer, head_explorer, patch_explorer, trace_explorer
+from r2a_utils.figures.views import asked
 from r2a_utils.tiny.world import contrast_problems, held_out_problems
 
 QUESTION = (
@@ -89,8 +90,24 @@ def test_the_trace_page_follows_its_control(tiny, traces):
     names = [channel["name"] for channel in data["channels"]]
     assert names[:3] == ["mean of 2 heads", "L3.H2", "L1.H0"]
     assert names[3].startswith("contribution of 2 heads") and data["channels"][3]["signed"]
-    heaviest = attention_rows(tiny, traces[1], HEADS).values[0].max(axis=1)
+    answer = traces[1].segments["answer"]
+    queries = slice(answer.start - 1, answer.stop - 1)  # each writes the token behind it
+    rows = attention_rows(tiny, traces[1], HEADS, queries).values
+    heaviest = rows[0].max(axis=1)
     np.testing.assert_allclose(data["channels"][1]["scale"], heaviest, rtol=1e-2)
+    channel, position = data["start"]
+    assert traces[1].tokens[position - 1].endswith("{") and names[channel] in names[1:3]
+    to_reasoning = rows[:, position - answer.start, traces[1].segments["reasoning"]].sum(-1)
+    assert names[channel] == names[1 + to_reasoning.argmax()]
+
+
+def test_traces_are_named_by_their_problems(tiny, traces):
+    explorer = trace_explorer(tiny, traces, HEADS)
+    question = held_out_problems(3, seed=1)[0].question
+    title = data_of(explorer.static())["title"]
+    assert question.startswith(title.removesuffix(" …")) and len(title) > 20
+    names = [name for name, _ in explorer.controls["trace"].options]
+    assert names[0] == f"0: {title} ({len(traces[0])} tokens)"
 
 
 def test_any_head_can_be_looked_at(tiny, traces):
@@ -127,7 +144,7 @@ def test_several_traces_show_a_head_and_at_least_one_must(tiny, traces):
     assert len(data_of(explorer.static())["maps"]) == 2
     explorer.controls["examples"].value = (1,)
     maps = data_of(explorer.static())["maps"]
-    assert [m["trace"]["title"] for m in maps] == [traces[1].problem_id]
+    assert [m["trace"]["title"] for m in maps] == [asked(traces[1])]
     explorer.controls["examples"].value = ()
     assert "choose a trace" in explorer._message.value
 
@@ -254,7 +271,7 @@ def explore(page) -> None:
     expect.set_options(timeout=WAIT)
     outputs = page.locator(".jp-Notebook .jp-CodeCell")
     trace = outputs.nth(2)
-    expect(trace.locator(".r2a-status")).to_contain_text("All tokens of the answer together")
+    expect(trace.locator(".r2a-status")).to_contain_text("To write")
     before = trace.locator(".r2a-token").count()
     trace.locator("select").first.select_option(index=1)
     expect(trace.locator(".r2a-token")).not_to_have_count(before)

@@ -170,7 +170,8 @@
       text.append(make("section", { class: "r2a-segment" + (tag ? " r2a-tag" : ""), "data-segment": name,
         style: `border-color:var(--c-${name})` }, ...(tag ? [] : [make("b", {}, trace.labels[name])]), block));
     }
-    let channel = reader.channels[0], sentences = false, pinned = null, hovered = null, lit = [];
+    const [first, start] = reader.start ?? [0, null];
+    let channel = reader.channels[first], sentences = false, pinned = start, hovered = null, lit = [];
     const shown = () => (hovered === null ? pinned : hovered);
 
     const paint = () => {
@@ -204,19 +205,21 @@
     };
 
     const describe = (chosen, weights) => {
-      const heaviest = [...weights.keys()].filter((i) => weights[i]).sort((a, b) =>
+      // blanks and line breaks say nothing to a reader, however much is read there
+      const heaviest = [...weights.keys()].filter((i) => weights[i] && trace.tokens[i].trim()).sort((a, b) =>
         Math.abs(weights[b]) - Math.abs(weights[a])).slice(0, 4);
       const say = channel.signed ? number : percent;
       const list = heaviest.map((i) => `${quoted(trace.tokens[i])} (${trace.labels[segments[i]]}) ${say(weights[i])}`).join(", ");
       if (chosen === null) return `All tokens of the answer together, ${channel.name}. Most: ${list}.`;
       const row = chosen - channel.first;
       if (row < 0 || row >= channel.rows) {
-        return list ? `${quoted(trace.tokens[chosen])} is read by ${list}.`
-          : `${quoted(trace.tokens[chosen])} is among the heaviest reads of no token of the answer.`;
+        return list ? `${quoted(trace.tokens[chosen])} was read to write ${list}, ${channel.name}.`
+          : `${quoted(trace.tokens[chosen])} is among the heaviest reads for no token of the answer.`;
       }
-      const shares = channel.shares ? "by segment: " + trace.segments.map(([name], s) =>
-        `${trace.labels[name]} ${percent(channel.shares[row * trace.segments.length + s] / 255)}`).join(", ") + ". Most: " : "most: ";
-      return `${quoted(trace.tokens[chosen])}, token ${row + 1} of ${channel.rows} of the answer, ${channel.name}, ${shares}${list}.`;
+      const shares = channel.shares && trace.segments.map(([name], s) =>
+        `${trace.labels[name]} ${percent(channel.shares[row * trace.segments.length + s] / 255)}`).join(", ");
+      return `To write ${quoted(trace.tokens[chosen])}, token ${row + 1} of ${channel.rows} of the answer, ${channel.name}` +
+        (shares ? ` read ${shares}. Most: ${list}.` : `, most: ${list}.`);
     };
 
     const choose = (index, scroll = false) => {
@@ -258,7 +261,7 @@
         channel = reader.channels[event.target.selectedIndex];
         reader.channel = channel;
         paint();
-      } }, ...reader.channels.map((c) => make("option", {}, c.name)))));
+      } }, ...reader.channels.map((c, i) => make("option", i === first ? { selected: "" } : {}, c.name)))));
     }
     if (trace.sentences.length) {
       controls.append(make("label", {}, make("input", { type: "checkbox", onchange: (event) => {
@@ -372,7 +375,7 @@
 
   const tokens = (root, data) => {
     const { trace } = data;
-    const reader = { channels: data.channels.map(readChannel), weights: new Float32Array(trace.tokens.length), chosen: null };
+    const reader = { channels: data.channels.map(readChannel), weights: new Float32Array(trace.tokens.length), chosen: null, start: data.start };
     let along = null, map = null, drawn = null;
     reader.onpaint = (chosen) => {
       reader.chosen = chosen;
@@ -392,9 +395,9 @@
       const figure = make("div", { class: "r2a-map" });
       root.append(figure);
       map = attentionMap(root, figure, trace, () => reader.channel, (token) => view.choose(token, true));
-      figure.append(make("p", { class: "r2a-help" }, "A row for each token of the answer, a column for each token of the trace, darker where more is read (each row on its own scale). The green frame is the reasoning, dashed lines are cues."));
+      figure.append(make("p", { class: "r2a-help" }, "A row for each token of the answer, a column for each token of the trace, stronger where more was read to write it (each row on its own scale). The green frame is the reasoning, dashed lines are cues."));
     }
-    root.append(make("p", { class: "r2a-help" }, "Point at a token or tap it: the text lights up by what an answer token reads, or by who reads a token of the reasoning. Underlined: cues. ¦ begins a sentence. Keys: ← → Home End, Escape for the whole answer."));
+    root.append(make("p", { class: "r2a-help" }, "Point at a token or tap it: the text lights up by what was read to write a token of the answer, or, for a token of the reasoning, by what it was read for. Underlined: cues. ¦ begins a sentence. Keys: ← → Home End, Escape for the whole answer."));
     view.paint();
   };
 
@@ -445,11 +448,20 @@
       spec.onchoose(...view.chosen);
     };
     view.choose = choose;
-    view.canvas.addEventListener("click", (event) => {
+    const cellAt = (event) => {
       const [x, y] = view.at(event);
       const c = Math.floor((x - left) / view.cell), r = spec.rows - 1 - Math.floor(y / spec.tall);
-      if (c >= 0 && c < spec.columns && r >= 0 && r < spec.rows) choose(r, c);
+      return c >= 0 && c < spec.columns && r >= 0 && r < spec.rows ? [r, c] : null;
+    };
+    view.canvas.addEventListener("click", (event) => {
+      const cell = cellAt(event);
+      if (cell) choose(...cell);
     });
+    view.canvas.addEventListener("pointermove", (event) => {
+      const cell = event.pointerType === "mouse" ? cellAt(event) ?? view.chosen : null;
+      if (cell) spec.onpoint(...cell);
+    });
+    view.canvas.addEventListener("pointerleave", () => view.chosen && spec.onpoint(...view.chosen));
     view.canvas.addEventListener("keydown", (event) => {
       const move = ARROWS[event.key];
       if (!move) return;
@@ -493,12 +505,16 @@
         }
       }
     };
-    const show = (layer, head) => {
+    const tell = (layer, head) => {
       const key = layer + "." + head, i = keptAt.get(key);
       const kinds = marked.has(key) ? ", " + marked.get(key).join(" and ") : "";
       status.textContent = values[layer][head] === null ? `Layer ${layer} has no attention.` :
         `Head L${layer}.H${head}${kinds}: ${data.quantity} ${percent(values[layer][head])}.` +
         (i === undefined ? " No maps were kept for this head." : "");
+    };
+    const show = (layer, head) => {
+      const i = keptAt.get(layer + "." + head);
+      tell(layer, head);
       area.replaceChildren();
       if (i === undefined) return;
       for (const { trace, channels } of traces) {
@@ -523,6 +539,7 @@
         for (let c = 0; c < values[0].length; c += every) pen.fillText("H" + c, left + (c + 0.5) * cell, y + 3);
       },
       onchoose: show,
+      onpoint: tell,
     });
     root.append(status);
     if (traces.length) root.append(legend(root, traces[0].trace));
@@ -530,9 +547,11 @@
     view.choose(...data.start);
   };
 
+  // The grid of `data`, whose cells may be null as long as they are computed: `refresh()` draws what
+  // has come since, `best()` chooses the largest. `data.onchoose(row, column)` hears a reader's choice.
   const patch = (root, data) => {
     const { effect, probability, before, answers, clean, corrupted, layers, flip } = data;
-    const bound = Math.max(1, ...effect.flat().map(Math.abs));
+    let bound = 1;
     const status = make("output", { class: "r2a-status r2a-brief", "aria-live": "polite" });
     const bars = make("div", { class: "r2a-bars" });
     const context = make("div", { class: "r2a-context" });
@@ -542,10 +561,14 @@
     const longest = Math.max(...clean.map((_, c) => label(c).length));
     const receiver = data.direction === "denoising" ? corrupted : clean;
     const show = (r, c) => {
+      if (effect[r][c] === null) {
+        status.textContent = "This cell is not computed yet.";
+        return;
+      }
       const [donor, own] = data.direction === "denoising" ? [clean[c], corrupted[c]] : [corrupted[c], clean[c]];
       const change = donor === own ? `the state of ${quoted(donor)}, token ${data.positions[c]}, is taken from the other run`
         : `${quoted(own)}, token ${data.positions[c]}, gets the state of ${quoted(donor)}`;
-      status.textContent = `Before layer ${layers[r]}, ${change}: ${effect[r][c].toFixed(2)} of the logit difference comes over` +
+      status.textContent = `Before layer ${layers[r]}, ${change}: ${effect[r][c].toFixed(2).replace(/^-(0\.00)$/, "$1")} of the logit difference comes over` +
         (flip[r][c] ? ", and the answer flips." : "; the answer does not flip.");
       bars.replaceChildren(...answers.flatMap((answer, a) => {
         const after = probability[r][c][a];
@@ -561,7 +584,7 @@
     };
     const view = grid(root, root, "Layers by tokens: what patching each cell brings over. Arrow keys choose a cell.", {
       rows: effect.length, columns: clean.length, least: 15, tall: clamp(Math.floor(240 / effect.length), 10, 28), foot: 12 + 7 * longest,
-      colour: (r, c) => mix(RED_BLUE, 0.5 + effect[r][c] / bound / 2),
+      colour: (r, c) => (effect[r][c] === null ? css(root, "--line") : mix(RED_BLUE, 0.5 + effect[r][c] / bound / 2)),
       rowName: (r) => "L" + layers[r],
       feet: (pen, left, y, cell) => {
         pen.textAlign = "right";
@@ -575,16 +598,35 @@
           pen.restore();
         });
       },
-      onchoose: show,
+      onchoose: (r, c) => {
+        show(r, c);
+        if (mounted) data.onchoose?.(r, c);
+      },
+      onpoint: show,
     });
     root.append(status, bars, make("p", { class: "r2a-help" }, "Bars: after the patch; upright lines: before it. Blue cells bring the other run's answer over, red ones the opposite; layer 0 at the bottom. Click a cell or use the arrow keys."), context);
-    let best = [0, 0];
-    effect.forEach((row, r) => row.forEach((value, c) => { if (value > effect[best[0]][best[1]]) best = [r, c]; }));
-    view.choose(...best);
+    let mounted = false;
+    const refresh = () => {
+      bound = Math.max(1, ...effect.flat().map(Math.abs));
+      view.draw();
+    };
+    const best = () => {
+      // a token that differs tells more than the place behind it, where everything comes together
+      const columns = [...clean.keys()].filter((c) => differs[c] || !differs.includes(true));
+      let [row, column] = [0, columns[0]];
+      effect.forEach((values, r) => columns.forEach((c) => { if (values[c] > effect[row][column]) [row, column] = [r, c]; }));
+      mounted = false; // no reader's choice
+      view.choose(row, column);
+      mounted = true;
+    };
+    refresh();
+    best();
+    return { refresh, best };
   };
 
   const KINDS = { tokens, heads, patch };
   window.r2aViews = {
+    patch,
     mount: (id) => {
       for (const root of document.querySelectorAll(`[data-r2a-view="${id}"]:not([data-mounted])`)) {
         root.dataset.mounted = "yes";

@@ -14,6 +14,8 @@ import hashlib
 import html
 import json
 import os
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -102,10 +104,11 @@ def token_view(
 ) -> View:
     """A trace's text that lights up by what the answer reads.
 
-    channels: name (a head, the mean of the RFHs, a contribution) → weights [answer token, token];
+    channels: name (a head, the mean of the RFHs, a contribution) → weights [answer token, token],
+    what was read to write each token of the answer, which is the row of the token before it;
     weights below 0 count as a contribution, are hatched and stand for no share. Point at a token of
-    the answer to see what it reads, at any other to see what reads it. The mean over the answer
-    shows at first.
+    the answer to see what was read for it, at any other to see what it was read for. The mean over
+    the answer shows at first.
     """
     data = _tokens(trace, channels, top, facts=(), map_too=False)
     return View("tokens", title, data, _reading(trace, channels))
@@ -116,16 +119,24 @@ def trace_view(
     channels: Mapping[str, np.ndarray],
     *,
     facts: Mapping[str, str] | None = None,
+    start: tuple[str, int] | None = None,
     title: str = "",
     top: int = TOP,
 ) -> View:
     """One trace, one page: `token_view` with facts above it and the attention map below it.
 
-    facts: name → value, short texts (problem, grade, tokens). A click on a row of the map chooses
-    that token of the answer.
+    facts: name → value, short texts (problem, grade, tokens). start: the channel and the position
+    of the token that show at first, in place of the mean over the answer. A click on a row of the
+    map chooses that token of the answer. Raises ValueError for a start that is not there.
     """
     facts = tuple((facts or {}).items())
     data = _tokens(trace, channels, top, facts=facts, map_too=True)
+    if start is not None:
+        name, position = start
+        answer = trace.segments["answer"]
+        if name not in channels or not answer.start <= position < answer.stop:
+            raise ValueError(f"the view has no channel {name!r} or token {position} of the answer")
+        data["start"] = [list(channels).index(name), position]
     return View("tokens", title, data, _reading(trace, channels))
 
 
@@ -141,8 +152,9 @@ def head_view(
     """Layers by heads; a click on a head shows its attention on example traces.
 
     values: [layer, head], shares of 0 to 1, NaN without attention. rows: trace and its
-    `attention_rows` (dims head, query, key; queries the answer) for the same heads in each trace,
-    of which the first is shown at first; other heads show their value alone.
+    `attention_rows` (dims head, query, key; queries those that write the answer, `writing`) for the
+    same heads in each trace, of which the first is shown at first; other heads show their value
+    alone.
     marks: a kind of `plots.HEAD_MARKS` → (layer, head) pairs.
     """
     values = np.asarray(values, dtype=float)
@@ -155,7 +167,7 @@ def head_view(
         raise ValueError("the rows must hold the same heads in every trace")
     maps = [
         {
-            "trace": _trace(trace, trace.problem_id),
+            "trace": _trace(trace, asked(trace)),
             "channels": [_channel("", w, trace, top) for w in weights.values],
         }
         for trace, weights in rows
@@ -201,7 +213,9 @@ def patch_view(
     if missing:
         raise ValueError(f"the metrics lack {sorted(missing)}: build the pair with its token texts")
     effect = metrics["effect"].values
-    layer, column = np.unravel_index(effect.argmax(), effect.shape)
+    differs = metrics.coords["token"].values != metrics.coords["corrupted_token"].values
+    told = np.where(differs | ~differs.any(), effect, -np.inf)  # what the view opens on
+    layer, column = np.unravel_index(told.argmax(), effect.shape)
     token, number = (metrics.coords[name].values[column] for name in ("token", "position"))
     return View(
         "patch",
@@ -218,10 +232,25 @@ def patch_view(
             "layers": metrics.coords["layer"].values.tolist(),
             "direction": metrics.attrs["direction"],
         },
-        f"Patch grid of {effect.shape[0]} layers by {effect.shape[1]} tokens. The largest effect, "
-        f"{effect.max():.2f}, is that of “{show_token(str(token))}” (token {number}) before layer "
-        f"{metrics.coords['layer'].values[layer]}.",
+        f"Patch grid of {effect.shape[0]} layers by {effect.shape[1]} tokens. The largest effect "
+        f"at a token that differs, {told.max():.2f}, is that of “{show_token(str(token))}” (token "
+        f"{number}) before layer {metrics.coords['layer'].values[layer]}.",
     )
+
+
+_MARK = re.compile(r"<[｜|][^<>]*[｜|]>|</?\w+>")  # of a chat template
+
+
+def asked(trace: Trace, most: int = 60) -> str:
+    """The problem of a trace in its own words, at most `most` characters, as its name in a view."""
+    pieces = _MARK.split(trace.segment_text("prompt"))
+    return textwrap.shorten(max(pieces, key=len), most, placeholder=" …")
+
+
+def writing(trace: Trace) -> slice:
+    """The tokens from which the answer is written: each one before a token of the answer."""
+    answer = trace.segments["answer"]
+    return slice(answer.start - 1, answer.stop - 1)
 
 
 # --- packing ---------------------------------------------------------------------------------
@@ -242,7 +271,8 @@ def _reading(trace: Trace, channels: Mapping[str, np.ndarray]) -> str:
     """What the answer reads most through the first channel, in words."""
     name, weights = next(iter(channels.items()))
     read = np.asarray(weights).mean(axis=0)
-    most = np.argsort(-np.abs(read))[:5]
+    said = [i for i in np.argsort(-np.abs(read)) if trace.tokens[i].strip()]
+    most = said[:5]
     heaviest = ", ".join(f"“{show_token(trace.tokens[i])}” at {i}" for i in most)
     return (
         f"A trace of {len(trace)} tokens. Through {name} the answer reads, on average over its "

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
 
-from r2a_utils.figures.views import MOST_BYTES, View, head_view, patch_view, token_view, trace_view
+from r2a_utils.figures.views import (
+    MOST_BYTES,
+    View,
+    asked,
+    head_view,
+    patch_view,
+    token_view,
+    trace_view,
+)
 from r2a_utils.texts.trace import Trace
 
 PROMPT, REASONING, ANSWER = slice(1, 9), slice(10, 40), slice(41, 53)
@@ -94,10 +104,29 @@ def test_pointing_at_an_answer_token_lights_what_it_reads(open_view, trace, walk
     page = open_view(token_view(trace, {"L1.H2": walking}))
     token(page, 44).hover()
     assert set(lit(page)) == {0, 1, 16} and lit(page)[16] == 100
-    assert "token 4 of 12 of the answer, L1.H2" in status(page)
+    assert "To write “ w44”, token 4 of 12 of the answer, L1.H2 read" in status(page)
     assert "reasoning 70%" in status(page) and "“ w16” (reasoning) 70%" in status(page)
     token(page, 16).hover()
-    assert set(lit(page)) == {44} and "is read by “ w44” (answer) 70%" in status(page)
+    assert set(lit(page)) == {44} and "was read to write “ w44” (answer) 70%" in status(page)
+
+
+def test_it_opens_where_it_is_told_to(open_view, trace, walking):
+    other = np.roll(walking, 1, axis=1)
+    channels = {"L1.H2": walking, "L3.H0": other}
+    page = open_view(trace_view(trace, channels, start=("L3.H0", 44)))
+    assert set(lit(page)) == {1, 2, 17} and "token 4 of 12" in status(page)
+    assert page.get_by_label("Read by").input_value() == "L3.H0"
+    page.locator(".r2a-text").press("Escape")
+    assert "All tokens of the answer together, L3.H0" in status(page)
+    with pytest.raises(ValueError, match=r"no channel 'L9\.H9'"):
+        trace_view(trace, channels, start=("L9.H9", 44))
+
+
+def test_blanks_and_line_breaks_are_not_listed(open_view, trace, walking):
+    blank = replace(trace, tokens=(*trace.tokens[:16], "\n", *trace.tokens[17:]))
+    page = open_view(token_view(blank, {"L1.H2": walking}))
+    token(page, 44).hover()
+    assert lit(page)[16] == 100 and "⏎" not in status(page)
 
 
 def test_at_first_the_whole_answer_shows(open_view, trace, walking):
@@ -227,7 +256,7 @@ def test_a_layer_without_attention_is_grey_and_says_so(open_view):
     assert "Mean 0.5, largest 0.5 at L0.H0" in view.text
 
 
-def test_a_head_is_chosen_by_click_and_by_keys(open_view, heads_page):
+def test_a_head_is_chosen_by_click_and_by_keys(open_view, heads_page, trace):
     page = open_view(heads_page)
     assert "L2.H5, reasoning-focus head and retrieval head" in status(page)
     assert "90%" in status(page) and page.locator(".r2a-map").count() == 1
@@ -241,7 +270,11 @@ def test_a_head_is_chosen_by_click_and_by_keys(open_view, heads_page):
     grid.press("ArrowUp")
     grid.press("ArrowLeft")
     assert "Head L1.H0:" in status(page)
-    assert page.locator(".r2a-map .r2a-help").inner_text() == "toy-1"
+    grid.hover(position={"x": 34 + 1.5 * cell, "y": 2.5 * row})
+    assert "Head L0.H1, retrieval head" in status(page)
+    page.mouse.move(0, 0)
+    assert "Head L1.H0:" in status(page)
+    assert page.locator(".r2a-map .r2a-help").inner_text() == asked(trace)
 
 
 PAIR = (["a", " is", " 6", "{"], ["a", " is", " 5", "{"])
@@ -269,13 +302,15 @@ def metrics() -> xr.Dataset:
 
 def test_a_cell_says_what_was_patched_and_what_came_of_it(open_view, metrics):
     page = open_view(patch_view(metrics, ("6", "5"), title="Patch explorer"))
+    # it opens on a token that differs, not on the last one, where everything comes together
+    assert "Before layer 0, “ 5”, token 5, gets the state of “ 6”: 0.90" in status(page)
+    grid = page.locator("canvas")
+    for key in ("ArrowRight", "ArrowUp", "ArrowUp"):
+        grid.press(key)
     assert "Before layer 2, the state of “{”, token 9" in status(page)
     assert "1.00 of the logit difference" in status(page) and "the answer flips" in status(page)
-    grid = page.locator("canvas")
-    grid.press("ArrowLeft")
-    grid.press("ArrowDown")
-    grid.press("ArrowDown")
-    assert "Before layer 0, “ 5”, token 5, gets the state of “ 6”: 0.90" in status(page)
+    for key in ("ArrowLeft", "ArrowDown", "ArrowDown"):
+        grid.press(key)
     bars = page.locator(".r2a-bars").inner_text()
     assert "5.0% → 86%" in bars and "90% → 14%" in bars
     assert page.locator(".r2a-context mark").inner_text() == " 5"
@@ -340,7 +375,10 @@ def test_without_javascript_words_stand_in(open_view, trace, walking, heads_page
     view, said = {
         "tokens": (token_view(trace, {"L1.H2": walking}), "Through L1.H2 the answer reads"),
         "heads": (heads_page, "3 layers by 6 heads"),
-        "patch": (patch_view(metrics, ("6", "5")), "The largest effect, 1.00, is that of “{”"),
+        "patch": (
+            patch_view(metrics, ("6", "5")),
+            "at a token that differs, 0.90, is that of “·6”",
+        ),
     }[kind]
     page = open_view(view, java_script_enabled=False)
     assert said in page.locator("noscript").inner_text()

@@ -64,7 +64,7 @@ def test_each_page_has_its_views_and_little_data(browser, html, stage):
 def test_pointing_at_a_token_says_what_it_reads(browser, html):
     with visit(browser, html, TRACES) as found:
         view = view_of(found.page, "tokens")
-        assert "All tokens of the answer together" in status(view)
+        assert re.match(r"To write “.+”, token \d+ of \d+ of the answer, L\d+\.H\d+", status(view))
         view.locator("[data-segment=answer] .r2a-token").nth(1).hover()
         assert "token 2 of" in status(view)
         view.locator(".r2a-text").focus()
