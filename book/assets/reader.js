@@ -1,5 +1,6 @@
 /* The reader's view: a stage's page without its code and its parameters; one button shows them.
-   Without JavaScript everything is shown. The exercises, which are about code, keep theirs. */
+   Without JavaScript everything is shown. The exercises, which are about code, keep theirs. A table
+   that scrolls can be reached and scrolled by the keyboard. */
 (function () {
   "use strict";
   const root = document.documentElement;
@@ -23,6 +24,16 @@
 
   // Before the page is drawn, so that nothing jumps.
   root.classList.toggle("r2a-reader", !remembered());
+
+  document.addEventListener("DOMContentLoaded", function () {
+    const tables = new ResizeObserver(function (entries) {
+      for (const { target } of entries) {
+        if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+        else target.removeAttribute("tabindex");
+      }
+    });
+    for (const table of document.querySelectorAll(".bd-article table")) tables.observe(table);
+  });
 
   document.addEventListener("DOMContentLoaded", function () {
     const heading = document.querySelector(".bd-article h1");

@@ -48,6 +48,7 @@ from r2a_utils.publishing.missing_stages import (
     placeholder,
     quotable,
 )
+from r2a_utils.publishing.page_weight import lighten
 from r2a_utils.publishing.quoted_numbers import ProseError, render
 from r2a_utils.publishing.rerun_page import plans_table, read_plans
 from r2a_utils.publishing.slides import slides
@@ -108,6 +109,7 @@ def _publish(
     shutil.rmtree(work, ignore_errors=True)
     html = _jupyter_book(source, work)
     check_pages(source, html)
+    lighten(html)
     write_downloads(source, html, load_stages(notebooks), repository_of(config))
     (html / ".state").write_text(state)
     old = build / "html.old"
@@ -191,7 +193,8 @@ def copy_assets(assets: Path, source: Path) -> None:
         shutil.copytree(assets / part, source / "extra" / part)
     live = source / "extra" / "live"
     write_page_weights(live / "model.js")
-    shutil.copy(PACKAGE / "figures" / "views.css", live)
+    for name in ("views.css", "views.js"):
+        shutil.copy(PACKAGE / "figures" / name, live)
 
 
 def _opened(declared: BookRun, place: Path) -> BookRun:

@@ -19,7 +19,7 @@ sync_api = pytest.importorskip("playwright.sync_api")
 
 SCREENSHOTS = ROOT / "test-artefacts"
 LARGEST_PAGE = 3_000_000  # bytes that a page brings with it, apart from what all pages share
-MOST_AT_HOME = 1_500_000  # of these, before a reader asks for the model of the home page
+MOST_AT_HOME = 1_500_000  # of a page, before a reader asks for the model that lives in it
 SHARED = ("_static", "mathjax")
 
 
@@ -36,6 +36,8 @@ class Seen:
 
     faults: list[str]
     own_bytes: int  # without what all pages share
+    all_bytes: int
+    mathematics: bool
     anchors: set[str]
     links: list[str]
 
@@ -57,6 +59,8 @@ def seen(browser, html, pages) -> dict[str, Seen]:
             found[name] = Seen(
                 faults=visit.faults + faults,
                 own_bytes=sum(path.stat().st_size for path in own),
+                all_bytes=sum(path.stat().st_size for path in visit.files),
+                mathematics=page.locator(".math").count() > 0,
                 anchors=set(page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")),
                 links=page.evaluate("[...document.querySelectorAll('a[href]')].map(a => a.href)"),
             )
@@ -92,6 +96,17 @@ def test_no_page_is_heavy(seen):
     assert {name: size for name, size in sizes.items() if size > LARGEST_PAGE} == {}
 
 
+def test_what_all_pages_share_is_light(seen):
+    """Home and playground before their model is asked for, and every page without figures."""
+    sizes = {
+        name: page.all_bytes
+        for name, page in seen.items()
+        if "/" not in name and not page.mathematics
+    }
+    assert {"intro.html", "playground.html"} <= sizes.keys()
+    assert {name: size for name, size in sizes.items() if size > MOST_AT_HOME} == {}
+
+
 def test_every_link_within_the_book_leads_somewhere(html, seen):
     anchors = {html / name: page.anchors for name, page in seen.items()}
     broken = []
@@ -100,6 +115,8 @@ def test_every_link_within_the_book_leads_somewhere(html, seen):
             url, fragment = urldefrag(target)
             if urlparse(url).scheme != "file":
                 continue
+            if "=" in fragment:  # a state of the playground, no place on its page
+                fragment = ""
             path = Path(unquote(urlparse(url).path))
             known = anchors.get(path, set())
             if not path.is_file() or (fragment and path in anchors and fragment not in known):
@@ -147,8 +164,7 @@ def test_the_first_page_leads_to_the_home_page(browser, html):
 
 def test_the_home_page_is_light_until_its_model_is_asked_for(browser, html):
     with Visit(browser, html, "intro.html") as visit:
-        own = [p for p in visit.files if p.relative_to(html).parts[0] not in SHARED]
-        assert sum(path.stat().st_size for path in own) < MOST_AT_HOME
+        assert sum(path.stat().st_size for path in visit.files) < MOST_AT_HOME
         visit.page.get_by_role("button", name="Wake the model").click()
         visit.page.wait_for_selector(".r2a-bars u", state="attached", timeout=60_000)
         visit.page.screenshot(path=SCREENSHOTS / "live" / "home.png", full_page=True)

@@ -1,0 +1,59 @@
+"""What the built pages load and do not show is taken out of them, and names that mislead.
+
+The theme brings every icon of Font Awesome to every page, 1.4 MB of drawings, of which the book
+shows two dozen; only drawings are taken out, the code around them stays. A page without mathematics
+needs no MathJax. Where something stands on a button or on a fold, its name for a screen reader is
+that, and not what the theme calls all of its kind.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ICONS = Path("_static") / "scripts" / "fontawesome.js"
+# "name":[width, height, [other names and code points], "code point", "path" or ["path", "path"]]
+_ICON = re.compile(
+    r'"?(?P<name>[a-z0-9-]+)"?:\[\d+,\d+,\[(?P<others>[^\]]*)\],"[0-9a-f]+",'
+    r'(?:"[^"]*"|\["[^"]*"(?:,"[^"]*")*\])\],?'
+)
+_SHOWN = re.compile(r"\bfa-([a-z0-9-]+)")
+
+
+_MATHEMATICS = re.compile(r'class="[^"]*\bmath\b')
+_MATHJAX = re.compile(
+    r"\s*<script>window\.MathJax = .*?</script>|\s*<script[^>]*mathjax/startup\.js[^>]*></script>"
+)
+_MISNAMED = re.compile(
+    r'(<(?:button class="[^"]*\bsearch-button-field\b|summary\b)[^>]*?) aria-label="[^"]*"'
+    r'|(<i class="theme-switch [^>]*?)\s+title="[^"]*"'
+)
+
+
+def lighten(html: Path) -> None:
+    """Take out of the built book what none of its pages shows; `html` is its folder."""
+    _drop_unused_icons(html)
+    for path in html.rglob("*.html"):
+        page = path.read_text(encoding="utf-8")
+        lighter = _MISNAMED.sub(r"\1\2", page)
+        if not _MATHEMATICS.search(page):
+            lighter = _MATHJAX.sub("", lighter)
+        if lighter != page:
+            path.write_text(lighter, encoding="utf-8")
+
+
+def _drop_unused_icons(html: Path) -> None:
+    """Leave only the icons that a page or a script of the theme names."""
+    scripts = html / ICONS
+    if not scripts.exists():
+        return
+    named: set[str] = set()
+    for path in (*html.rglob("*.html"), *(html / "_static").rglob("*.js")):
+        if path != scripts:
+            named |= set(_SHOWN.findall(path.read_text(encoding="utf-8")))
+
+    def kept(icon: re.Match) -> str:
+        names = {icon["name"], *re.findall(r'"([^"]+)"', icon["others"])}
+        return icon[0] if names & named else ""
+
+    scripts.write_text(_ICON.sub(kept, scripts.read_text(encoding="utf-8")), encoding="utf-8")
