@@ -34,7 +34,7 @@ ORDER = [
     {"answers", "attention"},
     {"causal"},
     {"instruments"},
-    {"explorers", "training"},
+    {"explorers", "playground", "training"},
     {"runs"},
     {"publishing"},
     {"teaching"},

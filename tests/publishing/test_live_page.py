@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from book_visit import PHONE, Visit
 
+from r2a_utils.causal import Knockout, patch_metrics, regenerate
 from r2a_utils.engine.forward import continue_greedily, run_with_cache
 from r2a_utils.figures.style import SEGMENT_COLOURS
+from r2a_utils.playground import open_state, playground_link
 from r2a_utils.publishing.book import copy_assets
 from r2a_utils.publishing.book_runs import BOOK
 from r2a_utils.runs.stage import ROOT
@@ -226,3 +229,67 @@ def test_a_state_is_a_link(browser, home):
             "t => document.querySelector('.r2a-stage [data-segment=answer] > div').innerText === t",
             arg=cut,
         )
+
+
+def downloaded(visit: Visit, folder: Path) -> Path:
+    with visit.page.expect_download() as download:
+        visit.page.get_by_role("button", name="Download as JSON").click()
+    download.value.save_as(folder / "state.json")
+    return folder / "state.json"
+
+
+def test_a_file_holds_what_the_package_writes(browser, home, tiny, tmp_path):
+    """Half of the heads cut, and no thought but the model's own."""
+    heads = tuple((layer, head) for layer in range(tiny.n_layers) for head in range(0, 8, 2))
+    address = "#" + urlencode({"question": PROBLEMS[0][0]})
+    own = open_state(tiny, address).trace
+    with awake(browser, home, playground_link(own, Knockout(heads=heads))) as visit:
+        part(visit, "answer").locator(".r2a-changed").first.wait_for()
+        visit.page.wait_for_timeout(1000)
+        path = downloaded(visit, tmp_path)
+        assert visit.faults == []
+    opened = open_state(tiny, path)
+    assert opened.trace.token_ids == own.token_ids
+    assert opened.interventions == (Knockout(heads=heads),)
+    written = regenerate(tiny, opened.trace, opened.interventions, max_new_tokens=300)
+    answer = json.loads(path.read_text("utf-8"))["answer"]
+    assert answer == written["text"][0].strip() != own.answer_text.strip()
+
+
+def test_the_state_of_one_token_brings_another_thought_s_answer(browser, home, tiny, tmp_path):
+    """The grid of the page has the package's cells; one that is clicked is a state of its own."""
+    question, thought, _ = PROBLEMS[0]
+    edited = thought.replace("6-3=3, so 3", "6-3=3, so 5")
+    own, other = (
+        open_state(tiny, "#" + urlencode({"question": question, "thought": text})).trace
+        for text in (thought, edited)
+    )
+    link = playground_link(own, beside=other)
+    pair = open_state(tiny, link).pair
+    [digit] = pair.differing_positions
+    expected = patch_metrics(tiny, pair, [digit])
+    with awake(browser, home, link) as visit:
+        below = visit.page.locator(".r2a-below")
+        below.get_by_role("button", name="Fill the grid").click()
+        below.get_by_text(re.compile(r"All \d+ cells")).wait_for(timeout=120_000)
+        told = below.locator(".r2a-status").last.inner_text()
+        layer, effect = re.match(
+            r"Before layer (\d), “3”, token \d+, gets the state of “5”: ([\d.]+)", told
+        ).groups()
+        layer = int(layer)
+        assert abs(float(effect) - expected["effect"].values[layer, 0]) < 0.02
+        assert expected["flip"].values[layer, 0]
+        canvas = below.locator("canvas")
+        for key in ("ArrowUp", "ArrowDown"):
+            canvas.press(key)
+        writes(visit, "5")
+        assert f"patch={layer}.{digit}" in visit.page.url
+        visit.page.screenshot(path=SCREENSHOTS / "grid.png", full_page=True)
+        opened = open_state(tiny, downloaded(visit, tmp_path))
+        assert opened.cell == (layer, digit) and opened.pair == pair
+        below.get_by_role("button", name="Take the patch back").click()
+        writes(visit, "3")
+        assert visit.faults == []
+    with awake(browser, home, f"{link}&patch={layer}.{digit}", viewport=PHONE) as visit:
+        writes(visit, "5")
+        assert visit.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0

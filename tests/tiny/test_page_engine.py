@@ -11,6 +11,7 @@ import json
 import random
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ import torch
 from r2a_utils.answers.no_cue import cue_token_ids
 from r2a_utils.attention.weights import attention_rows
 from r2a_utils.causal.interventions import Knockout, regenerate
+from r2a_utils.causal.pairs import ContrastPair
+from r2a_utils.causal.patching import patch_metrics
 from r2a_utils.collecting.generation import Sampling, collect_completions
 from r2a_utils.engine.forward import replay, run_with_cache
 from r2a_utils.engine.patches import EdgeCut, Patch, PatchedRun
@@ -31,7 +34,7 @@ from r2a_utils.tiny import world
 from r2a_utils.tiny.page_weights import LARGEST, write_page_weights
 
 ENGINE = ROOT / "book" / "assets" / "live"
-MODULES = ("kernel", "tokenizer", "interventions", "forward", "greedy")
+MODULES = ("kernel", "tokenizer", "interventions", "forward", "greedy", "grid")
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not on the PATH")
 
@@ -246,6 +249,50 @@ def test_patched_states_are_the_package_s(page, rounded, trace):
         run = PatchedRun(patches=(Patch("resid", layer, position, value),))
         expected = replayed(rounded, trace, run)
         assert np.abs(np.array(logits) - expected).max() < SUMS
+
+
+def test_a_patch_grid_is_the_package_s(page, rounded, trace):
+    """Two thoughts of one length that part in a digit; the answers part where they first differ."""
+    clean, corrupted = with_another_digit(page, trace), trace
+    pair, found = page.ask(
+        "const closed = (ids) => ids.indexOf(model.tokenizer.encode('</think>')[0]) + 1;"
+        "const [donor, own] = given.texts.map((ids) => ({ ids, closed: closed(ids) }));"
+        "const pair = live.pairOf(donor, own, model.end), cells = given.layers.flatMap((layer) =>"
+        "live.alignedFrom(pair, donor, own).slice(-given.n).map((at) => [layer, ...at]));"
+        "return [pair, [...live.patchGrid(run(donor.ids), run(own.ids), pair, cells)]]",
+        texts=[list(clean.token_ids), list(corrupted.token_ids)],
+        layers=[0, 2, 5],
+        n=12,
+    )
+    stop = pair["stop"]
+    contrast = ContrastPair(
+        clean.token_ids[:stop], corrupted.token_ids[:stop], pair["theirs"], pair["ours"]
+    )
+    metrics = patch_metrics(rounded, contrast, range(stop - 12, stop), [0, 2, 5])
+    effect = np.array([cell["effect"] for cell in found]).reshape(3, 12)
+    gap = abs(metrics.attrs["ld_clean"] - metrics.attrs["ld_corrupted"])
+    assert np.abs(effect - metrics["effect"].values).max() < 4 * SUMS / gap
+    assert np.ptp(effect) > 0.5  # something came over
+    probability = np.array([cell["probability"] for cell in found]).reshape(3, 12, 2)
+    assert np.abs(probability - metrics["probability"].values).max() < SUMS
+    flips = np.array([cell["flip"] for cell in found]).reshape(3, 12)
+    assert (flips == metrics["flip"].values).all() and flips.any()
+
+
+def with_another_digit(page: Page, trace: Trace) -> Trace:
+    """The trace with another result of its last step, and the answer that the page writes."""
+    ids, start = list(trace.token_ids), trace.segments["answer"].start
+    place = next(
+        i
+        for i in reversed(range(start))
+        if trace.tokens[i].isdigit() and "".join(trace.tokens[:i]).endswith("so ")
+    )
+    six, seven = page.ask("return model.tokenizer.encode('67')")
+    ids[place] = six if ids[place] != six else seven
+    answer = page.ask(
+        "return [...live.continueGreedily(run(given.ids), { most: 200 })]", ids=ids[:start]
+    )
+    return replace(trace, token_ids=(*ids[:start], *answer))
 
 
 def test_an_answer_without_its_reading_is_written_as_by_the_package(page, rounded, world_traces):

@@ -145,10 +145,18 @@
 
   // The same pass once more, under another change, with all that it has computed.
   live.copyOf = (pass, change = pass.change) => {
-    const copy = live.newPass(pass.model, change), n = pass.ids.length;
+    const copy = live.newPass(pass.model, change);
     copy.ids = pass.ids.slice();
+    return live.restore(copy, pass, 0);
+  };
+
+  // Takes over what another pass has computed for its positions from `from` on.
+  live.restore = (copy, pass, from) => {
     for (const part of ["resid", "q", "k", "v"]) {
-      copy[part].forEach((rows, i) => rows.set(pass[part][i].subarray(0, (n * rows.length) / CAPACITY)));
+      copy[part].forEach((rows, i) => {
+        const width = rows.length / CAPACITY;
+        rows.set(pass[part][i].subarray(from * width, copy.ids.length * width), from * width);
+      });
     }
     return copy;
   };

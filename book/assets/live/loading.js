@@ -4,7 +4,7 @@
   "use strict";
   const live = (globalThis.r2aLive ??= {});
   const folder = new URL(".", document.currentScript.src);
-  const SCRIPTS = ["kernel", "tokenizer", "interventions", "forward", "greedy", "model"];
+  const SCRIPTS = ["kernel", "tokenizer", "interventions", "forward", "greedy", "grid", "model"];
 
   const script = (name) => new Promise((resolve, reject) => {
     const element = document.createElement("script");

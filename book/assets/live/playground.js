@@ -1,17 +1,16 @@
-// The playground: any problem, any thought, cues banned, heads cut or ablated. What comes of it is
-// held against what the model writes by itself.
+// The playground: any problem, any thought, cues banned, heads cut or ablated, one state kept beside
+// another and patched into it. What comes of it is held against what the model writes by itself.
 (() => {
   "use strict";
   const live = (globalThis.r2aLive ??= {});
   const { make } = live;
-  const FINISHED = "Okay, I think I have finished thinking.\n</think>"; // the paper's sentence
   const STRONGEST = 10;
   const WAIT = 250; // milliseconds without a key before a text that is typed counts
 
   const run = async (root, model) => {
-    const { tokenizer, problems } = model, cues = live.cueIds(tokenizer, model.cues);
+    const { tokenizer, problems } = model;
     const heads = model.layers.flatMap((_, layer) => Array.from({ length: model.heads }, (_, head) => [layer, head]));
-    let state = live.stateOfHash(location.hash, problems[0]), session = null, lines = [], timer = null;
+    let state = live.stateOfHash(location.hash, problems[0]), session = null, timer = null;
 
     // --- controls ---
     const select = (name, label, options) => make("select", { "aria-label": label, onchange: (event) => set({ [name]: event.target.value }) },
@@ -20,7 +19,7 @@
       clearTimeout(timer);
       timer = setTimeout(oninput, WAIT);
     } });
-    const drawn = make("select", { onchange: () => set(live.startState(problems[drawn.selectedIndex])) },
+    const drawn = make("select", { onchange: () => set({ ...live.startState(problems[drawn.selectedIndex]), beside: state.beside }) },
       ...problems.map((question) => make("option", {}, question)));
     const question = box(3, "problem", () => set({ question: question.value, thought: null }));
     const thought = box(9, "its thought", () => set({ thought: thought.value }));
@@ -48,19 +47,53 @@
         make("div", { class: "r2a-controls" }, button("all", () => set({ heads })), button("none", () => set({ heads: [] })),
           button(`the ${STRONGEST} that look at the thought most`, () => set({ heads: strongest() }))), grid));
     if (state.act !== "none") root.querySelector("details").open = true;
-    const panel = live.newPanel(root, model, (index, id) => {
+    const columnA = make("div"), columnB = make("div", {}, make("p", { class: "r2a-title" }, "B, as it stands")), below = make("section", { class: "r2a-below" });
+    root.append(make("div", { class: "r2a-pair" }, columnA, columnB));
+    const panel = live.newPanel(columnB, model, (index, id) => {
       const ids = session.pass.ids.slice(session.start, session.closed - 1);
       ids[index - session.start] = id;
       set({ thought: tokenizer.decode(ids) });
     });
 
+    root.append(make("div", { class: "r2a-controls" },
+      button("Keep this state beside", () => set(live.keepBeside(state, state))),
+      button("Download as JSON", () => download())), below);
+    const beside = live.newBeside(columnA, below, model, {
+      onpatch: (cell) => set({ patch: cell ? [cell] : [] }),
+      onleave: () => set({ beside: null, patch: [] }),
+      onswap: () => set(live.keepBeside(live.stateBeside(state), state)),
+    });
+
     const strongest = () => (panel.base?.heads ?? []).slice(0, STRONGEST).map(({ layer, head }) => [layer, head]);
+
+    // What a state is, in words.
+    const settings = (one) => [
+      one.reasoning === "with" ? (one.thought === null ? "its own thought" : "a thought that was written for it") : "without reasoning",
+      ...(one.cues === "banned" ? ["cues banned"] : []),
+      ...(one.act === "none" || !one.heads.length ? [] : [`${one.heads.length} heads ${one.act === "cut" ? "cut" : "ablated"}`]),
+    ].join(", ") + ".";
+
+    // What stands in the page, as a file.
+    const download = () => {
+      const { donor } = beside, written = live.textsOf(model, session.written());
+      const text = live.stateToJson(state, written, donor && live.textsOf(model, donor));
+      const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "application/json" })), download: "r2a-playground.json" });
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    };
 
     // --- what happens ---
     const set = (changes) => {
-      const other = changes.question !== undefined && changes.question !== state.question;
-      state = { ...state, ...changes };
-      return update(other);
+      const before = state;
+      state = { ...state, patch: [], ...changes }; // a patch is of the text that stood
+      return move(before);
+    };
+
+    // From one state to another: a patch alone leaves the rest as it stands.
+    const move = (before) => {
+      const rest = (one) => live.stateToHash({ ...one, patch: [] });
+      if (rest(state) === rest(before) && beside.donor) return patch();
+      return update(state.question !== before.question);
     };
 
     const fill = () => {
@@ -85,46 +118,39 @@
       if (!panel.base) {
         if (!(await panel.rewrite([]))) return; // what the model writes by itself
         showThought();
-        if (live.stateToHash(state) === live.stateToHash(live.startState(state.question))) return;
+        if (live.stateToHash({ ...state, beside: null }) === live.stateToHash(live.startState(state.question))) return compare();
       }
-      const forbidden = state.cues === "banned" ? cues : undefined, early = state.from === "thought";
-      const written = state.reasoning === "without" ? FINISHED : state.thought === null ? "" : `${state.thought.trimEnd()}\n</think>`;
-      let change = early ? changed(session.start) : live.unchanged;
-      if (!(await panel.rewrite(tokenizer.encode(written), { forbidden, change }))) return;
-      if (!early && session.closed !== null && state.act !== "none" && state.heads.length) {
-        change = changed(session.closed);
-        const kept = session.pass.ids.slice(session.start, session.closed);
-        if (!(await panel.rewrite(kept, { forbidden, change }))) return;
-      }
+      if (!(await live.follow(state, session, panel.base, panel.rewrite))) return;
       showThought();
+      await compare();
     };
 
-    // What is changed from a position on.
-    const changed = (start) => {
-      if (state.act === "none" || !state.heads.length) return live.unchanged;
-      const queries = [start, Infinity];
-      if (state.act === "ablate") return live.changes(live.ablateHeads(state.heads, queries));
-      return live.changes(live.cutEdges(queries, span(state.to), state.heads));
+    // The state that is kept beside this one, and what is patched from there.
+    const compare = async () => {
+      const other = live.stateBeside(state);
+      if (!other) return beside.leave();
+      const of = session;
+      if (!(await beside.follow(other, settings(other))) || of !== session) return;
+      beside.against(session.written(), session.pass);
+      if (!state.patch.length) return;
+      await patch();
+      await beside.fillGrid();
     };
 
-    const span = (name) => {
-      const stop = session.closed ?? Infinity;
-      if (name === "problem") return [1, session.start];
-      return name === "thought" ? [session.start, stop] : lines[Number(name) - 1] ?? [session.start, stop];
+    const patch = async () => {
+      fill();
+      try {
+        const { kept, change } = beside.patched(state.patch[0] ?? null);
+        await panel.rewrite(kept, { forbidden: live.forbiddenBy(state, model), change });
+      } catch (error) {
+        beside.says(error.message);
+      }
     };
 
     // The thought's text, and its lines as places to cut.
     const showThought = () => {
-      const { ids } = session.pass, stop = (session.closed ?? ids.length + 1) - 1, texts = [];
-      lines = [];
-      for (let i = session.start, first = i, line = ""; i < stop; i++) {
-        line += tokenizer.decode([ids[i]]);
-        if (!line.endsWith("\n") && i + 1 < stop) continue;
-        lines.push([first, i + 1]);
-        texts.push(line.trim());
-        [first, line] = [i + 1, ""];
-      }
-      const now = texts.join("\n");
+      const { ids } = session.pass, stop = (session.closed ?? ids.length + 1) - 1;
+      const texts = live.linesOf(model, ids, session.start, stop).map(({ text }) => text), now = texts.join("\n");
       if (state.reasoning === "with" && thought.value.trimEnd() !== now) thought.value = now;
       to.replaceChildren(...[["thought", "the thought"], ["problem", "the problem"], ...texts.map((text, i) => [String(i + 1), `line ${i + 1}: ${text}`])]
         .map(([value, text]) => make("option", { value }, text)));
@@ -134,15 +160,15 @@
     // The thought up to the cursor stands; the model writes the rest of it.
     const goOn = async () => {
       const stands = thought.value.slice(0, thought.selectionStart);
-      if (!(await panel.rewrite(tokenizer.encode(stands), { forbidden: state.cues === "banned" ? cues : undefined, change: live.unchanged }))) return;
+      if (!(await panel.rewrite(tokenizer.encode(stands), { forbidden: live.forbiddenBy(state, model), change: live.unchanged }))) return;
       showThought();
       await set({ thought: thought.value });
     };
 
     window.addEventListener("hashchange", () => {
-      const before = state.question;
+      const before = state;
       state = live.stateOfHash(location.hash, problems[0]);
-      update(state.question !== before);
+      move(before);
     });
     await update(true);
   };
