@@ -1,10 +1,13 @@
-/* The reader's view: a stage's page without its code and its parameters; one button shows them.
-   Without JavaScript everything is shown. The exercises, which are about code, keep theirs. A table
-   that scrolls can be reached and scrolled by the keyboard. */
+/* The reader's view: a stage's page without its code, its parameters and the sections that are marked
+   `r2a-notebook`; one button shows them, and a line below it names these sections. Without JavaScript
+   everything is shown. The exercises, which are about code, keep theirs. A table that scrolls can be
+   reached and scrolled by the keyboard. */
 (function () {
   "use strict";
   const root = document.documentElement;
   const kept = "r2a-code";
+  const folded = "section#parameters, section.r2a-notebook";
+  const pace = 220; // words a minute
 
   function remembered() {
     try {
@@ -38,19 +41,42 @@
   document.addEventListener("DOMContentLoaded", function () {
     const heading = document.querySelector(".bd-article h1");
     if (!heading || !document.querySelector(".bd-article section#parameters")) return;
+    const further = [...document.querySelectorAll(".bd-article section.r2a-notebook")];
+    const told = document.createElement("p");
+    told.className = "r2a-reading";
     const button = document.createElement("button");
     button.type = "button";
     button.className = "r2a-code-switch btn btn-sm btn-outline-secondary";
 
     function set(shown) {
       root.classList.toggle("r2a-reader", !shown);
-      button.textContent = shown ? "Hide code and parameters" : "Show code and parameters";
+      button.textContent = shown ? "Reader's view" : "Notebook view, with code and parameters";
+      tell(shown);
       button.setAttribute("aria-pressed", String(shown));
+    }
+
+    // How long it takes to read, and what the other view has besides.
+    function tell(shown) {
+      const parts = [...document.querySelectorAll(".bd-article :is(p, li)")].filter(function (part) {
+        return part !== told && part.offsetParent && !part.parentElement.closest("p, li") &&
+          !part.closest("table, .r2a-view, section#exercises");
+      });
+      const words = parts.reduce((sum, part) => sum + (part.innerText.match(/[A-Za-z][\w'’-]*/g) || []).length, 0);
+      const minutes = Math.max(1, Math.round(words / pace));
+      told.replaceChildren(`${minutes} minute${minutes > 1 ? "s" : ""} to read.`);
+      if (shown || !further.length) return;
+      told.append(" The notebook view goes further: ");
+      further.forEach(function (section, i) {
+        const link = document.createElement("a");
+        link.href = "#" + section.id;
+        link.textContent = section.querySelector("h2, h3").firstChild.textContent;
+        told.append(link, i + 1 < further.length ? " · " : "");
+      });
     }
 
     function follow() {
       const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
-      if (target && target.closest("section#parameters")) {
+      if (target && target.closest(folded)) {
         set(true);
         target.scrollIntoView();
       }
@@ -61,8 +87,11 @@
       remember(shown);
       set(shown);
     });
+    for (const section of further) {
+      document.querySelector(`.bd-sidebar-secondary li:has(> a[href="#${section.id}"])`)?.classList.add("r2a-notebook");
+    }
+    heading.after(button, told);
     set(remembered());
-    heading.after(button);
     window.addEventListener("hashchange", follow);
     follow();
   });

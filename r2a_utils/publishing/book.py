@@ -50,6 +50,7 @@ from r2a_utils.publishing.missing_stages import (
 )
 from r2a_utils.publishing.page_weight import lighten
 from r2a_utils.publishing.quoted_numbers import ProseError, render
+from r2a_utils.publishing.readers_view import mark_details
 from r2a_utils.publishing.rerun_page import plans_table, read_plans
 from r2a_utils.publishing.slides import slides
 from r2a_utils.publishing.verdicts import Verdicts, judge
@@ -338,6 +339,7 @@ def _stage_page(
     number_captions(page, stage)
     _make_fit_for_others(page, summary["folders"])
     fold_solutions(page)
+    mark_details(page, stage)
     if finding(stage) and stage not in summary["ended"]:
         title, _, rest = page.cells[0].source.partition("\n")
         page.cells[0].source = f"{title}\n\n{finding(stage)}\n{rest}"

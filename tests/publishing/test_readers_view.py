@@ -1,13 +1,27 @@
-"""The reader's view: a page opens with its finding; code and parameters are one click away."""
+"""The reader's view opens with a page's finding; code and details are one click away."""
+
+import re
 
 import pytest
 from book_visit import Visit
+
+from r2a_utils.publishing.readers_view import DETAILS
+from r2a_utils.runs.stage import load_stages
 
 pytestmark = pytest.mark.xdist_group("book")
 pytest.importorskip("playwright.sync_api")
 
 PAGE = "stages/03_segment_attention.html"
 CODE = "article :is(.cell_input, details.above-input):not(#exercises *)"
+
+
+STAGES = load_stages()
+MOST_WORDS = 1_200
+DETAILED = "stages/06_head_interventions.html"
+# Paragraphs and items that a reader sees, but for exercises, tables and what is to be explored.
+PROSE = """() => [...document.querySelectorAll("article :is(p, li)")].filter((part) =>
+  part.offsetParent && !part.closest("table, .r2a-view, section#exercises, .r2a-reading")
+  && !part.parentElement.closest("p, li")).map((part) => part.innerText).join(" ")"""
 
 
 def shown(page, selector: str) -> int:
@@ -32,15 +46,40 @@ def test_a_page_opens_with_its_finding_and_without_code(browser, html):
 def test_one_button_shows_the_code_and_is_remembered(browser, html):
     with Visit(browser, html, PAGE) as found:
         page = found.page
-        button = page.get_by_role("button", name="Show code and parameters")
+        button = page.get_by_role("button", name="Notebook view")
         button.focus()
         page.keyboard.press("Enter")
         assert shown(page, "#parameters") == 1
         assert shown(page, "article .cell_input") > 5
         page.reload()
         assert shown(page, "#parameters") == 1
-        page.get_by_role("button", name="Hide code and parameters").click()
+        page.get_by_role("button", name="Reader's view").click()
         assert shown(page, "#parameters") == 0
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_reader_s_page_is_short(browser, html, stage):
+    with Visit(browser, html, f"stages/{stage}.html") as found:
+        words = re.findall(r"[A-Za-z][\w'’-]*", found.page.evaluate(PROSE))
+        assert 50 < len(words) <= MOST_WORDS
+
+
+@pytest.mark.parametrize("stage", DETAILS)
+def test_every_detail_is_a_section_of_its_notebook(stage):
+    text = "\n".join(c.source for c in STAGES[stage].notebook.cells if c.cell_type == "markdown")
+    headings = re.findall(r"(?m)^## (.+)$", text)
+    assert set(DETAILS[stage]) <= set(headings)
+
+
+def test_details_are_named_and_one_click_away(browser, html):
+    with Visit(browser, html, DETAILED) as found:
+        page = found.page
+        assert shown(page, "section.r2a-notebook") == 0
+        told = page.locator(".r2a-reading")
+        assert re.match(r"\d+ minutes to read\. The notebook view goes further: ", told.inner_text())
+        told.get_by_role("link", name=DETAILS["06_head_interventions"][1]).click()
+        assert shown(page, "section.r2a-notebook") == len(DETAILS["06_head_interventions"])
+        assert "goes further" not in told.inner_text()
 
 
 def test_exercises_keep_their_code(browser, html):

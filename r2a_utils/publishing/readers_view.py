@@ -1,0 +1,48 @@
+"""Which sections of a stage's page are for the notebook view alone.
+
+The reader's view of a page (book/assets/reader.js) shows its finding, its figures and what may be
+concluded, in at most 1,200 words; a section that goes into detail or checks a measure is named
+there and one click away. Without JavaScript, and in print, all sections stand.
+"""
+
+from __future__ import annotations
+
+import re
+
+from nbformat import NotebookNode
+
+# By stage, the headings of these sections.
+DETAILS = {
+    "02_answer_quality": (
+        "Grading",
+        "What a right answer costs",
+        "The authors' traces, graded again",
+        "Beside the paper: WildBench",
+        "Open questions to the model of this run",
+    ),
+    "04_reasoning_focus_heads": (
+        "May the ranking be trusted?",
+        "Where in the model?",
+        "Are they heads that copy?",
+        "Are they heads for reasoning?",
+        "Does it take training?",
+    ),
+    "05_activation_patching": (
+        "Which pairs can be patched",
+        "The other way round",
+        "Controls",
+        "Is the gradient enough?",
+        "Beside the paper",
+    ),
+    "06_head_interventions": ("Three kinds of cut", "Another answer?"),
+}
+
+
+def mark_details(page: NotebookNode, stage: str) -> None:
+    """Give the sections of a stage's page that the reader's view folds a class of their own."""
+    named = "|".join(map(re.escape, DETAILS.get(stage, ())))
+    if not named:
+        return
+    for cell in page.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(rf"(?m)^(## (?:{named}))$", r"{.r2a-notebook}\n\1", cell.source)
