@@ -92,4 +92,48 @@ def patched_logits(model, donor_ids, receiver_ids, layer, position):
         logits = model.lm.output.logits[0, -1].save()
     return logits.detach()
 """,
+    "cue_positions": """
+def cue_positions(tokens, words):
+    text, starts = "".join(tokens), []
+    for token in tokens:
+        starts.append(sum(map(len, tokens[: len(starts)])))
+    found = []
+    for word in words:
+        begin = text.lower().find(word.lower())
+        while begin >= 0:
+            around = text[max(begin - 1, 0) : begin] + text[begin + len(word) :][:1]
+            if not re.search(r"\\w", around):
+                found.append(begin)
+            begin = text.lower().find(word.lower(), begin + 1)
+    return [sum(start <= place for start in starts) - 1 for place in sorted(found)]
+""",
+    "bare_prompt": """
+def bare_prompt(tokenizer, question):
+    def ids(text):
+        return tokenizer.encode(text, add_special_tokens=False)
+
+    opened = ids(f"{question}{INSTRUCTION} ") + ids(R1_TAGS.open)
+    thought = ids("\\nOkay, I think I have finished thinking.\\n")
+    return [tokenizer.bos_token_id, *opened, *thought, *ids(R1_TAGS.close), *ids("\\n\\n")]
+""",
+    "knockout_mask": """
+def knockout_mask(n_tokens, queries, keys):
+    mask = np.zeros((n_tokens, n_tokens), dtype=bool)
+    for i in range(n_tokens):
+        for j in range(i + 1):
+            inside = queries.start <= i < queries.stop and keys.start <= j < keys.stop
+            mask[i, j] = not inside
+    return mask
+""",
+    "mean_ablated_logits": """
+def mean_ablated_logits(model, token_ids, layer, head, positions, mean):
+    start = head * model.head_dim
+    projection = architecture(model).out_projections[layer]
+    with model.lm.trace(list(token_ids)):
+        z = projection.input.clone()
+        z[0, positions, start : start + model.head_dim] = mean
+        projection.input = z
+        logits = model.lm.output.logits[0, -1].save()
+    return logits.detach()
+""",
 }
