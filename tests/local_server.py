@@ -1,12 +1,21 @@
-"""A real HTTP server on this machine whose replies a test decides."""
+"""HTTP servers on this machine: one whose replies a test decides, and `transformers serve`."""
 
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
 
 # What a test's reply may be: a body for status 200, or (status, body), or (status, body, headers).
 # A body that is an iterator of bytes is sent piece by piece, for as long as somebody listens.
@@ -58,3 +67,34 @@ def serve(reply: Callable[[str, dict, dict], Reply]) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def transformers_serve(weights: str | Path, log: Path) -> Iterator[str]:
+    """`transformers serve` on a folder of weights, in float32; yields the URL that ends in /v1."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(weights)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    command += ["--dtype", "float32"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+        try:
+            deadline = time.monotonic() + 300  # seconds on an idle machine
+            while not _is_up(f"http://127.0.0.1:{port}/health"):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(f"the server did not start:\n{log.read_text()[-2000:]}")
+                time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def _is_up(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.TransportError:
+        return False

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 
-import httpx
 import pytest
-from local_server import serve
+from local_server import serve, transformers_serve
 
 from r2a_utils.collecting.endpoint import Endpoint, EndpointError
 from r2a_utils.collecting.generation import Prompt, Sampling, collect_completions
@@ -35,33 +28,8 @@ def endpoint(url: str, model: str = "m") -> Endpoint:
 @pytest.fixture
 def transformers_server(tmp_path):
     """`transformers serve` on the bundled model; yields its endpoint."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path / "log.txt"
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(BUNDLED)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    command += ["--dtype", "float32"]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-        try:
-            deadline = time.monotonic() + 300  # seconds on an idle machine
-            while not _is_up(f"http://127.0.0.1:{port}/health"):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail(f"the server did not start:\n{log.read_text()[-2000:]}")
-                time.sleep(0.2)
-            yield endpoint(f"http://127.0.0.1:{port}/v1", str(BUNDLED))
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
-
-
-def _is_up(url: str) -> bool:
-    try:
-        return httpx.get(url).is_success
-    except httpx.TransportError:
-        return False
+    with transformers_serve(BUNDLED, tmp_path / "log.txt") as url:
+        yield endpoint(url, str(BUNDLED))
 
 
 def test_transformers_serve_writes_what_the_model_writes_here(tiny, transformers_server):
