@@ -12,10 +12,10 @@
 #     reads: [tables/problems, traces/with_reasoning, traces/without_reasoning]
 #     writes: [
 #       tables/answers, tables/accuracy_by_steps, tables/paired_comparison,
-#       tables/early_answers, tables/no_cue, tables/judge_scores, traces/no_cue,
+#       tables/early_answers, tables/beliefs, tables/no_cue, tables/judge_scores, traces/no_cue,
 #       traces/open_with_reasoning, traces/open_without_reasoning, records/answer_quality,
-#       records/open_answers, records/early_answering, records/no_cue, records/paper_funnel,
-#       records/regrading
+#       records/open_answers, records/early_answering, records/beliefs, records/no_cue,
+#       records/paper_funnel, records/regrading
 #     ]
 #     parameters:
 #       confidence: {above: 0, below: 1}
@@ -23,6 +23,7 @@
 #       dtype: {choices: [auto, float32, bfloat16]}
 #       device: {choices: [auto, cpu, cuda], or: [gpu]}
 #       n_traces: {least: 1, most: 1000000}
+#       n_probed: {least: 1, most: 1000000}
 #       n_no_cue: {least: 1, most: 1000000}
 #       source: {choices: [model, written], or: [url]}
 #       prompt_style: {choices: [chat, raw, example], or: [path]}
@@ -56,9 +57,9 @@
 # %% [markdown]
 # ## Parameters
 #
-# - `n_traces` are cut short below; `n_no_cue` problems are asked once more without {term}`cues
-#   <cue>`, in the way that {doc}`01_collect_traces` asked them, so `source` and what follows must
-#   be what it was there.
+# - `n_traces` are cut short below, and a probe learns from `n_probed`; `n_no_cue` problems are
+#   asked once more without {term}`cues <cue>`, in the way that {doc}`01_collect_traces` asked them,
+#   so `source` and what follows must be what it was there.
 # - `slice_by`: what a problem says of itself, by which it is counted apart: its `steps` in the
 #   bundled world, `level` or `subject` in MATH-500, any column of a file of your own. None takes
 #   the first of these three that the problems have; where they have none, all are one slice.
@@ -77,6 +78,7 @@ dtype = "auto"
 device = "auto"
 tags: dict | None = None
 n_traces = 60
+n_probed = 400
 n_no_cue = 150
 source = "model"
 prompt_style = "chat"
@@ -100,7 +102,14 @@ from dataclasses import replace
 import pandas as pd
 from IPython.display import Markdown, display
 
-from r2a_utils import answers, collecting, figures, load_model, load_problems
+from r2a_utils import (
+    answers,
+    causal,
+    collecting,
+    figures,
+    load_model,
+    load_problems,
+)
 from r2a_utils.runs import Run
 from r2a_utils.texts import (
     CONDITIONS,
@@ -266,7 +275,8 @@ figures.reading_table(costs, digits=1)
 
 # %%
 path = run.completions_path("with_reasoning")
-traces = read_traces(path, model.tokenizer, problems, model.tags)[:n_traces]
+written = read_traces(path, model.tokenizer, problems, model.tags)
+traces = written[:n_traces]
 early = answers.early_answers(model, traces, problems, batch_size=batch_size)
 run.write_table("early_answers", early)
 run.write_record(
@@ -297,6 +307,44 @@ figures.early_answering(
 # nothing, and there the model's own answers are right in {{ early_answering.right_unforced |
 # percent }}. {% endif %}On MATH real models settle earlier, after about 60 % of the steps
 # {cite:p}`liu2025convergence`.
+#
+# ## When does it know, and when does it say so?
+#
+# A forced answer is one that the model was made to give. Whether its states hold the answer before
+# that, a linear probe says {cite:p}`alain2017probes`: learnt on other problems, at the layer that
+# was best among those, it is asked after the same shares of the reasoning which answer the trace
+# will end in. Whether the *text* up to there says it already, two monitors say that see no state:
+# the last possible answer that is named, and the same regression on the words.
+
+# %%
+believed = causal.beliefs(model, written[:n_probed], early, seed)
+run.write_table("beliefs", believed)
+run.write_record("beliefs", causal.belief_record(believed, confidence, seed))
+figures.belief_curves(causal.belief_curves(believed, confidence)) if len(
+    believed
+) else Markdown(
+    "Probes need 20 problems whose answers come up again in others: "
+    "`--set n_probed=…` and `n_problems=…` ask more."
+)
+
+# %% [markdown]
+# **Figure.** How often the answer that a trace of `{{ model.name }}` ends in is foretold after a
+# share of its sentences: by a probe of the state there, by forcing it, by two readers of the text,
+# and by always naming the most frequent one; with {{ answer_quality.confidence | percent }}
+# intervals.
+
+# %% [markdown]
+# {% if beliefs is defined %}{% for l in beliefs.leads %}In {{ l.family }} (n = {{ l.n }}{{ l.n |
+# few }}) {% if l.ahead %}the states are ahead of the text: after {{ l.fraction | percent }} of the
+# sentences the probe foretells {{ l.probe | percent }} of the answers, the better reader of the
+# text {{ l.monitor | percent }} ({{ (100 * l.low) | number(0) }} to {{ (100 * l.high) | number(0)
+# }} points between them), and forcing gives {{ l.forced | percent }}{% else %}at no place does the
+# probe foretell more answers than the better reader of the text, as far as these problems tell:
+# nothing here shows that the model knows its answer before its text says it (largest lead after {{
+# l.fraction | percent }}: {{ l.probe | percent }} against {{ l.monitor | percent }}, {{ (100 *
+# l.low) | number(0) }} to {{ (100 * l.high) | number(0) }} points){% endif %}. {% endfor %}{% if
+# beliefs.leads %}The intervals are corrected for all places and families that were looked at. What
+# a state holds need not be what the answer is made from.{% endif %}{% endif %}
 #
 # ## No cues: what if the model may not turn on itself?
 #

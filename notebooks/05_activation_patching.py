@@ -13,7 +13,7 @@
 #     writes: [
 #       traces/contrast_clean, traces/contrast_corrupted, arrays/patch_grid,
 #       arrays/patching_effects, tables/patching_curves,
-#       records/contrast_pairs, records/crossed_answers, records/exchanged_texts,
+#       records/contrast_pairs, records/crossed_answers, records/mediation, records/exchanged_texts,
 #       records/activation_patching, records/attribution_patching, records/paper_cases
 #     ]
 #     parameters:
@@ -25,6 +25,7 @@
 #       protocol: {choices: [own, probe, boxed_probe]}
 #       prompt_style: {choices: [chat, raw, example], or: [path]}
 #       n_pairs: {least: 1, most: 1000000}
+#       n_mediated: {least: 1, most: 1000000}
 #       n_attributed: {least: 1, most: 1000000}
 #       seed: {least: 0, most: 4294967295}
 #       paper_data: {or: [path]}
@@ -48,9 +49,10 @@
 # state of one {term}`token`, does the answer follow?
 #
 # **What you will see.** Whose answer is forced when question and reasoning are not of one side, on
-# every pair asked; a {term}`patch grid` for one pair, tokens × layers; the mean over many pairs of
-# the two curves that the paper draws, by family of problems and in both directions; how often the
-# answer flips; controls; and how well gradients foretell the grid.
+# every pair asked; how much of it goes through the states of the whole thought; a {term}`patch
+# grid` for one pair, tokens × layers; the mean over many pairs of the two curves that the paper
+# draws, by family of problems and in both directions; how often the answer flips; controls; and how
+# well gradients foretell the grid.
 #
 # **What we know so far.** {doc}`Reasoning-Focus Heads <04_reasoning_focus_heads>` showed where
 # the answer looks. Looking is not using.
@@ -70,6 +72,7 @@
 # - `prompt_style`: "chat" puts the question in the model's own template, "raw" as the paper does,
 #   followed by the instruction to reason, without a template; `smollm2-135m` tells more pairs apart
 #   with it.
+# - `n_mediated`: pairs whose whole thoughts are exchanged, state by state.
 # - `paper_data` names a folder with the authors' data; `None` stands for what the environment
 #   variable `R2A_PAPER_DATA` names, if it is set.
 
@@ -87,6 +90,7 @@ protocol = "own"
 prompt_style = "chat"
 system = ""
 n_pairs = 60
+n_mediated = 24
 n_attributed = 4
 seed = 0
 paper_data: str | None = None
@@ -186,6 +190,53 @@ figures.reading_table(causal.following_table(followed))
 # number(1) }} nats and the question by {{ c.question | number(1) }}. {% endif %}{% if c.verdict !=
 # "reasoning" %}So what patching shows below is about the pairs that it keeps, and is no sign that
 # the answer depends on the reasoning.{% endif %}
+#
+# ## Through the states of the thought, or around them?
+#
+# The same question, asked of states: those of all tokens of the corrupted thought are exchanged for
+# the clean one's, aligned from the end, and what counts is the probability that the clean answer
+# gains. The *mediation index*, after the CoT Mediation Index
+# {cite:p}`sathyanarayanan2026bypassing`, is what this gives in all layers at once, less what a
+# matched control gives: as many states of another problem's thought, in the same places and layers.
+# 1: the answer goes through the thought; 0: around it, or the model makes none. Theirs is what the
+# patched answer loses; here an answer that is only disturbed counts as none gained. Beside it, the
+# states of as many tokens of the clean *question*. Again no pair is left out for what it answers.
+
+# %%
+mediated = causal.mediation(
+    model,
+    [
+        tuple(zip(asked_of, traces, strict=True))
+        for asked_of, traces in zip(ended, as_written, strict=True)
+    ][:n_mediated],
+)
+found = causal.mediation_record(mediated)
+run.write_record("mediation", found)
+figures.reading_table(causal.mediation_table(found), digits=2)
+
+# %% tags=["hide-input"]
+figures.layer_curves(
+    mediated.curves(seed),
+    ylabel="Probability that the clean answer gains",
+    xlabel="Exchanged before layer",
+) if len(mediated.pairs) else None
+
+# %% [markdown]
+# **Figure.** What the clean answer of `{{ model.name }}` gains when the states of the whole
+# thought, of another problem's thought or of the question are exchanged before one layer, mean over
+# pairs with 95 % intervals.
+
+# %% [markdown]
+# {% if mediation is defined and mediation.n %}{% set m = mediation %}Over {{ m.n }} pairs{{ m.n |
+# few }} the index is {{ m.index | number }}{% if m.low is not none %} ({{ m.low | number }} to {{
+# m.high | number }}){% endif %}: the thought's states give {{ m.thought | number }}, the control's
+# {{ m.control | number }}, the question's {{ m.question | number }}. At most {{ (m.own - m.before)
+# | number }} could be gained: the clean answer has the probability {{ m.own | number }} in its own
+# text and {{ m.before | number }} in the other. {% if m.low is not none and m.low > 0.5 %}Most of
+# the answer goes through the thought.{% elif m.high is not none and m.high < 0.5 %}Most of the
+# answer does not go through the thought{% if m.own < 0.5 %}, and the model is not sure of its
+# answers in their own texts either{% elif m.question > 0.5 %}; it goes through the question{% endif
+# %}.{% endif %}{% endif %}
 #
 # ## Which pairs can be patched
 
@@ -289,9 +340,10 @@ patch_explorer(model, *zip(*told, strict=True))
 # cell, what was patched, and both answers' probabilities before and after.
 
 # %% [markdown]
-# Look for the layer in which the weight passes from the token of the conclusion to the last one:
-# there the answer has been read. Where a probability moves and the answer does not flip, the patch
-# was felt and not enough.
+# If the token of the conclusion has weight in the early layers, look for the layer in which it
+# passes to the last one: there the conclusion has been read. If it has none in any layer, the
+# answer is made from something else. Where a probability moves and the answer does not flip, the
+# patch was felt and not enough.
 #
 # The effect divides a difference by another, so here is what lies beneath it for the token that
 # states the conclusion: the clean answer's log-probability and rank (0: greedy decoding writes it)
@@ -404,8 +456,8 @@ figures.reading_table(exchanged, digits=2)
 # model that only continues a repeated line shows the two curves as well. So here are the same
 # problems under every protocol, with the mean effect before the first and before the last layer.
 # What the protocols share does not hang on the probe; what only a probe shows may be copying. A
-# probe whose token restores nothing was not read: the answer came from the reasoning before it,
-# which states the same.
+# probe whose token restores nothing was not read: the answer came from elsewhere, from what the
+# reasoning says before it or from the question.
 
 # %%
 figures.reading_table(causal.first_and_last(effects))
@@ -569,7 +621,7 @@ pd.DataFrame({m: theirs[m] for m in published["models"]}, index=theirs["columns"
 
 # %% [markdown]
 # {% set a = activation_patching %}{% for name, line, n, effect, nats in [("probe", "Final answer is
-# A.", a.early_probe_n, a.early_probe, a.probe_nats), ("boxed_probe", "Final answer is \boxed{A}.",
+# A.", a.early_probe_n, a.early_probe, a.probe_nats), ("boxed_probe", "Final answer is \\boxed{A}.",
 # a.early_boxed_probe_n, a.early_boxed_probe, a.boxed_probe_nats)] %}{% if effect is not none %}With
 # the line "{{ line }}" this run has {{ effect | number }} in the first third of its layers ({{ n }}
 # pairs). {% endif %}{% if nats is not none and nats > a.blind_nats %}To `{{ model.name }}` the line
@@ -611,10 +663,10 @@ for case in cases:
 # join(" and in ") }}.
 
 # %% [markdown]
-# A curve is high where the answer hangs on that token alone, and the place where the two cross is
-# where its content has been read. A lower start says that other tokens carry the answer as well,
-# in long reasonings most of all, which state it more than once. One case has no interval, and its
-# texts are not ours.
+# A curve is high where the answer hangs on that token alone, and where the first one starts high,
+# the place where the two cross is where its content has been read. A lower start says that other
+# tokens carry the answer as well, in long reasonings most of all, which state it more than once.
+# One case has no interval, and its texts are not ours.
 
 # %% [markdown]
 # ## Exercises
@@ -783,6 +835,6 @@ pd.DataFrame(own_curves).rename_axis("patched before layer").round(2)
 #
 # ## What is missing
 #
-# By which way the content goes from the reasoning to the answer, whether the {term}`heads <head>`
-# of stage 2 carry it, and whether it is more than copying: {doc}`the next page
+# By which way, if any, content goes from the reasoning to the answer, whether the {term}`heads
+# <head>` of stage 2 carry it, and whether it is more than copying: {doc}`the next page
 # <06_head_interventions>` cuts.

@@ -15,7 +15,7 @@
 #     ]
 #     writes: [
 #       tables/knockout_profile, tables/head_sets, records/head_interventions,
-#       records/knockout_kinds, records/sentence_importance
+#       records/held_out_heads, records/knockout_kinds, records/sentence_importance
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
@@ -44,8 +44,11 @@
 # {term}`ablated <ablation>`, against random heads of the same layers; how often the model then
 # writes another answer; and one {term}`trace` on one page, five measures over its sentences.
 #
-# **What we know so far.** {doc}`Activation patching <05_activation_patching>` showed on which
-# {term}`token` and in which layers the answer depends. Here the ways between them are cut.
+# **What we know so far.** {% if crossed_answers.verdict == "reasoning" %}{doc}`Activation patching
+# <05_activation_patching>` showed on which {term}`token` and in which layers the answer depends.
+# Here the ways between them are cut.{% else %}{doc}`The page before <05_activation_patching>` did
+# not show that the answer follows the reasoning. What costs something below need not be a way from
+# the one to the other.{% endif %}
 
 # %% [markdown]
 # ## Parameters
@@ -198,7 +201,8 @@ figures.reading_table(kinds.table())
 by_head = [
     causal.knockout_heads(model, trace, kind=knockout_kind) for trace in traces
 ]
-lost = -np.mean(by_head, axis=0)
+by_head_lost = [-np.asarray(change) for change in by_head]
+lost = np.mean(by_head_lost, axis=0)
 figures.head_maps(
     {"answer → reasoning cut in one head": lost},
     {"reasoning-focus head": rfhs},
@@ -294,18 +298,19 @@ run.write_record("head_interventions", found)
 # Single draws of resampling give {{ head_interventions.resample_low | number }} to {{
 # head_interventions.resample_high | number }} for the Reasoning-Focus Heads. {% if
 # head_interventions.verdict == "different" %}With Holm's correction for four ways, at least one of
-# them tells these heads from random ones of their layers (smallest {{
-# head_interventions.smallest_p | p_value }}){% elif head_interventions.verdict == "cannot tell"
-# %}**This design cannot tell** these heads from random ones of their layers: after Holm's
-# correction for four ways the smallest p is {{ head_interventions.smallest_p | number(3) }}, and
-# with these sets it could not have been below {{ head_interventions.smallest_possible_p | number(3)
-# }}, however many traces were measured{% else %}With Holm's correction for four ways, none of them
-# tells these heads from random ones of their layers, though one could have: a null result (smallest
-# {{ head_interventions.smallest_p | p_value }}, at best {{ head_interventions.smallest_possible_p |
-# number(3) }}){% endif %}. A random set shares {{ head_interventions.shared | number(1) }}
-# of the {{ head_interventions.n_heads }} heads with them on average{% if
-# head_interventions.n_possible_sets < head_interventions.n_random_sets %}; there are only {{
-# head_interventions.n_possible_sets }} different sets{% endif %}. {% if
+# them tells these heads from random ones of their layers (smallest {{ head_interventions.smallest_p
+# | p_value }}){% if crossed_answers.verdict != "reasoning" %}. They matter for an answer that was
+# not shown to follow the reasoning: that is no sign that they carry it there{% endif %}{% elif
+# head_interventions.verdict == "cannot tell" %}**This design cannot tell** these heads from random
+# ones of their layers: after Holm's correction for four ways the smallest p is {{
+# head_interventions.smallest_p | number(3) }}, and with these sets it could not have been below {{
+# head_interventions.smallest_possible_p | number(3) }}, however many traces were measured{% else
+# %}With Holm's correction for four ways, none of them tells these heads from random ones of their
+# layers, though one could have: a null result (smallest {{ head_interventions.smallest_p | p_value
+# }}, at best {{ head_interventions.smallest_possible_p | number(3) }}){% endif %}. A random set
+# shares {{ head_interventions.shared | number(1) }} of the {{ head_interventions.n_heads }} heads
+# with them on average{% if head_interventions.n_possible_sets < head_interventions.n_random_sets
+# %}; there are only {{ head_interventions.n_possible_sets }} different sets{% endif %}. {% if
 # head_interventions.dominated and not head_interventions.top_is_rfh %}One head makes the strongest
 # sets: the {{ head_interventions.dominated }} that hold {{ head_interventions.top_head }} change
 # the answer by {{ head_interventions.dominated_low | number }} to {{
@@ -328,6 +333,36 @@ run.write_record("head_interventions", found)
 # it cannot fall below {{ (1 / (1 + head_interventions.n_flip_sets)) | number }}.{% else %}Left to
 # itself the model writes an answer in a box after {{ head_interventions.flip_n }} of these traces:
 # too few to say how often it changes.{% endif %}
+#
+# ## Chosen where the answer is written
+#
+# Ranked by all of the answer's tokens on some traces and cut on others, heads may miss what writes
+# the answer; and random sets that hold the one head that matters leave no room for a small p. So a
+# second design, laid down before its results: every second trace ranks the heads by what the tokens
+# that *write* the boxed answer read, and the other traces are the test. Two questions: all of these
+# heads; and, against random sets that lack it too, these heads without the *dominating* one, whose
+# cut alone costs most on the first half. Beside the mean over traces stands the median, which a few
+# dear traces do not make.
+
+# %%
+held_out = causal.held_out_heads(
+    model, traces, by_head_lost, rfhs, n_random_sets, seed, knockout_kind
+)
+run.write_record("held_out_heads", held_out)
+
+# %% [markdown]
+# {% if held_out_heads is defined %}{% set h = held_out_heads %}{{ h.k }} heads were chosen on {{
+# h.n_ranked }} traces, {{ h.shared }} of them Reasoning-Focus Heads, and cut on {{ h.n_cut }}
+# others{{ h.n_cut | few }}. The dominating head, {{ h.dominating }}, is {% if not h.holds %}not {%
+# endif %}among them. {% for q in h.questions %}Asked of {{ q.question }}: {{ q.mean.rfh | number(3)
+# }} nats in the mean over traces, random sets {{ q.mean.median | number(3) }} ({{ q.mean.low |
+# number(3) }} to {{ q.mean.high | number(3) }}), {{ q.p | p_value }} with Holm's correction for the
+# questions; in the median over traces {{ q.median.rfh | number(3) }}, random sets {{
+# q.median.median | number(3) }}. {% if q.verdict == "different" %}They cost more than random heads
+# of their layers.{% elif q.verdict == "cannot tell" %}This cannot tell: the smallest p that these
+# sets could have given is {{ q.floor | number(3) }}.{% else %}They are not told from random heads
+# of their layers, though they could have been (at best {{ q.floor | number(3) }}): a null result.{%
+# endif %} {% endfor %}{% endif %}
 #
 # ## More than copying?
 #

@@ -80,7 +80,7 @@ def early_answers(
         problem = known.get(trace.problem_id)
         if problem is None or problem.answer is None:
             raise ValueError(f"no known answer for trace {trace.problem_id!r}: give its problem")
-        for kept in {_kept(fraction, count) for fraction in (*fractions, 1.0)}:
+        for kept in {kept_sentences(fraction, count) for fraction in (*fractions, 1.0)}:
             ids = forced_ids(trace, model.tokenizer, kept, stem, model.tags)
             prompts[index, kept] = Prompt(tuple(ids), problem, trace.condition, trace.sample)
     keys, asked, written = list(prompts), list(prompts.values()), {}
@@ -90,7 +90,7 @@ def early_answers(
     for index, (trace, count) in enumerate(zip(traces, counts, strict=True)):
         full = _boxed(written[index, count])
         for fraction in fractions:
-            kept = _kept(fraction, count)
+            kept = kept_sentences(fraction, count)
             text = written[index, kept]
             row = {"problem_id": trace.problem_id, "sample": trace.sample, "fraction": fraction}
             row |= {"kept": kept, "n": count, "answer": _boxed(text)}
@@ -99,6 +99,11 @@ def early_answers(
             row["same_as_full"] = None not in (text, full) and grade_math(text, full)
             rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def kept_sentences(fraction: float, count: int) -> int:
+    """The whole number of sentences nearest to a fraction of them, halves upwards. Stage 02."""
+    return int(fraction * count + 0.5)
 
 
 def early_curve(early: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
@@ -164,11 +169,6 @@ def early_summary(
         right_unforced=own.loc[right.index].mean(),
         most=float(1 - np.diff(np.sort(fractions))[-1] / 2),
     )
-
-
-def _kept(fraction: float, count: int) -> int:
-    """The whole number of sentences nearest to a fraction of them, halves upwards."""
-    return int(fraction * count + 0.5)
 
 
 def _up_to_box(stem: str, text: str) -> str | None:

@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "rank_correlation",
             "recall_at",
         ],
+        "beliefs": ["READERS", "belief_curves", "belief_record", "beliefs"],
         "chosen_traces": ["choose_traces"],
         "conclusions": [
             "attributed_conclusion",
@@ -41,6 +42,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "summarised_interventions",
             "turned_over",
         ],
+        "held_out_heads": ["HeldOutHeads", "held_out_heads", "heads_where_written"],
         "interventions": [
             "Ablation",
             "Knockout",
@@ -58,6 +60,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "log_probability_without_reasoning",
             "summarised_kinds",
         ],
+        "mediation": ["Mediation", "mediation", "mediation_record", "mediation_table"],
         "pairs": ["ContrastPair", "PROBES", "PROTOCOLS", "probed", "under_protocol"],
         "patching": ["patch_grid", "patch_metrics"],
         "patching_controls": [

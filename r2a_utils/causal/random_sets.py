@@ -22,31 +22,40 @@ Head = tuple[int, int]
 
 
 def random_head_sets(
-    heads: Sequence[Head], n_heads: int, n_sets: int = 100, seed: int = 0
+    heads: Sequence[Head],
+    n_heads: int,
+    n_sets: int = 100,
+    seed: int = 0,
+    without: Head | None = None,
 ) -> list[tuple[Head, ...]]:
     """Sets with as many heads in each layer as `heads`, drawn from all heads of these layers.
 
     `heads` themselves may be drawn: if their choice said nothing, their set would be one more of
     these, and its rank among them gives an exact p (see `against_random`). A set may come twice;
-    `n_possible_sets` says of how many it is drawn. `n_heads` is the number of heads in a layer.
-    Raises ValueError where the heads are whole layers, so that no other set is like them. Stage 06.
+    `n_possible_sets` says of how many it is drawn. `n_heads` is the number of heads in a layer, and
+    `without` a head that no set may hold. Raises ValueError where the heads are whole layers, so
+    that no other set is like them. Stage 06.
     """
-    if n_possible_sets(heads, n_heads) == 1:
+    if n_possible_sets(heads, n_heads, without) == 1:
         raise ValueError("the heads are whole layers: no other set is matched by layer")
     counts, rng = _by_layer(heads), np.random.default_rng(seed)
     return [
         tuple(
             (layer, int(head))
             for layer, count in counts.items()
-            for head in sorted(rng.choice(n_heads, count, replace=False))
+            for head in sorted(rng.choice(_free(layer, n_heads, without), count, replace=False))
         )
         for _ in range(n_sets)
     ]
 
 
-def n_possible_sets(heads: Sequence[Head], n_heads: int) -> int:
-    """How many sets have as many heads in each layer as `heads`, themselves included."""
-    return prod(comb(n_heads, count) for count in _by_layer(heads).values())
+def n_possible_sets(heads: Sequence[Head], n_heads: int, without: Head | None = None) -> int:
+    """How many sets have as many heads in each layer as `heads`, themselves included.
+
+    None of them holds `without`.
+    """
+    counts = _by_layer(heads).items()
+    return prod(comb(len(_free(layer, n_heads, without)), count) for layer, count in counts)
 
 
 def against_random(
@@ -97,6 +106,10 @@ def random_spans(
         raise ValueError(f"no span of {length} tokens before the answer that avoids {avoid}")
     drawn = np.random.default_rng(seed).choice(starts, n)
     return [slice(int(start), int(start) + length) for start in drawn]
+
+
+def _free(layer: int, n_heads: int, without: Head | None) -> list[int]:
+    return [head for head in range(n_heads) if (layer, head) != without]
 
 
 def _by_layer(heads: Sequence[Head]) -> Counter:

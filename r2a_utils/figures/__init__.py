@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "answers": [
             "accuracy_by_steps",
+            "belief_curves",
             "early_answering",
             "funnel",
             "no_cue",

@@ -27,6 +27,7 @@ from r2a_utils.figures.style import (
 MARKERS = {"with_reasoning": "o", "without_reasoning": "s"}
 # Shape, line and shade tell these series apart, as no colour of the book means one of them.
 LOOKS = [("o", "-", INK), ("s", "--", "#666666"), ("^", ":", "#999999"), ("D", "-.", "#444444")]
+BELIEF_LOOKS = [*LOOKS, ("", (0, (1, 3)), PALE)]
 
 
 def conditions_of(frame: pd.DataFrame) -> list[str]:
@@ -316,6 +317,47 @@ def early_answering(frame: pd.DataFrame, ylabel: str = "Right answers") -> BookF
     figure.alt_text = (
         "Early answering, from no reasoning kept to all of it: " + "; ".join(said) + "."
     )
+    return figure
+
+
+@styled
+def belief_curves(frame: pd.DataFrame) -> BookFigure:
+    """How often the answer is foretold after a share of the reasoning: a panel a family.
+
+    frame: columns family, reader (what foretells it), fraction, value, ci_low, ci_high (fractions);
+    `causal.belief_curves`. The first reader has its interval as a band, the others as bars.
+    Notebook 02.
+    """
+    require_columns(frame, "family", "reader", "fraction", "value", "ci_low", "ci_high")
+    families = list(dict.fromkeys(frame["family"]))
+    figure = BookFigure(3.4)
+    panels = figure.subplots(1, len(families), sharey=True, squeeze=False)[0]
+    said = []
+    for axes, family in zip(panels, families, strict=True):
+        of = frame[frame["family"] == family]
+        looks = zip(BELIEF_LOOKS, dict.fromkeys(of["reader"]), strict=False)
+        for i, ((marker, line, colour), name) in enumerate(looks):
+            rows = of[of["reader"] == name].sort_values("fraction")
+            x, y = rows["fraction"], rows["value"]
+            if i:
+                axes.errorbar(x, y, yerr=_interval(rows, "value"), fmt="none", ecolor=colour,
+                              elinewidth=0.8, alpha=0.5)  # fmt: skip
+            else:
+                axes.fill_between(x, rows["ci_low"], rows["ci_high"], color=colour, alpha=0.15,
+                                  linewidth=0)  # fmt: skip
+            axes.plot(x, y, marker=marker, linestyle=line, color=colour, label=name, markersize=4)
+            told = ", ".join(f"{value:.0%}" for value in y)
+            said.append(f"{family}, {name}: {told}")
+        if len(families) > 1:
+            axes.set_title(family)
+        percent_axis(axes.xaxis)
+        percent_axis(axes.yaxis)
+        axes.set_xlabel("Reasoning read")
+        axes.grid(axis="y")
+    panels[0].set_ylabel("Answers foretold")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=3, handlelength=3)
+    figure.alt_text = f"Answers foretold along the reasoning. {'; '.join(said)}."
     return figure
 
 

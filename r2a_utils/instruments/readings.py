@@ -40,6 +40,7 @@ from r2a_utils.causal.conclusions import (
     exchanged_conclusion,
 )
 from r2a_utils.causal.interventions import Ablation, Intervention, Knockout, measure
+from r2a_utils.causal.mediation import mediation
 from r2a_utils.causal.pairs import under_protocol
 from r2a_utils.causal.sentences import answer_lens
 from r2a_utils.collecting.generation import Sampling
@@ -90,6 +91,7 @@ INSTRUMENTS: dict[str, Instrument] = {
     "patching, own": Instrument("patching", True, "3", needs_pair=True),
     "patching, probe": Instrument("patching", True, "3", needs_pair=True),
     "attribution": Instrument("patching", False, "4", needs_pair=True),
+    "mediation index": Instrument("patching", True, "6", needs_pair=True),
     "early answering": Instrument("text", True, str(len(FRACTIONS))),
     **{edit: Instrument("text", True, "2") for edit in TEXT_EDITS},
     PARTNERS: Instrument("text", True, "2", needs_pair=True),
@@ -115,6 +117,7 @@ def read_instruments(
         lambda: {"logit lens": [_lens(model, case.trace) for case in cases]},
         lambda: {"linear probe": _probed(model, taught, traces)},
         lambda: _patches(model, cases),
+        lambda: {"mediation index": _mediated(model, cases)},
         lambda: _texts(model, cases),
     )
     traces = [case.trace for case in cases]
@@ -201,6 +204,20 @@ def _patched(model: ReasoningModel, case: Case) -> tuple[float, float, float]:
         exchanged_conclusion(model, *closed, conclusion_states(model, *other)[0]),
         attributed_conclusion(model, *own, states, donor[1]),
     )
+
+
+def _mediated(model: ReasoningModel, cases: Sequence[Case]) -> list[float]:
+    """What the donor's answer gains from its thought's states beyond another problem's."""
+    paired = [i for i, case in enumerate(cases) if case.donor]
+    found = mediation(
+        model,
+        [(cases[i].donor, (cases[i].problem, cases[i].trace)) for i in paired],
+        by_layer=False,
+    )
+    values = [np.nan] * len(cases)
+    for number, value in zip(found.pairs, found.index, strict=True):
+        values[paired[number]] = float(value)
+    return values
 
 
 def _texts(model: ReasoningModel, cases: Sequence[Case]) -> Values:

@@ -100,6 +100,14 @@ def _effect(records: Records) -> Cell:
     return Cell(f"{number(value)} ({patching['protocol']})", value)
 
 
+def _mediation(records: Records) -> Cell:
+    found = records["mediation"]
+    if found["low"] is None:
+        return Cell(missing="fewer than two pairs whose thoughts could be exchanged")
+    low, high = (number(found[end]) for end in ("low", "high"))
+    return Cell(f"{number(found['index'])} ({low} to {high})", found["index"])
+
+
 def _strongest(records: Records) -> Cell:
     heads = records["reasoning_focus_heads"]
     return Cell(f"{heads['top']}, {percent(heads['top_mass'])}", heads["top_mass"])
@@ -229,6 +237,13 @@ FINDINGS = (
         "interventions",
         "activation_patching",
         _percent("activation_patching", "flips_of_asked"),
+    ),
+    Finding(
+        "mediation",
+        "mediation index",
+        "interventions",
+        "mediation",
+        _mediation,
     ),
     Finding(
         "crossing",

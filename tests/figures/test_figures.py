@@ -126,6 +126,9 @@ FIGURES = {
             {"tokens": [1e6, 3e6], "condition": "with_reasoning", "accuracy": [0.1, 0.97]}
         ),
     ),
+    "belief_curves": lambda: figures.belief_curves(
+        intervals(family=["a", "b"], reader=["probe"] * 2, fraction=[0, 0], value=[0.3, 0.6])
+    ),
     "early_answering": lambda: figures.early_answering(
         intervals(series="4 steps", fraction=[0.0, 1.0], value=[0.2, 0.8])
     ),

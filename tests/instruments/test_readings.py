@@ -71,7 +71,15 @@ def test_a_probe_is_taught_other_problems_with_the_answers_that_are_meant(user, 
 
 
 @pytest.mark.parametrize(
-    "name", ["knockout", "dearest sentence", "patching, own", "partner's thought", "empty"]
+    "name",
+    [
+        "knockout",
+        "dearest sentence",
+        "patching, own",
+        "mediation index",
+        "partner's thought",
+        "empty",
+    ],
 )
 def test_what_is_done_to_the_reasoning_reaches_the_answer_of_the_user(means, name):
     assert means[name] > 0.2
@@ -84,7 +92,13 @@ def test_the_twin_lacks_what_is_lost_and_looks_nevertheless(user, cases):
     assert not frame["uses"].any()
     means = frame.groupby("instrument")["value"].mean()
     assert means["lift"] == pytest.approx(1, abs=0.1)
-    changed = ("knockout", "dearest sentence", "patching, own", "partner's thought")
+    changed = (
+        "knockout",
+        "dearest sentence",
+        "patching, own",
+        "mediation index",
+        "partner's thought",
+    )
     for name in (*changed, "early answering"):
         assert abs(means[name]) < 0.05
 

@@ -48,6 +48,7 @@ RECORDS = {
         "flips_of_asked": 0.98,
         "crossing": None,
     },
+    "mediation": {"index": 0.98, "low": 0.9, "high": 1.0},
     "head_interventions": {
         "strongest_layer": 3,
         "smallest_p": 0.157,
@@ -92,6 +93,7 @@ def test_a_run_says_what_its_records_hold():
         "early_boxed_probe": "0.00",
         "effect": "1.00 (own)",
         "flips": "98 %",
+        "mediation": "0.98 (0.90 to 1.00)",
         "crossing": "(the two curves do not cross)",
         "knockout": "3 of 6",
         "random": "do not differ (p = 0.16)",
