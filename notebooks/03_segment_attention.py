@@ -304,8 +304,8 @@ run.write_record(
 # answer gives the reasoning {{ lift | number }} times what a uniform head would; {{
 # segment_attention_of_distills.above[name] }} of its {{ segment_attention_of_distills.heads[name]
 # }} heads give it more.{% endfor %} Their reasoning is far longer than the bundled model's and
-# fills nearly all that a uniform head would see; it takes a specialised head to hold most of its
-# attention there.
+# fills nearly all that a uniform head would see: a head that looks at everything alike would hold
+# most of its attention there, and hardly any head of theirs does.
 #
 # {% set theirs = segment_attention_of_distills.lift_reasoning.get(collection.dataset) %}{% if
 # collection.given and theirs %}The texts of this run are traces of {{ collection.dataset }}, and

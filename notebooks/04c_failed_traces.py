@@ -36,8 +36,9 @@
 # {term}`Reasoning-Focus Heads <RFH>` read; what each sentence gave to the answer; and, over all
 # failed traces, how often the sentence that is read most holds the first error.
 #
-# **What we know so far.** {doc}`The heads <04_reasoning_focus_heads>` read the reasoning, and
-# {doc}`some of them <04b_what_the_heads_do>` find the value that counts.
+# **What we know so far.** {doc}`The heads <04_reasoning_focus_heads>` that read the reasoning most
+# are known, and {doc}`which of two values <04b_what_the_heads_do>` they read after a correction.
+# Whether that says anything about a wrong answer is not.
 
 # %% [markdown]
 # ## Parameters

@@ -34,11 +34,10 @@
 # them; how well its readings tell them apart and grow with the dose; and the readings of this run's
 # own model beside them.
 #
-# **What we know so far.** {doc}`The answers follow an edited thought <02b_edited_thoughts>`,
-# {doc}`the answer's tokens look at the reasoning <03_segment_attention>`, {doc}`patching
-# <05_activation_patching>` and {doc}`cutting <06_head_interventions>` change the answer. None of
-# these pages could say what its instrument would have shown of a model whose answer ignores its
-# reasoning.
+# **What we know so far.** {doc}`Thoughts were edited <02b_edited_thoughts>`, it was measured
+# {doc}`where the answer's tokens look <03_segment_attention>`, states were {doc}`patched
+# <05_activation_patching>` and ways {doc}`cut <06_head_interventions>`. None of these pages could
+# say what its instrument would have shown of a model whose answer ignores its reasoning.
 
 # %% [markdown]
 # ## Parameters

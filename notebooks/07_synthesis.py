@@ -220,18 +220,25 @@ figures.layers_together(
 
 # %% [markdown]
 # 4. **Whether just these heads carry it is another question.** {% if head_interventions.flip_n
-#    %}Answers that change or are lost with the {term}`Reasoning-Focus Heads <RFH>`, and with
-#    random heads of the same layers in the median (range): {% for way, f in
+#    %}Answers that change or are lost with the {term}`Reasoning-Focus Heads <RFH>`, and with random
+#    heads of the same layers in the median (range): {% for way, f in
 #    head_interventions.flips.items() %}{{ way }} {{ f.rfh | percent }}, {{ f.median | percent }}
 #    ({{ f.low | percent }} to {{ f.high | percent }}){% if not loop.last %}; {% endif %}{% endfor
 #    %}. {% else %}The model boxes no answer of its own that could be seen to change. {% endif %}{%
 #    if head_interventions.verdict == "different" %}By the answer's log-probability at least one of
 #    four ways to cut or {term}`ablate <ablation>` tells the two apart ({{
-#    head_interventions.smallest_p | p_value }}){% elif head_interventions.verdict == "cannot tell"
-#    %}By the answer's log-probability this design cannot tell the two apart: it allows no p below
-#    {{ head_interventions.smallest_possible_p | number }}{% else %}By the answer's log-probability
-#    none of four ways to cut or {term}`ablate <ablation>` tells the two apart, though one could
-#    have ({{ head_interventions.smallest_p | p_value }}){% endif %}.
+#    head_interventions.smallest_p | p_value }}){% if crossed_answers.verdict != "reasoning" %}, for
+#    an answer that was not shown to follow the reasoning{% endif %}{% elif
+#    head_interventions.verdict == "cannot tell" %}By the answer's log-probability this design
+#    cannot tell the two apart: it allows no p below {{ head_interventions.smallest_possible_p |
+#    number }}{% else %}By the answer's log-probability none of four ways to cut or {term}`ablate
+#    <ablation>` tells the two apart, though one could have ({{ head_interventions.smallest_p |
+#    p_value }}){% endif %}{% if held_out_heads is defined and held_out_heads.questions %}. With
+#    heads ranked where the answer is written, on other traces than those that are cut: {% for q in
+#    held_out_heads.questions %}{{ q.question }} {% if q.verdict == "different" %}cost more than
+#    random ones ({{ q.p | p_value }}){% elif q.verdict == "cannot tell" %}cannot be told from
+#    random ones by any result{% else %}are not told from random ones, though they could have been
+#    ({{ q.p | p_value }}){% endif %}{% if not loop.last %}; {% endif %}{% endfor %}{% endif %}.
 
 # %% [markdown]
 # 5. **Where in the reasoning it lies.** {% if sentence_importance.needed_n %}A forced answer needs
@@ -262,11 +269,19 @@ figures.layers_together(
 # {% if scoreboard is defined %}
 #
 # How far to trust each instrument was asked of models whose truth is known ({doc}`which instruments
-# tell the truth? <06b_which_instruments>`). Of {{ scoreboard.n }}, {{
-# scoreboard.by_verdict.tells | length }} tell whether an answer uses its reasoning ({{
-# scoreboard.by_verdict.tells | join(", ") or "none" }}), and {{
-# scoreboard.by_verdict["does not tell"] | length }} do not ({{
-# scoreboard.by_verdict["does not tell"] | join(", ") or "none" }}).{% endif %}
+# tell the truth? <06b_which_instruments>`). Of {{ scoreboard.n }}, {{ scoreboard.by_verdict.tells |
+# length }} tell whether an answer uses its reasoning ({{ scoreboard.by_verdict.tells | join(", ")
+# or "none" }}), and {{ scoreboard.by_verdict["does not tell"] | length }} do not ({{
+# scoreboard.by_verdict["does not tell"] | join(", ") or "none" }}).{% if scoreboard.dose_problems
+# is defined and scoreboard.dose_problems %} Whether a reading is larger where more of the answers
+# come from the reasoning was asked at known doses, on {{ scoreboard.dose_problems }} problems. {%
+# if scoreboard.by_growth.grows %}From each dose to the next it rises in {% for name in
+# scoreboard.by_growth.grows %}{{ name }} (rank correlation {{ scoreboard.rhos[name].rho | number
+# }}, {{ scoreboard.rhos[name].ci_low | number }} to {{ scoreboard.rhos[name].ci_high | number }}){%
+# if not loop.last %}, {% endif %}{% endfor %}{% else %}In none does it rise from each dose to the
+# next{% endif %}; {{ scoreboard.by_growth["grows in part"] | length }} grow in part, and {{
+# (scoreboard.by_growth["does not grow"] + scoreboard.by_growth.falls) | length }} do not grow or
+# fall.{% endif %}{% endif %}
 
 # %% [markdown]
 # {% if verdicts is defined %}## Across models

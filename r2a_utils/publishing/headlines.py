@@ -35,7 +35,8 @@ HEADLINES = {
     " these heads against random ones: {{ head_interventions.verdict }}",
     "06b_which_instruments": "{{ scoreboard.by_verdict.tells | length }} of {{ scoreboard.n }} "
     "instruments tell whether an answer uses its reasoning, "
-    "{{ scoreboard.by_verdict['tells in part'] | length }} in part",
+    "{{ scoreboard.by_verdict['tells in part'] | length }} in part{% if scoreboard.dose_problems %}"
+    "; {{ scoreboard.by_growth.grows | length }} grow with the dose{% endif %}",
 }
 
 

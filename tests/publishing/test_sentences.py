@@ -26,6 +26,8 @@ NOT_USING = (
     "Some answers follow the reasoning",
     "depends causally on what the reasoning says",
     "The two that change the model meet",
+    "Most of the answer goes through the thought",
+    "showed on which {term}`token` and in which layers the answer depends",
 )
 NOT_TRAINED = (
     *NOT_USING,
@@ -85,6 +87,27 @@ def verdicts(run_id: str, records: dict) -> dict[str, str]:
 def test_a_model_that_does_not_use_its_reasoning_is_never_said_to(run_id, never, records_of):
     said = prose(run_id, records_of(run_id))
     assert [sentence for sentence in never if sentence in said] == []
+
+
+@pytest.mark.parametrize("run_id", [IGNORER, UNTRAINED])
+def test_no_sentence_takes_use_for_granted(run_id, records_of):
+    """Sentences that stood on every page once, and were false of these two."""
+    said = prose(run_id, records_of(run_id))
+    for taken in (
+        "the answer came from the reasoning before it, which states the same",
+        "find the value that counts. **",
+        "and {doc}`cutting <06_head_interventions>` change the answer",
+    ):
+        assert taken not in said
+    assert not re.search(r"[\x00-\x08\x0b-\x1f]", said)  # "\boxed" in a template's own text
+
+
+def test_heads_that_matter_to_an_ignorer_are_no_sign_of_reasoning(records_of):
+    records = records_of(IGNORER)
+    assert records["head_interventions"]["verdict"] == "different"
+    said = prose(IGNORER, records)
+    assert "tells these heads from random ones" in said
+    assert "that is no sign that they carry it there" in said
 
 
 def test_an_ignorer_is_said_to_ignore(records_of):

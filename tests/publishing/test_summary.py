@@ -53,6 +53,16 @@ def test_every_stage_that_measures_has_a_headline():
     assert set(HEADLINES) == {name for name in load_stages() if not name.endswith("synthesis")}
 
 
+def test_the_scoreboard_speaks_of_doses_where_they_were_asked():
+    verdicts = {"tells": ["a", "b"], "tells in part": []}
+    found = {"n": 3, "by_verdict": verdicts, "by_growth": {"grows": ["a"]}, "dose_problems": 9}
+    asked, not_asked = (
+        headline("06b_which_instruments", "x", {"scoreboard": found | {"dose_problems": n}})
+        for n in (9, 0)
+    )
+    assert asked.removeprefix(not_asked) == "; 1 grow with the dose"
+
+
 @pytest.mark.xdist_group("book")
 @pytest.mark.parametrize("stage", HEADLINES)
 def test_a_headline_quotes_what_its_stage_keeps(small_runs, stage):
