@@ -102,14 +102,7 @@ from dataclasses import replace
 import pandas as pd
 from IPython.display import Markdown, display
 
-from r2a_utils import (
-    answers,
-    causal,
-    collecting,
-    figures,
-    load_model,
-    load_problems,
-)
+from r2a_utils import answers, causal, collecting, figures, load_model
 from r2a_utils.runs import Run
 from r2a_utils.texts import (
     CONDITIONS,
@@ -508,7 +501,7 @@ if judge_url is None:
         Markdown("This run names no judge (`judge_url`): nothing is scored here.")
     )
 else:
-    open_problems = load_problems(open_dataset, n=n_open, seed=seed)
+    open_problems = collecting.load_problems(open_dataset, n=n_open, seed=seed)
     open_completions = [
         completion
         for condition in CONDITIONS

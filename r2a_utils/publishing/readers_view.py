@@ -34,7 +34,11 @@ DETAILS = {
         "Is the gradient enough?",
         "Beside the paper",
     ),
-    "06_head_interventions": ("Three kinds of cut", "Another answer?"),
+    "06_head_interventions": (
+        "Three kinds of cut",
+        "Another answer?",
+        "Chosen where the answer is written",
+    ),
 }
 
 
