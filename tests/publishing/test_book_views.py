@@ -107,6 +107,9 @@ def test_a_tap_is_enough_on_a_phone_in_the_dark(browser, html):
         assert view.evaluate("v => getComputedStyle(v).backgroundColor") == "rgb(22, 24, 28)"
         box = view.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"]
+        view.locator("[data-segment=answer] .r2a-token").last.scroll_into_view_if_needed()
+        told = view.locator(".r2a-status").first.bounding_box()
+        assert 0 <= told["y"] < PHONE["height"] / 2  # it stays in sight
         view.screenshot(path=SCREENSHOTS / "phone_dark.png")
 
 

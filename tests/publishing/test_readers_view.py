@@ -76,7 +76,8 @@ def test_details_are_named_and_one_click_away(browser, html):
         page = found.page
         assert shown(page, "section.r2a-notebook") == 0
         told = page.locator(".r2a-reading")
-        assert re.match(r"\d+ minutes to read\. The notebook view goes further: ", told.inner_text())
+        opening = r"\d+ minutes to read\. The notebook view goes further: "
+        assert re.match(opening, told.inner_text())
         told.get_by_role("link", name=DETAILS["06_head_interventions"][1]).click()
         assert shown(page, "section.r2a-notebook") == len(DETAILS["06_head_interventions"])
         assert "goes further" not in told.inner_text()
