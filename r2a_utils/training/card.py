@@ -13,8 +13,8 @@ from datetime import date
 import pandas as pd
 
 from r2a_utils import figures
-from r2a_utils.answers.comparison import accuracies
 from r2a_utils.answers.graded import grade_completions
+from r2a_utils.answers.quality import accuracies_by_family
 from r2a_utils.collecting.generation import Sampling, collect_completions
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.models.loading import load_model
@@ -63,7 +63,7 @@ peak rate {rate:g}, short problems first, bfloat16 arithmetic, float32 weights.
 
 {table}
 
-![Right answers by number of steps](accuracy.png)
+![Right answers by family and number of steps, with blind guesses](accuracy.png)
 
 ![Training curve](training.png)
 
@@ -113,10 +113,9 @@ def _is_long(trace: Trace) -> bool:
 def main() -> None:
     answers, results = examine()
     (FOLDER / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    arithmetic = answers[answers.family == "arithmetic"]
-    by_steps = accuracies(arithmetic, "unfinished_wrong", by="steps")
+    by_steps = accuracies_by_family(answers, "steps")
     by_steps.to_csv(FOLDER / "accuracy.csv", index=False)
-    figure = figures.accuracy_by_steps(by_steps, chance=0.1)
+    figure = figures.accuracy_by_steps(by_steps)
     (FOLDER / "accuracy.png").write_bytes(figure.png())
 
     training = json.loads((FOLDER / "training.json").read_text())
@@ -126,13 +125,15 @@ def main() -> None:
     (FOLDER / "training.png").write_bytes(figure.png())
 
     config = json.loads((FOLDER / "config.json").read_text())
-    rows = answers.groupby(["family", "steps", "condition"]).correct.mean().unstack()
+    keys = ["family", "steps", "chance"]
+    rows = by_steps.pivot(index=keys, columns="condition", values="accuracy")
     lines = [
-        "| family | steps | with reasoning | without |",
-        "|---|---|---|---|",
+        "| family | steps | with reasoning | without | blind guess |",
+        "|---|---|---|---|---|",
         *(
-            f"| {family} | {steps} | {row.with_reasoning:.0%} | {row.without_reasoning:.0%} |"
-            for (family, steps), row in rows.iterrows()
+            f"| {family} | {steps} | {row.with_reasoning:.0%} | {row.without_reasoning:.0%} | "
+            f"{chance:.0%} |"
+            for (family, steps, chance), row in rows.iterrows()
         ),
     ]
     text = CARD.format(
