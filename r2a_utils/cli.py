@@ -60,45 +60,84 @@ def _obeyed(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from r2a_utils.publishing.book_runs import PublishError, declared_runs
-    from r2a_utils.runs.execution import StageFailed
+    from r2a_utils.runs.on_ray import ClusterError
     from r2a_utils.runs.parameters import ParameterError
-    from r2a_utils.runs.running import check_request, read_parameters, run_folder, run_stages
+    from r2a_utils.runs.running import check_request
+    from r2a_utils.runs.sweep import plan, planned
 
-    asked: dict[str, dict[str, Any]] = {}
-    failed: dict[str, StageFailed] = {}
     try:
-        settings = dict(_name_and_value(text) for text in options.set)
         shown = declared_runs()
-        declared = {run.id: run for run in shown}
-        # A run without declared parameters was made elsewhere, and so was what an archive holds.
-        every = [run.id for run in shown if run.parameters is not None and run.archive is None]
-        for run_id in every if options.all else [options.run_id]:
-            given, stages = None, options.stages
-            if run_id in declared:
-                given = declared[run_id].parameters
-                stages = stages or declared[run_id].stages
-            if options.params is not None:
-                given = read_parameters(found(options.params))
-            asked[run_id] = {"stages": stages, "given": given, "settings": settings}
-        for run_id, request in asked.items():  # before the first one takes its hours
-            check_request(run_folder(run_id), **request)
+        requests = _requests(options, shown)
+        for request in requests:  # before the first one takes its hours
+            check_request(request.run, **request.arguments())
+        if options.dry_run or options.on:
+            plans = [plan(request, options.gpu_memory * 1e9) for request in requests]
+        if options.dry_run:
+            print(planned(plans))
+            return 0
+        outcomes = _elsewhere(options, plans) if options.on else _here(requests)
 
         from r2a_utils.publishing.summary import summary
 
-        for run_id, request in asked.items():
-            try:
-                results = run_stages(
-                    run_folder(run_id), **request, cell_timeout=options.cell_timeout
-                )
-            except StageFailed as error:
-                failed[run_id] = error
-                continue
-            print(f"run {run_id}\n\n{summary(run_folder(run_id), results, shown)}\n")
-    except (ParameterError, PublishError) as error:
+        failed = 0
+        for request in requests:
+            outcome = outcomes[request.run_id]
+            if isinstance(outcome, BaseException):
+                failed += 1
+                who = f"run {request.run_id} failed: " if len(requests) > 1 else ""
+                _complain(f"{who}{outcome}", 1)
+            else:
+                print(f"run {request.run_id}\n\n{summary(request.run, outcome, shown)}\n")
+    except (ParameterError, PublishError, ClusterError) as error:
         return _complain(error, 2)
-    for run_id, error in failed.items():
-        _complain(f"run {run_id} failed: {error}" if options.all else error, 1)
     return 1 if failed else 0
+
+
+def _requests(options: argparse.Namespace, shown: Sequence[Any]) -> list[Any]:
+    """The runs that are asked for: one, or those of the book, or those of another file."""
+    from r2a_utils.publishing.book_runs import declared_runs
+    from r2a_utils.runs.running import read_parameters
+    from r2a_utils.runs.sweep import Request
+
+    settings = dict(_name_and_value(text) for text in options.set)
+    listed = declared_runs(file=found(options.sweep)) if options.sweep else shown
+    declared = {run.id: run for run in listed}
+    # A run without declared parameters was made elsewhere, and so was what an archive holds.
+    every = [run.id for run in listed if run.parameters is not None and run.archive is None]
+    requests = []
+    for run_id in every if options.all or options.sweep else [options.run_id]:
+        given, stages = None, options.stages
+        if run_id in declared:
+            given = declared[run_id].parameters
+            stages = stages or declared[run_id].stages
+        if options.params is not None:
+            given = read_parameters(found(options.params))
+        requests.append(Request(run_id, stages, given, settings, options.cell_timeout))
+    return requests
+
+
+def _here(requests: Sequence[Any]) -> dict[str, Any]:
+    """One run after the other, in this process."""
+    from r2a_utils.runs.execution import StageFailed
+
+    outcomes: dict[str, Any] = {}
+    for request in requests:
+        try:
+            outcomes[request.run_id] = request.go_on(progress=True)
+        except StageFailed as error:
+            outcomes[request.run_id] = error
+    return outcomes
+
+
+def _elsewhere(options: argparse.Namespace, plans: Sequence[Any]) -> dict[str, Any]:
+    """Side by side, on Ray or on SLURM."""
+    if options.on == "slurm":
+        from r2a_utils.runs.on_slurm import run_on_slurm
+
+        return run_on_slurm(plans, dict(_name_and_value(text) for text in options.slurm))
+    from r2a_utils.runs.on_ray import run_on_ray
+
+    return run_on_ray(plans, None if options.on == "ray" else options.on)
 
 
 def _book(options: argparse.Namespace) -> int:
@@ -245,6 +284,34 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--all", action="store_true", help="every run of book/runs.yml, with its own parameters"
     )
+    which.add_argument(
+        "--sweep", type=Path, metavar="FILE", help="every run of a file like book/runs.yml"
+    )
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say which stages would run, and the memory, GPUs and hours that they take; run none",
+    )
+    run.add_argument(
+        "--on",
+        type=_where_to,
+        metavar="WHERE",
+        help="runs side by side: ray (this machine), ray://HOST:10001 (a cluster), slurm",
+    )
+    run.add_argument(
+        "--gpu-memory",
+        type=float,
+        default=80,
+        metavar="GB",
+        help="of one GPU, from which the number of GPUs of a run follows (default: 80)",
+    )
+    run.add_argument(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of sbatch, as in partition=gpu; may be repeated",
+    )
     run.add_argument("--params", type=Path, metavar="FILE", help="YAML: parameter names and values")
     run.add_argument(
         "--set",
@@ -318,7 +385,7 @@ def _name_and_value(text: str) -> tuple[str, str]:
 
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise ParameterError(f"--set takes name=value, not {text!r}")
+        raise ParameterError(f"--set and --slurm take name=value, not {text!r}")
     return name.strip(), value
 
 
@@ -326,6 +393,12 @@ def _seconds(text: str) -> int:
     if not re.fullmatch(r"0*[1-9]\d{0,8}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 1 on")
     return int(text)
+
+
+def _where_to(text: str) -> str:
+    if text in ("ray", "slurm") or text.startswith("ray://"):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r}: give ray, ray://HOST:10001 or slurm")
 
 
 def _formats(text: str) -> list[str]:

@@ -7,8 +7,10 @@ run folder and knows no page.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from r2a_utils.runs.running import RUNS, read_parameters, run_folder
 
 BOOK = source_folder() / "book"
 MAIN_PAGES = "stages"
-_KNOWN = ("id", "title", "parameters", "stages", "archive")
+_KNOWN = ("id", "title", "parameters", "matrix", "stages", "archive")
 # A run's pages lie in a folder of its name, beside what Jupyter Book itself puts there.
 _BUILT = {
     MAIN_PAGES,
@@ -54,13 +56,16 @@ class BookRun:
         return self.folder / self.id
 
 
-def declared_runs(book: Path = BOOK, runs: Path = RUNS) -> list[BookRun]:
+def declared_runs(book: Path = BOOK, runs: Path = RUNS, file: Path | None = None) -> list[BookRun]:
     """The runs that the book shows, in order; the first one's pages are the book's main pages.
+
+    With `file`, those of another file of this kind, of which the book knows nothing. An entry with
+    a `matrix` is one run for each combination of its values, which are part of its name.
 
     Raises PublishError, in one line, for a file that is not there or no YAML, and for an entry that
     lacks a name or a title, has one that is taken, or names what is not there.
     """
-    path = book / "runs.yml"
+    path, book = (book / "runs.yml", book) if file is None else (file, file.parent)
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -71,19 +76,49 @@ def declared_runs(book: Path = BOOK, runs: Path = RUNS) -> list[BookRun]:
     entries = content["runs"]
     if not isinstance(entries, list) or not entries:
         raise PublishError(f"{path}: `runs:` must hold a list of one run or more")
-    pages = {page.stem.lower() for page in book.iterdir()} | _BUILT
+    pages = {page.stem.lower() for page in book.iterdir()} | _BUILT if file is None else set()
     declared: list[BookRun] = []
     for number, entry in enumerate(entries, start=1):
         try:
-            run = _read(entry, book, runs)
-            if run.id.lower() in pages:
-                raise ValueError(f"the book has a page or folder {run.id!r}: take another id")
-            if run.id.lower() in {other.id.lower() for other in declared}:
-                raise ValueError(f"the id {run.id!r} stands in an earlier run already")
+            for run in _varied(_read(entry, book, runs), entry.get("matrix")):
+                if run.id.lower() in pages:
+                    raise ValueError(f"the book has a page or folder {run.id!r}: take another id")
+                if run.id.lower() in {other.id.lower() for other in declared}:
+                    raise ValueError(f"the id {run.id!r} stands in an earlier run already")
+                declared.append(run)
         except (ValueError, ParameterError) as error:
             raise PublishError(f"{path}, run {number}: {error}") from error
-        declared.append(run)
     return declared
+
+
+def _varied(run: BookRun, matrix: Any) -> list[BookRun]:
+    """The runs of an entry: itself, or one for each combination of the values of its matrix."""
+    if matrix is None:
+        return [run]
+    if run.archive is not None:
+        raise ValueError("an archive is one run: it has no matrix")
+    if (
+        not isinstance(matrix, dict)
+        or not matrix
+        or not all(isinstance(values, list) and values for values in matrix.values())
+    ):
+        raise ValueError(
+            f"its matrix must hold a list of values for each name, as in `seed: [0, 1]`, not "
+            f"{matrix!r}"
+        )
+    varied = []
+    for values in product(*matrix.values()):
+        words = [re.sub(r"[^A-Za-z0-9_.]+", "-", str(v).rpartition("/")[2]).lower() for v in values]
+        said = ", ".join(f"{name} = {v}" for name, v in zip(matrix, values, strict=True))
+        varied.append(
+            replace(
+                run,
+                id=run_folder("-".join([run.id, *words])).name,
+                title=f"{run.title}: {said}",
+                parameters={**(run.parameters or {}), **dict(zip(matrix, values, strict=True))},
+            )
+        )
+    return varied
 
 
 def _read(entry: Any, book: Path, runs: Path) -> BookRun:

@@ -74,10 +74,14 @@ def check_request(
     given: Mapping[str, Any] | None = None,
     settings: Mapping[str, str] | None = None,
     notebooks: Path = NOTEBOOKS,
-) -> None:
-    """Raises ParameterError where `run_stages` would refuse these arguments; runs nothing."""
+) -> dict[str, dict[str, Any]]:
+    """All parameters of each stage that `run_stages` would look at; runs nothing.
+
+    Raises ParameterError where it would refuse these arguments.
+    """
     available = load_stages(notebooks)
-    _settled(folder, available, select(available, stages), given, settings or {})
+    selected = select(available, stages)
+    return _settled(folder, available, selected, given, settings or {})[1]
 
 
 def run_stages(
@@ -89,12 +93,15 @@ def run_stages(
     notebooks: Path = NOTEBOOKS,
     cell_timeout: int | None = None,
     progress: bool = True,
+    only_next: bool = False,
 ) -> list[StageResult]:
     """Run the stages (all if None) whose inputs have changed, in order, into a run folder.
 
     `given` are parameters as a YAML file holds them and `settings` texts from the command line (see
     `parameters.resolve`). Where `given` is None, the run goes on with the parameters that it was
-    started with. `cell_timeout` is in seconds, for each cell; None waits for ever.
+    started with. `cell_timeout` is in seconds, for each cell; None waits for ever. With `only_next`
+    the first stage that must run is run and no other, and the results end with it; called again
+    with the same arguments until the results name every stage, it does what one call does.
 
     Raises ParameterError before anything runs, for an unknown stage or refused parameters,
     RunFolderError where another process has the run or it is damaged, and StageFailed when a cell
@@ -131,6 +138,8 @@ def run_stages(
                 _print_prose(stage, page)
                 seconds = entry["seconds"]
             results.append(StageResult(name, ran, seconds, _page(folder, name)))
+            if ran and only_next and name != selected[-1]:
+                return results
         if place != folder:
             finish(folder)
         for name in selected:
@@ -143,6 +152,7 @@ def outdated(
     stages: Sequence[str] | None = None,
     *,
     given: Mapping[str, Any] | None = None,
+    settings: Mapping[str, str] | None = None,
     notebooks: Path = NOTEBOOKS,
 ) -> list[str]:
     """Which stages `run_stages` would run with these arguments; runs nothing.
@@ -151,7 +161,7 @@ def outdated(
     """
     available = load_stages(notebooks)
     selected = select(available, stages)
-    _, values = _settled(folder, available, selected, given, {})
+    _, values = _settled(folder, available, selected, given, settings or {})
     return _outdated(folder, available, selected, values)
 
 
