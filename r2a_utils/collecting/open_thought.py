@@ -6,7 +6,10 @@ to close it and goes on to its answer. This file knows tags and tokens. It runs 
 
 from __future__ import annotations
 
+from transformers import PreTrainedTokenizerBase
+
 from r2a_utils.models.reasoning_model import ReasoningModel
+from r2a_utils.texts.tags import Tags
 from r2a_utils.texts.tokens import encode
 
 
@@ -33,8 +36,18 @@ class OpenThought:
         tags = self._model.tags
         if tags.close in text:
             self._open = False
-        elif ends or not any(text.endswith(tags.close[:n]) for n in range(1, len(tags.close))):
-            line = "" if text.endswith(tags.before_close) else tags.before_close
-            for piece in (line, tags.close, tags.after_close):
-                self._closing += encode(self._model.tokenizer, piece)
+        elif ends or not begins_to_close(text, tags):
+            self._closing += closing_ids(self._model.tokenizer, tags, text)
             self._open, self.closed_by_us = False, True
+
+
+def begins_to_close(text: str, tags: Tags) -> bool:
+    """Whether a text ends within a closing tag, of which the next tokens may be the rest."""
+    return any(text.endswith(tags.close[:n]) for n in range(1, len(tags.close)))
+
+
+def closing_ids(tokenizer: PreTrainedTokenizerBase, tags: Tags, text: str) -> list[int]:
+    """The tokens that close a thought whose text so far is given: a line, the tag, a blank line."""
+    line = "" if text.endswith(tags.before_close) else tags.before_close
+    pieces = (line, tags.close, tags.after_close)
+    return [token for piece in pieces for token in encode(tokenizer, piece)]

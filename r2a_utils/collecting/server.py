@@ -3,7 +3,8 @@
 The prompt goes out as token ids, so that BOS stands there exactly once (vLLM, SGLang and
 llama.cpp's server take ids), or as text for a server that takes text only, such as `transformers
 serve`; either way the server's own count of the prompt's tokens is held against ours. What comes
-back is text; it is tokenised again with the model's tokenizer.
+back is token ids where the server gives them, as vLLM does; elsewhere text, which is tokenised
+again with the model's tokenizer and held against what that makes of it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from r2a_utils.collecting.endpoint import (
     concurrently,
     whole_characters,
 )
-from r2a_utils.collecting.generation import Backend, Prompt, Sampling
+from r2a_utils.collecting.generation import Backend, Prompt, Sampling, Written
+from r2a_utils.collecting.open_thought import begins_to_close, closing_ids
 from r2a_utils.texts.tags import R1_TAGS, Tags
 from r2a_utils.texts.trace import encode
 
@@ -45,60 +47,69 @@ def server_backend(
     "text". Each prompt gets a seed of its own, from its stream, so that samples differ and can be
     drawn again on the same server.
 
-    Raises ValueError where a server would lose the tags from its text, and, while completing, for a
-    sampling that closes thoughts; EndpointError when the server fails, counts another number of
-    prompt tokens (it adds a BOS of its own, or serves another model), writes a token that it was
-    told never to write, or ends its first replies without closing a thought (it keeps the thought
-    to itself). A thought that comes in a field of its own is put back before the text. Stage 01
-    asks servers so.
+    A thought that is to be closed after so many tokens (`Sampling.close_after`) is asked for as far
+    as that, closed here, and written on from there by a second request. A thought that comes in a
+    field of its own is put back before the text.
+
+    Raises ValueError, while completing, for a sampling that closes thoughts where prompts are text;
+    EndpointError when the server fails, counts another number of prompt tokens (it adds a BOS of
+    its own, or serves another model), leaves special tokens out of its text where the tags are
+    such, writes a token that it was told never to write, or ends its first replies without closing
+    a thought (it keeps the thought to itself). Stage 01 asks servers so.
     """
     if prompt_as not in ("ids", "text"):
         raise ValueError(f'prompt_as is {prompt_as!r}; choose "ids" or "text".')
-    for tag in (tags.open, tags.close):
-        if tag not in tokenizer.decode(encode(tokenizer, tag), skip_special_tokens=True):
-            raise ValueError(
-                f"{tag} is a special token of this tokenizer, and servers leave those out of their "
-                "text: where the reasoning ends would be lost. Decode locally instead."
-            )
-
     end_ids = {tokenizer.eos_token_id, *end_ids} - {None}
 
-    def complete(
-        prompts: list[Prompt], sampling: Sampling
-    ) -> Iterator[tuple[int, list[int], bool]]:
+    def complete(prompts: list[Prompt], sampling: Sampling) -> Iterator[Written]:
         if not prompts:
             return
-        if sampling.close_after is not None:
-            raise ValueError("close_after closes thoughts in decoding here, not on a server")
+        if sampling.close_after is not None and prompt_as == "text":
+            raise ValueError("close_after goes on from token ids, and this server takes text only")
         opening, post = "", _posting(endpoint, end_ids)
         if prompt_as == "text":
             opening = _text_opening(endpoint, post, tokenizer, prompts[0])
 
-        def one(prompt: Prompt) -> tuple[list[int], bool, bool]:
-            sent = list(prompt.ids)
+        def ask(prompt: Prompt, written: list[int], limit: int) -> tuple[list[int], bool]:
+            """All that is written so far with up to `limit` more tokens, and whether it ended."""
+            sent = [*prompt.ids, *written]
             if prompt_as == "text":
                 sent = opening + _text_after_bos(tokenizer, prompt)
-            reply = post(_body(sent, prompt, sampling))
-            _check_count(endpoint, reply, prompt)
-            text, finished = _said(endpoint, reply, prompt, tags)
-            ids = _checked_ids(text, tokenizer, sampling)
+            reply = post(_body(sent, prompt, sampling, limit))
+            _check_count(endpoint, reply, len(prompt.ids) + len(written))
+            ids, finished = _said(endpoint, reply, prompt, tags, tokenizer)
+            _check_banned(ids, tokenizer, sampling)
             ended = [place for place, token in enumerate(ids) if token in end_ids]
             if ended:  # the server went on behind a token that ends the model's texts
                 ids, finished = ids[: ended[0]], True
-                text = tokenizer.decode(ids, skip_special_tokens=False)
-            return ids, finished, tags.close in text
+            return [*written, *ids], finished
+
+        def one(prompt: Prompt) -> tuple[list[int], bool, bool, bool]:
+            most, ours, finished = sampling.max_new_tokens, False, False
+            ids: list[int] = []
+            if sampling.close_after is not None and prompt.condition == "with_reasoning":
+                ids, finished = ask(prompt, ids, sampling.close_after)
+                while not finished and begins_to_close(tokenizer.decode(ids), tags):
+                    ids, finished = ask(prompt, ids, 1)
+                if tags.close not in tokenizer.decode(ids):
+                    ids = [*ids, *closing_ids(tokenizer, tags, tokenizer.decode(ids))]
+                    ours, finished = True, False
+            if not finished and len(ids) < most:
+                ids, finished = ask(prompt, ids, most - len(ids))
+            closed = tags.close in tokenizer.decode(ids, skip_special_tokens=False)
+            return ids, finished, ours, closed
 
         waiting, closes = [], prompts[0].condition == "without_reasoning"
-        for index, (ids, finished, closed) in concurrently(one, prompts, concurrency):
+        for index, (ids, finished, ours, closed) in concurrently(one, prompts, concurrency):
             closes = closes or closed
             if finished and not closes:
-                waiting.append((index, ids, finished))
+                waiting.append(Written(index, ids, finished))
                 if len(waiting) == ENOUGH_UNCLOSED:
                     raise EndpointError(_unclosed(endpoint, tags))
                 continue
             yield from waiting
             waiting = []
-            yield index, ids, finished
+            yield Written(index, ids, finished, ours)
         yield from waiting
 
     # A file of completions is bound to the name of what wrote them: here, the server's model.
@@ -107,30 +118,35 @@ def server_backend(
 
 
 def _posting(endpoint: Endpoint, end_ids: Collection[int]) -> Callable[[dict], dict]:
-    """Ask for completions that end at any of `end_ids`, as vLLM and SGLang can be told.
+    """Ask for completions in the words that vLLM and SGLang have beyond the protocol.
 
-    A server that refuses to be told is asked without from then on: what it writes behind an end
-    token is cut off here.
+    That texts end at any of `end_ids`, that token ids come back, and that special tokens stay in
+    the text. A server that refuses one of these words by its name is asked without it from then on:
+    what it writes behind an end token is cut off here, and its text is tokenised here.
     """
-    told = {"stop_token_ids": sorted(end_ids)} if end_ids else {}
+    wishes = {"return_token_ids": True, "skip_special_tokens": False}
+    if end_ids:
+        wishes["stop_token_ids"] = sorted(end_ids)
 
     def post(body: dict) -> dict:
-        ends = dict(told)
-        try:
-            return endpoint.post("completions", body | ends)
-        except EndpointError as error:
-            if not ends or "stop_token_ids" not in str(error):
-                raise
-        told.clear()
-        return endpoint.post("completions", body)
+        while True:
+            asked = dict(wishes)
+            try:
+                return endpoint.post("completions", body | asked)
+            except EndpointError as error:
+                refused = [name for name in asked if name in str(error)]
+                if not refused:
+                    raise
+            for name in refused:
+                wishes.pop(name, None)
 
     return post
 
 
-def _body(sent: list[int] | str, prompt: Prompt, sampling: Sampling) -> dict:
+def _body(sent: list[int] | str, prompt: Prompt, sampling: Sampling, limit: int) -> dict:
     body = {
         "prompt": sent,
-        "max_tokens": sampling.max_new_tokens,
+        "max_tokens": limit,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "seed": prompt.stream(sampling.seed).getrandbits(31),
@@ -140,16 +156,22 @@ def _body(sent: list[int] | str, prompt: Prompt, sampling: Sampling) -> dict:
     return body
 
 
-def _check_count(endpoint: Endpoint, reply: dict, prompt: Prompt) -> None:
+def _check_count(endpoint: Endpoint, reply: dict, sent: int) -> None:
     counted = _prompt_tokens(endpoint, reply)
-    if counted != len(prompt.ids):
+    if counted != sent:
         raise EndpointError(
-            f"the server made {counted} tokens of a prompt of {len(prompt.ids)}: it adds a BOS of "
-            "its own, or serves a model with another tokenizer"
+            f"the server made {counted} tokens of a prompt of {sent}: it adds a BOS of its own, or "
+            "serves a model with another tokenizer"
         )
 
 
-def _said(endpoint: Endpoint, reply: dict, prompt: Prompt, tags: Tags) -> tuple[str, bool]:
+def _said(
+    endpoint: Endpoint,
+    reply: dict,
+    prompt: Prompt,
+    tags: Tags,
+    tokenizer: PreTrainedTokenizerBase,
+) -> tuple[list[int], bool]:
     """What the model wrote, its thought included, and whether it ended it itself."""
     try:
         choice = reply["choices"][0]
@@ -160,10 +182,49 @@ def _said(endpoint: Endpoint, reply: dict, prompt: Prompt, tags: Tags) -> tuple[
         ) from error
     if "text" not in choice or not all(isinstance(part, str | None) for part in parts):
         raise EndpointError(f"the server's reply holds no text: {endpoint.told(reply)}")
+    finished = choice.get("finish_reason") not in BROKEN_OFF
     text, thought = parts[0] or "", parts[1] or parts[2] or ""
+    ids = choice.get("token_ids")
+    if isinstance(ids, list) and all(isinstance(token, int) for token in ids):
+        spoken = tokenizer.decode(ids, skip_special_tokens=True)
+        if not thought and whole_characters(text).strip() not in (
+            spoken.strip(),
+            tokenizer.decode(ids, skip_special_tokens=False).strip(),
+            _without_end(tokenizer, ids),
+        ):
+            raise EndpointError(
+                "the server's token ids and its text differ: it serves a model with another "
+                "tokenizer than the one given here"
+            )
+        return ids, finished
     if thought and prompt.condition == "with_reasoning" and tags.close not in text:
         text = _rejoined(thought, text, tags)
-    return whole_characters(text), choice.get("finish_reason") not in BROKEN_OFF
+    if finished and prompt.condition == "with_reasoning":
+        _check_tags_stay(tokenizer, tags, text)
+    text = whole_characters(text)
+    ids = encode(tokenizer, text)
+    if tokenizer.decode(ids, skip_special_tokens=False).strip() != text.strip():
+        raise EndpointError(
+            "the tokenizer given here cannot write what the server wrote, from "
+            f"{endpoint.told(text)!r}: take the served model's own"
+        )
+    return ids, finished
+
+
+def _without_end(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    """The text of ids but for the last one, which may be an end token that the text leaves out."""
+    return tokenizer.decode(ids[:-1], skip_special_tokens=False).strip()
+
+
+def _check_tags_stay(tokenizer: PreTrainedTokenizerBase, tags: Tags, text: str) -> None:
+    """EndpointError where the closing tag is a token that servers leave out of a text, and did."""
+    close = tokenizer.decode(encode(tokenizer, tags.close), skip_special_tokens=True)
+    if text and tags.close not in close and tags.close not in text:
+        raise EndpointError(
+            f"{tags.close} is a special token of this tokenizer, and the server leaves those out "
+            "of its text: where the reasoning ends would be lost. Take a server that knows "
+            "return_token_ids or skip_special_tokens, as vLLM does, or decode locally"
+        )
 
 
 def _rejoined(thought: str, answer: str, tags: Tags) -> str:
@@ -175,16 +236,13 @@ def _rejoined(thought: str, answer: str, tags: Tags) -> str:
     return f"{thought}{before}{tags.close}{after}{answer}"
 
 
-def _checked_ids(text: str, tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> list[int]:
-    """Token ids of a text; a banned one among them is an error."""
-    ids = encode(tokenizer, text)
+def _check_banned(ids: list[int], tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> None:
     banned = set(ids) & set(sampling.banned_ids)
     if banned:
         raise EndpointError(
             f"the server wrote {tokenizer.convert_ids_to_tokens(min(banned))!r}, which was banned: "
             "it does not heed logit_bias, so decode this arm locally or on another server"
         )
-    return ids
 
 
 def _unclosed(endpoint: Endpoint, tags: Tags) -> str:
@@ -209,7 +267,7 @@ def _text_opening(
     counts = []
     for opening in ("", tokenizer.decode(prompt.ids[:1])):
         sent = opening + _text_after_bos(tokenizer, prompt)
-        body = _body(sent, prompt, Sampling(max_new_tokens=1))
+        body = _body(sent, prompt, Sampling(), 1)
         counts.append(_prompt_tokens(endpoint, post(body)))
         if counts[-1] == len(prompt.ids):
             return opening

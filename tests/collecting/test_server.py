@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import replace
 
 import pytest
+import torch
 from local_server import serve, transformers_serve
 
 from r2a_utils.collecting.endpoint import Endpoint, EndpointError
@@ -87,7 +88,7 @@ def prompts(tokenizer):
 
 def complete(to, tokenizer, prompts, sampling=None, **options):
     found = list(server_backend(to, tokenizer, **options)(prompts, sampling or Sampling(99)))
-    return {index: (ids, finished) for index, ids, finished in found}
+    return {written.index: (written.ids, written.finished) for written in found}
 
 
 def test_prompts_go_out_as_ids_with_bos_once(tokenizer, prompts):
@@ -255,13 +256,122 @@ def test_a_reply_that_is_no_completion_is_refused(tokenizer, prompts, reply):
         complete(endpoint(url), tokenizer, prompts)
 
 
-def test_a_tokenizer_whose_tags_servers_drop_is_refused(tokenizer):
-    dropping = deepcopy(tokenizer)
-    dropping.add_special_tokens({"additional_special_tokens": ["</think>"]})
-    with pytest.raises(ValueError, match="</think> is a special token"):
-        server_backend(endpoint("http://127.0.0.1:9/v1"), dropping)
+@pytest.fixture
+def special_tags(tokenizer):
+    """The bundled tokenizer with its tags as special tokens, which servers leave out of a text."""
+    special = deepcopy(tokenizer)
+    special.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    return special
+
+
+class Knowing(Echo):
+    """A server that knows `return_token_ids`, as vLLM does; its text lacks special tokens."""
+
+    def __call__(self, path, body, headers):
+        reply = super().__call__(path, body, headers)
+        ids = self.tokenizer.encode(self.text, add_special_tokens=False)
+        reply["choices"][0]["text"] = self.tokenizer.decode(ids, skip_special_tokens=True)
+        if body.get("return_token_ids"):
+            reply["choices"][0]["token_ids"] = [*ids, self.tokenizer.eos_token_id]
+        return reply
+
+
+def test_token_ids_are_taken_where_a_server_gives_them(special_tags, prompts):
+    knowing = Knowing(special_tags)
+    with serve(knowing) as url:
+        found = complete(endpoint(url), special_tags, prompts)
+    written = special_tags.encode(knowing.text, add_special_tokens=False)
+    assert found == {i: (written, True) for i in range(5)}
+    assert special_tags.convert_tokens_to_ids("</think>") in written
+
+
+def test_token_ids_of_another_text_are_refused(tokenizer, prompts):
+    class Other(Knowing):
+        def __call__(self, *request):
+            reply = super().__call__(*request)
+            reply["choices"][0]["token_ids"][2:4] = [70, 71]
+            return reply
+
+    with (
+        serve(Other(tokenizer)) as url,
+        pytest.raises(EndpointError, match="token ids and its text differ"),
+    ):
+        complete(endpoint(url), tokenizer, prompts)
+
+
+def test_words_that_a_server_does_not_know_are_left_out_from_then_on(tokenizer, prompts):
+    refused = []
+
+    class Strict(Echo):
+        def __call__(self, path, body, headers):
+            unknown = {"return_token_ids", "skip_special_tokens", "stop_token_ids"} & set(body)
+            if unknown:
+                refused.append(unknown)
+                return 400, f"extra fields: {sorted(unknown)[0]}"
+            return super().__call__(path, body, headers)
+
+    with serve(Strict(tokenizer)) as url:
+        found = complete(endpoint(url), tokenizer, prompts, concurrency=1)
+    assert len(found) == 5 and len(refused) == 3
+
+
+def test_a_server_that_drops_the_tags_is_refused(special_tags, tokenizer, prompts):
+    class Dropping(Knowing):
+        def __call__(self, path, body, headers):
+            return super().__call__(path, {**body, "return_token_ids": False}, headers)
+
+    with (
+        serve(Dropping(special_tags)) as url,
+        pytest.raises(EndpointError, match="</think> is a special token"),
+    ):
+        complete(endpoint(url), special_tags, prompts)
+    answers = [replace(prompt, condition="without_reasoning") for prompt in prompts]
+    with serve(Dropping(special_tags, "\n\n4")) as url:  # an answer has no tag to lose
+        assert len(complete(endpoint(url), special_tags, answers)) == 5
     with pytest.raises(ValueError, match='choose "ids" or "text"'):
         server_backend(endpoint("http://127.0.0.1:9/v1"), tokenizer, prompt_as="chat")
+
+
+def test_a_thought_that_is_closed_for_the_model_goes_on_as_in_decoding_here(tiny):
+    """Budget forcing on a server: greedy texts equal those of the local way, token for token."""
+
+    def decode(path, body, headers):
+        ids = torch.tensor([body["prompt"]])
+        with torch.no_grad():
+            written = tiny.hf.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=body["max_tokens"],
+                do_sample=False,
+                pad_token_id=tiny.tokenizer.eos_token_id,
+            )[0, ids.shape[1] :].tolist()
+        ended = written[-1] in tiny.end_ids
+        return {
+            "choices": [
+                {
+                    "text": tiny.tokenizer.decode(written, skip_special_tokens=False),
+                    "token_ids": written,
+                    "finish_reason": "stop" if ended else "length",
+                }
+            ],
+            "usage": {"prompt_tokens": len(body["prompt"])},
+        }
+
+    problems = load_problems("tiny", n=6, seed=3)
+    sampling = Sampling(max_new_tokens=160, close_after=24)
+    here = collect_completions(tiny, problems, sampling=sampling)
+    with serve(decode) as url:
+        backend = server_backend(endpoint(url), tiny.tokenizer, concurrency=1, tags=tiny.tags)
+        there = collect_completions(tiny, problems, sampling=sampling, backend=backend)
+    assert [c.completion_ids for c in there] == [c.completion_ids for c in here]
+    assert [c.closed_by_us for c in there] == [c.closed_by_us for c in here]
+    assert any(c.closed_by_us for c in there)
+    with pytest.raises(ValueError, match="takes text only"):
+        list(
+            server_backend(endpoint("http://127.0.0.1:9/v1"), tiny.tokenizer, prompt_as="text")(
+                [Prompt((1, 70), problems[0], "with_reasoning", 0)], sampling
+            )
+        )
 
 
 def test_a_broken_off_collection_goes_on_where_it_was(make_random_model, tokenizer, tmp_path):
