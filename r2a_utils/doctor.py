@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -18,6 +19,8 @@ from r2a_utils.models.registry import BUNDLED, ORGANISM_MODELS, REGISTRY, shape_
 PACKAGES = ("torch", "transformers", "nnsight", "papermill", "jupyter-book", "xarray", "pandas")
 # The paper's limit for a text; the notebooks' `max_new_tokens` may be less.
 TOKENS = 10_000
+SHORT = 1_000  # tokens of a text whose time on a CPU is told
+NOWHERE = "does not fit here; --on ray or a server may have room"
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ def _browser() -> Check:
 
 
 def _models() -> list[Check]:
-    gpus = sum(free for _, free in _free_gpu_memory())
-    memory = psutil.virtual_memory().available
+    gpus = [free for _, free in _free_gpu_memory()]
+    memory, speed = psutil.virtual_memory().available, _memory_speed()
     checks = []
     for name in REGISTRY:
         if name == "r2a-tiny" and not (BUNDLED / "config.json").is_file():
@@ -93,19 +96,51 @@ def _models() -> list[Check]:
         if shape_of(name) is None:
             checks.append(Check("model", None, f"{name}: what it needs is not estimated"))
             continue
-        on_gpu = most_rows(name, gpus, PROMPT_TOKENS + TOKENS)
-        on_cpu = most_rows(name, memory, PROMPT_TOKENS + TOKENS, "float32")
-        if on_gpu:
-            where = f"fits on the GPU, with room for {on_gpu} texts of {TOKENS:,} tokens"
-        elif on_cpu:
-            where = f"fits on the CPU, with room for {on_cpu} texts of {TOKENS:,} tokens"
-        else:
-            where = "does not fit here"
-        half, whole = (memory_needed(name, dtype) / 1e9 for dtype in ("bfloat16", "float32"))
-        needs = f"weights {half:.1f} GB on a GPU, {whole:.1f} GB on a CPU"
-        fits = True if on_gpu or on_cpu else None
-        checks.append(Check("model", fits, f"{name}: {where} ({needs})"))
+        half, whole = (memory_needed(name, dtype) for dtype in ("bfloat16", "float32"))
+        where = _where(name, gpus, memory, whole / speed)
+        needs = f"weights {half / 1e9:.1f} GB on a GPU, {whole / 1e9:.1f} GB on a CPU"
+        checks.append(
+            Check("model", True if where else None, f"{name}: {where or NOWHERE} ({needs})")
+        )
     return checks
+
+
+def _where(name: str, gpus: list[int], memory: int, seconds_a_token: float) -> str:
+    """The first way that is open to a model here: a GPU, all of them, the processors; or none."""
+    tokens = PROMPT_TOKENS + TOKENS
+    one = max((most_rows(name, free, tokens) for free in gpus), default=0)
+    if one:
+        return f"fits on the GPU, with room for {one} texts of {TOKENS:,} tokens"
+    together = most_rows(name, sum(gpus), tokens)
+    if together:
+        return (
+            f"fits on these {len(gpus)} GPUs together, with room for {together} texts of "
+            f"{TOKENS:,} tokens"
+        )
+    on_cpu = most_rows(name, memory, tokens, "float32")
+    if on_cpu:
+        minutes = max(1, round(SHORT * seconds_a_token / 60))
+        return (
+            f"fits on the CPU, with room for {on_cpu} texts of {TOKENS:,} tokens, at about "
+            f"{minutes} min for {SHORT:,} tokens"
+        )
+    return ""
+
+
+def _memory_speed() -> float:
+    """Bytes a second at which this machine reads a matrix to multiply a vector with it.
+
+    Whoever writes one token reads all weights once, so that this bounds how fast a text is written.
+    """
+    import torch
+
+    matrix = torch.ones(1024, 65536)
+    vector, seconds = torch.ones(65536), []
+    for _ in range(3):
+        clock = time.perf_counter()
+        matrix @ vector
+        seconds.append(time.perf_counter() - clock)
+    return matrix.numel() * matrix.element_size() / min(seconds)
 
 
 def _free_gpu_memory() -> list[tuple[str, int]]:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -269,6 +270,20 @@ def test_a_model_fits_where_there_is_memory_for_it(monkeypatch):
     assert fits["deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"]
     assert not fits["deepseek-ai/DeepSeek-R1-Distill-Qwen-14B"]
     assert "tiiuae/Falcon-H1R-7B: what it needs is not estimated" in found
+
+
+def test_the_doctor_names_the_first_way_that_is_open(monkeypatch):
+    monkeypatch.setattr(doctor, "_free_gpu_memory", lambda: [("a GPU", 80 * 10**9)] * 4)
+    monkeypatch.setattr(doctor, "_memory_speed", lambda: 10e9)
+    found = {c.found.partition(":")[0]: c.found for c in doctor.examine() if c.name == "model"}
+    assert "fits on the GPU" in found["deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"]
+    assert "these 4 GPUs together" in found["deepseek-ai/DeepSeek-R1-Distill-Llama-70B"]
+    monkeypatch.setattr(doctor, "_free_gpu_memory", list)
+    monkeypatch.setattr(doctor.psutil, "virtual_memory", lambda: SimpleNamespace(available=9e9))
+    found = {c.found.partition(":")[0]: c.found for c in doctor.examine() if c.name == "model"}
+    # 1,000 times the 7.1 GB of its weights at 10 GB a second
+    assert "at about 12 min for 1,000" in found["deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"]
+    assert doctor.NOWHERE in found["deepseek-ai/DeepSeek-R1-Distill-Llama-70B"]
 
 
 def test_lab_passes_its_options_on_and_other_commands_refuse_them(monkeypatch, capsys):
