@@ -27,7 +27,7 @@ ROOMS = sorted(
 # line; a name is a module, or a room where it stands for all of it.
 ORDER = [
     {"folders"},
-    {"stats", "runs.folder", "runs.header", "runs.vectors"},
+    {"stats", "runs.folder", "runs.header", "runs.pieces", "runs.vectors"},
     {"texts"},
     {"models", "paper", "tiny", "figures"},
     {"engine", "collecting"},

@@ -29,6 +29,7 @@ from r2a_utils.engine.forward import continue_greedily, engine_of, replay, run_w
 from r2a_utils.engine.patches import CUT_KINDS, EdgeCut, Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.models.places import architecture, every_head
+from r2a_utils.runs.pieces import kept_in_pieces
 from r2a_utils.stats import bootstrap_mean_intervals
 from r2a_utils.texts.boxed import final_answer
 from r2a_utils.texts.trace import Trace, answer_span, token_texts
@@ -88,6 +89,7 @@ class Ablation:
 Intervention = Knockout | Ablation
 
 
+@kept_in_pieces
 def measure(
     model: ReasoningModel,
     trace: Trace,
@@ -131,6 +133,7 @@ def measure(
     return frame
 
 
+@kept_in_pieces
 def regenerate(
     model: ReasoningModel,
     trace: Trace,

@@ -47,6 +47,7 @@ from r2a_utils.engine.forward import engine_of, replay
 from r2a_utils.engine.patches import HEAD_COMPONENTS, Patch, PatchedRun
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.models.places import architecture
+from r2a_utils.runs.pieces import kept_in_pieces
 
 Metric = Callable[[Float[Tensor, " vocabulary"]], Tensor | float]
 """Logits [vocabulary], float32 or finer, after the last token before the answer → one number."""
@@ -71,6 +72,7 @@ def patch_grid(
     return metrics["effect"].assign_attrs(metrics.attrs)
 
 
+@kept_in_pieces
 def patch_metrics(
     model: ReasoningModel,
     pair: ContrastPair | RecordedPair,

@@ -23,6 +23,7 @@ from r2a_utils.causal.two_places import PLACES, Effects, two_places
 from r2a_utils.engine.answer_logprobs import answer_caches, cached_scores, logit_difference
 from r2a_utils.engine.forward import run_with_cache
 from r2a_utils.models.loading import ReasoningModel
+from r2a_utils.runs.pieces import kept_in_pieces
 
 CONTROLS = ("same_prompt", "wrong_position", "random_donor", "same_answer", "matched_noise")
 OTHER_DONORS = ("random_donor", "same_answer")
@@ -35,6 +36,7 @@ class NoDonorError(ValueError):
     """A pair for which a control has nothing to put in the donor's place."""
 
 
+@kept_in_pieces
 def control_metrics(
     model: ReasoningModel,
     pair: ContrastPair | RecordedPair,

@@ -35,6 +35,7 @@ from r2a_utils.runs.attempt import UNFINISHED, run_of
 from r2a_utils.runs.folder import StageEnd
 from r2a_utils.runs.local_paths import without_folders
 from r2a_utils.runs.parameters import fill, literal
+from r2a_utils.runs.pieces import pieces_of
 from r2a_utils.runs.stage import ROOT, Stage
 from r2a_utils.runs.vectors import kept_in, vectors_file
 
@@ -52,6 +53,7 @@ def execute(
     values: Mapping[str, Any],
     folder: Path,
     *,
+    inputs: str,
     cell_timeout: int | None,
     progress_bar: Mapping[str, Any],
 ) -> NotebookNode:
@@ -59,8 +61,10 @@ def execute(
 
     Where the stage ended itself, the notebook goes as far, and its metadata `ended` says why.
 
-    `values` holds every parameter but `run_dir`, which is the run's `folder`; `cell_timeout` is in
-    seconds for each cell; `progress_bar` goes to tqdm. Raises StageFailed.
+    `values` holds every parameter but `run_dir`, which is the run's `folder`; `inputs` is a hash of
+    all that the result depends on (pieces of an earlier try with the same are taken up, see
+    `pieces.py`); `cell_timeout` is in seconds for each cell; `progress_bar` goes to tqdm. Raises
+    StageFailed.
     """
     inside = folder.resolve().is_relative_to(ROOT)
     run_dir = folder.resolve().relative_to(ROOT) if inside else folder.resolve()
@@ -73,6 +77,7 @@ def execute(
         with (
             _kernel_environment(),
             stage.header.in_force(),
+            pieces_of(folder, stage.name, inputs),
             kept_in(vectors_file(folder, stage.name)),
             _private_folder() as private,
         ):

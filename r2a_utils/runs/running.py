@@ -30,6 +30,7 @@ from r2a_utils.runs.folder import Run, write_aside
 from r2a_utils.runs.lock import hold
 from r2a_utils.runs.manifest import chain, is_current, read_manifest, write_entry
 from r2a_utils.runs.parameters import ParameterError, resolve
+from r2a_utils.runs.pieces import clear_pieces
 from r2a_utils.runs.plain_yaml import read_yaml
 from r2a_utils.runs.stage import (
     NOTEBOOKS,
@@ -268,7 +269,14 @@ def _run_stage(
     started = datetime.datetime.now(datetime.UTC)
     clock = time.monotonic()
     try:
-        executed = execute(stage, values, place, cell_timeout=cell_timeout, progress_bar=bar)
+        executed = execute(
+            stage,
+            values,
+            place,
+            inputs=chain(inputs),
+            cell_timeout=cell_timeout,
+            progress_bar=bar,
+        )
     except StageFailed:
         write_entry(place, stage.name, {"status": "failed", "inputs": inputs})
         raise
@@ -289,6 +297,7 @@ def _run_stage(
     executed.metadata["r2a"] = {"stage": stage.name, "run_id": run_of(place).name, **entry}
     write_aside(page, lambda path: nbformat.write(executed, path))
     write_entry(place, stage.name, entry)
+    clear_pieces(place, stage.name)
     return seconds
 
 
