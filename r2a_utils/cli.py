@@ -134,7 +134,7 @@ def _elsewhere(options: argparse.Namespace, plans: Sequence[Any]) -> dict[str, A
     if options.on == "slurm":
         from r2a_utils.runs.on_slurm import run_on_slurm
 
-        return run_on_slurm(plans, dict(_name_and_value(text) for text in options.slurm))
+        return run_on_slurm(plans, dict(_name_and_value(text, "--slurm") for text in options.slurm))
     from r2a_utils.runs.on_ray import run_on_ray
 
     return run_on_ray(plans, None if options.on == "ray" else options.on)
@@ -380,12 +380,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _name_and_value(text: str) -> tuple[str, str]:
+def _name_and_value(text: str, option: str = "--set") -> tuple[str, str]:
     from r2a_utils.runs.parameters import ParameterError
 
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise ParameterError(f"--set and --slurm take name=value, not {text!r}")
+        raise ParameterError(f"{option} takes name=value, not {text!r}")
     return name.strip(), value
 
 

@@ -27,6 +27,8 @@ def asked(monkeypatch, tmp_path) -> list:
     calls = []
 
     def record(folder, **keywords):
+        for name in ("notebooks", "progress", "only_next"):  # as they always are
+            keywords.pop(name)
         calls.append((folder.name, keywords.pop("stages"), keywords))
         return [
             StageResult("01_first", True, 12.34, Path("01_first.ipynb")),

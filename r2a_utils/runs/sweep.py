@@ -20,14 +20,9 @@ from rich.table import Table
 
 from r2a_utils.models.memory import BYTES, GPU_MEMORY, PROMPT_TOKENS, ROOM, memory_needed
 from r2a_utils.models.registry import REGISTRY
+from r2a_utils.runs import running
 from r2a_utils.runs.manifest import read_manifest
-from r2a_utils.runs.running import (
-    StageResult,
-    check_request,
-    outdated,
-    run_folder,
-    run_stages,
-)
+from r2a_utils.runs.running import StageResult
 from r2a_utils.runs.stage import NOTEBOOKS
 
 
@@ -46,7 +41,7 @@ class Request:
     @property
     def run(self) -> Path:
         """The run's folder."""
-        return self.folder or run_folder(self.run_id)
+        return self.folder or running.run_folder(self.run_id)
 
     def arguments(self) -> dict[str, Any]:
         """Those of `run_stages` beside the folder, what is asked of a run alone."""
@@ -55,7 +50,7 @@ class Request:
 
     def go_on(self, *, only_next: bool = False, progress: bool = False) -> list[StageResult]:
         """Run what must run, or the next stage of it; see `run_stages`."""
-        return run_stages(
+        return running.run_stages(
             self.run,
             **self.arguments(),
             cell_timeout=self.cell_timeout,
@@ -82,8 +77,8 @@ def plan(request: Request, gpu_memory: float = GPU_MEMORY) -> Plan:
 
     Raises ParameterError where the run would be refused, RunFolderError where it is damaged.
     """
-    stages = outdated(request.run, **request.arguments())
-    values = check_request(request.run, **request.arguments())
+    stages = running.outdated(request.run, **request.arguments())
+    values = running.check_request(request.run, **request.arguments())
     every = list(values.values())
     model = next((str(v["model_name"]) for v in every if "model_name" in v), "-")
     memory, gpus = _memory(model, every), 0
