@@ -330,23 +330,25 @@ def contribution_of_head(weights, values, into, direction):
 workshop.check_contribution_of_head(contribution_of_head)
 
 # %%
-group = head // (model.n_heads // model.n_kv_heads)
-recorded = engine.run_with_cache(model, told.token_ids)
-residual = recorded.activations["resid"][-1][[writes - 1]]
-wanted_id = torch.tensor([told.token_ids[writes]], device=residual.device)
-query = slice(writes - 1, writes)
-shares = contribution_of_head(
-    attention.attention_rows(model, told, [(layer, head)], query).values[0, 0],
-    recorded.values[layer][group].float().cpu().numpy(),
-    models.head_outputs(model, layer)[head].float().cpu().numpy(),
-    models.logit_directions(model, residual, wanted_id)[0].cpu().numpy(),
-)
-exact = attention.answer_contribution(model, told, [(layer, head)])
-largest = np.argsort(-shares)[:3]
-in_nats = {f"{told.tokens[j]!r} at {j}": float(shares[j]) for j in largest}
-in_nats["all tokens"] = float(shares.sum())
-in_nats["all tokens, by the page's function"] = float(exact.sum())
-in_nats
+in_nats = {}
+if attention.has_contributions(model, told):
+    group = head // (model.n_heads // model.n_kv_heads)
+    recorded = engine.run_with_cache(model, told.token_ids)
+    residual = recorded.activations["resid"][-1][[writes - 1]]
+    wanted_id = torch.tensor([told.token_ids[writes]], device=residual.device)
+    query = slice(writes - 1, writes)
+    shares = contribution_of_head(
+        attention.attention_rows(model, told, [(layer, head)], query).values[0, 0],
+        recorded.values[layer][group].float().cpu().numpy(),
+        models.head_outputs(model, layer)[head].float().cpu().numpy(),
+        models.logit_directions(model, residual, wanted_id)[0].cpu().numpy(),
+    )
+    exact = attention.answer_contribution(model, told, [(layer, head)])
+    largest = np.argsort(-shares)[:3]
+    in_nats = {f"{told.tokens[j]!r} at {j}": float(shares[j]) for j in largest}
+    in_nats["all tokens"] = float(shares.sum())
+    in_nats["all tokens, by the page's function"] = float(exact.sum())
+in_nats or "single heads of this model have no share in its logits"
 
 # %% [markdown]
 # **What you should see.** The three tokens that give the boxed token most through the strongest

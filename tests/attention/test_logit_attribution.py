@@ -109,3 +109,12 @@ def test_the_boxed_answer_is_what_the_contributions_point_at(tiny):
         given = head_contributions(tiny, trace, every_head(tiny), writes=[write]).sum("head")[0]
         assert given.sum() > 0
         assert given[trace.segments["reasoning"]].sum() > given[trace.segments["prompt"]].sum()
+
+
+def test_a_wide_stream_in_bfloat16_is_no_reason_to_refuse(make_random_model, random_trace):
+    """Adding to a stream of thousands rounds to steps that are wide beside what a layer gives."""
+    model = make_random_model("qwen2")
+    with torch.no_grad():
+        model.hf.get_input_embeddings().weight[:, 3] += 4096.0  # one massive activation
+    model.hf.to(torch.bfloat16)
+    assert has_contributions(model, random_trace())
