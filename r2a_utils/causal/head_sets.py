@@ -63,7 +63,7 @@ def set_changes(
     model: ReasoningModel,
     traces: Sequence[Trace],
     sets: Sequence[HeadSet],
-    pool: Sequence[Float[Tensor, "token width"]],
+    pool: Sequence[Float[Tensor, "token _"]],
     n_draws: int,
     seed: int = 0,
     kind: str = "renormalised",
@@ -109,7 +109,7 @@ def turned_over(
     model: ReasoningModel,
     traces: Sequence[Trace],
     sets: Sequence[HeadSet],
-    pool: Sequence[Float[Tensor, "token width"]],
+    pool: Sequence[Float[Tensor, "token _"]],
     seed: int = 0,
     kind: str = "renormalised",
 ) -> TurnedOver:

@@ -96,7 +96,7 @@ def measure(
     interventions: Sequence[Intervention],
     *,
     scored: slice | None = None,
-    pool: Sequence[Float[Tensor, "_ width"]] | None = None,
+    pool: Sequence[Float[Tensor, "_ _"]] | None = None,
     seed: int = 0,
     max_tokens: int | None = None,
 ) -> pd.DataFrame:
@@ -140,7 +140,7 @@ def regenerate(
     interventions: Sequence[Intervention],
     *,
     max_new_tokens: int,
-    pool: Sequence[Float[Tensor, "_ width"]] | None = None,
+    pool: Sequence[Float[Tensor, "_ _"]] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """The answer written anew, greedily, after the trace's `</think>`; one row an intervention.
@@ -303,10 +303,11 @@ def knockout_heads(
     )
 
 
-def answer_z(model: ReasoningModel, traces: Sequence[Trace]) -> list[Float[Tensor, "token width"]]:
+def answer_z(model: ReasoningModel, traces: Sequence[Trace]) -> list[Float[Tensor, "token _"]]:
     """A pool for mean and resample ablation: z at every answer token of the traces.
 
-    One tensor [token, heads * head_dim] a layer. Take traces other than those that are ablated.
+    One tensor [token, heads * head_dim] a layer, without columns where a layer does not attend.
+    Take traces other than those that are ablated.
     """
     layers: list[list[Tensor]] = [[] for _ in range(model.n_layers)]
     for trace in traces:
@@ -348,9 +349,9 @@ def _ablated(
     model,
     ablation: Ablation,
     n: int,
-    pool: Sequence[Float[Tensor, "_ width"]] | None,
+    pool: Sequence[Float[Tensor, "_ _"]] | None,
     seed: list[int],
-) -> list[Float[Tensor, "{n} head_dim"]]:
+) -> list[Float[Tensor, "{n} _"]]:
     """What stands in place of each head's z, [n, head_dim]."""
     heads, shapes = _checked(model, ablation.heads), architecture(model).shapes
     if ablation.method == "zero":
