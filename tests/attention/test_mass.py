@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,24 @@ def test_masses_from_a_segment_sum_to_one_and_spare_the_future(any_model, random
     np.testing.assert_allclose(masses.sum("to_segment"), 1, atol=1e-5)
     assert not masses.values[..., np.triu(np.ones((6, 6), dtype=bool), k=1)].any()
     assert (masses.sel(from_segment="bos", to_segment="bos") == 1).all()
+
+
+def test_worked_examples_are_no_part_of_the_prompts_mass(make_random_model, random_trace):
+    model, plain = make_random_model("llama"), random_trace(prompt=9)
+    prompt, stop = plain.segments["prompt"], plain.segments["prompt"].start + 4
+    parts = {"examples": slice(prompt.start, stop), "prompt": slice(stop, prompt.stop)}
+    segments = {"bos": plain.segments["bos"], **parts}
+    segments |= {name: plain.segments[name] for name in plain.segments if name not in segments}
+    whole, parted = (
+        segment_mass(model, [trace])[0].sel(from_segment="answer")
+        for trace in (plain, replace(plain, segments=segments))
+    )
+    assert parted.to_segment.values.tolist() == ["bos", "examples", *SEGMENTS[1:]]
+    apart = parted.sel(to_segment=["examples", "prompt"])
+    assert (apart > 0.01).all()
+    np.testing.assert_allclose(apart.sum("to_segment"), whole.sel(to_segment="prompt"), atol=1e-6)
+    same = ["bos", "think", "reasoning", "end_think", "answer"]
+    np.testing.assert_allclose(parted.sel(to_segment=same), whole.sel(to_segment=same), atol=1e-6)
 
 
 def test_uniform_attention_has_the_masses_that_one_counts_by_hand(make_random_model, random_trace):

@@ -7,9 +7,11 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from r2a_utils.attention.weights import attention_rows
 from r2a_utils.engine import oracle
 from r2a_utils.engine.forward import engine_of
 from r2a_utils.engine.oracle import marks_fault
+from r2a_utils.models import places
 from r2a_utils.runs.folder import Run
 
 
@@ -70,6 +72,21 @@ def test_other_code_or_another_kernel_is_asked_anew(run, make_random_model):
         assert asked_again(same)
     same.hf.set_attn_implementation("eager")
     assert asked_again(same)
+
+
+def test_what_attention_is_told_and_nobody_knows_is_never_swallowed(make_random_model):
+    model = make_random_model("llama")
+
+    def tell(layer, given, named):
+        return given, named | {"an_option_of_next_year": 2.0}
+
+    for layer in model.hf.model.layers:
+        layer.register_forward_pre_hook(tell, with_kwargs=True)
+    places._ARCHITECTURES.pop(model.hf, None)  # as if it had been built so
+    assert engine_of(model, 20) == "plain"
+    attention_rows(model, range(20, 40), [(0, 0)])
+    for what in ("replay", "rows"):
+        assert "asks for an_option_of_next_year" in model.verdicts[what]["fault"]
 
 
 def test_what_stops_the_fast_engine_is_told_and_what_nobody_expects_is_raised(make_random_model):
