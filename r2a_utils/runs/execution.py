@@ -33,6 +33,7 @@ from traitlets.config import Config
 from r2a_utils.folders import PACKAGE
 from r2a_utils.runs.attempt import UNFINISHED, run_of
 from r2a_utils.runs.folder import StageEnd
+from r2a_utils.runs.header import told_to_kernels
 from r2a_utils.runs.local_paths import without_folders
 from r2a_utils.runs.parameters import fill, literal
 from r2a_utils.runs.pieces import pieces_of
@@ -42,6 +43,8 @@ from r2a_utils.runs.vectors import kept_in, vectors_file
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # Starting a kernel imports IPython; on a busy machine with a cold disk that has taken a minute.
 _KERNEL_START_SECONDS = 300
+# Kernels show no progress bars, which a printed page cannot show.
+_QUIET = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
 class StageFailed(RuntimeError):  # noqa: N818  a stage fails; this is that event
@@ -75,7 +78,7 @@ def execute(
     failed.unlink(missing_ok=True)
     try:
         with (
-            _kernel_environment(),
+            told_to_kernels(_QUIET),
             stage.header.in_force(),
             pieces_of(folder, stage.name, inputs),
             kept_in(vectors_file(folder, stage.name)),
@@ -229,22 +232,6 @@ def _path_shortener(folder: Path) -> Callable[[str], str]:
         return re.sub(r"(?:/[\w.-]+){0,20}/ipykernel_\d+/\d+\.py", "cell", text)
 
     return shorten
-
-
-@contextmanager
-def _kernel_environment() -> Iterator[None]:
-    """Kernels started inside show no progress bars, which a printed page cannot show."""
-    quiet = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    before = {name: os.environ.get(name) for name in quiet}
-    os.environ.update(quiet)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _first_unfinished(notebook: NotebookNode) -> int | None:

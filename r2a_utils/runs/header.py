@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,18 +42,24 @@ class Header:
     writes: tuple[str, ...] = ()
     limits: Mapping[str, Limits] = field(default_factory=dict)  # by parameter
 
-    @contextmanager
-    def in_force(self) -> Iterator[None]:
+    def in_force(self) -> AbstractContextManager[None]:
         """Let kernels that are started inside be held to these declarations."""
         declared = {"stage": self.stage, "reads": self.reads, "writes": self.writes}
-        before = os.environ.get(_VARIABLE)
-        os.environ[_VARIABLE] = json.dumps(declared)
-        try:
-            yield
-        finally:
-            os.environ.pop(_VARIABLE)
-            if before is not None:
-                os.environ[_VARIABLE] = before
+        return told_to_kernels({_VARIABLE: json.dumps(declared)})
+
+
+@contextmanager
+def told_to_kernels(variables: Mapping[str, str]) -> Iterator[None]:
+    """Let processes that are started inside have these variables in their environment."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def read_header(path: Path) -> Header:

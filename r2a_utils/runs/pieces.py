@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ import pandas as pd
 import xarray as xr
 
 from r2a_utils.runs.folder import write_aside
+from r2a_utils.runs.header import told_to_kernels
 
 # Where a kernel keeps its pieces; set where a stage is executed and nowhere else.
 _VARIABLE = "R2A_PIECES"
@@ -38,8 +39,7 @@ class _NoDigestError(TypeError):
     """Something that cannot be told from something else, such as a function."""
 
 
-@contextmanager
-def pieces_of(run: Path, stage: str, inputs: str) -> Iterator[None]:
+def pieces_of(run: Path, stage: str, inputs: str) -> AbstractContextManager[None]:
     """Let kernels that are started inside keep the pieces of a stage with these inputs.
 
     `inputs` is a hash of all that its result depends on. Pieces of other inputs go at once.
@@ -48,14 +48,7 @@ def pieces_of(run: Path, stage: str, inputs: str) -> Iterator[None]:
     for other in place.glob("*"):
         if other.name != inputs:
             shutil.rmtree(other)
-    before = os.environ.get(_VARIABLE)
-    os.environ[_VARIABLE] = str(place / inputs)
-    try:
-        yield
-    finally:
-        os.environ.pop(_VARIABLE)
-        if before is not None:
-            os.environ[_VARIABLE] = before
+    return told_to_kernels({_VARIABLE: str(place / inputs)})
 
 
 def clear_pieces(run: Path, stage: str) -> None:
