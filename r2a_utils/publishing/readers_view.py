@@ -16,6 +16,8 @@ DETAILS = {
     "02_answer_quality": (
         "Grading",
         "What a right answer costs",
+        "No cues: what if the model may not turn on itself?",
+        "Beside the paper: MATH-500",
         "The authors' traces, graded again",
         "Beside the paper: WildBench",
         "Open questions to the model of this run",
@@ -28,8 +30,10 @@ DETAILS = {
         "Does it take training?",
     ),
     "05_activation_patching": (
+        "Contrast pairs",
         "Which pairs can be patched",
         "The other way round",
+        "How much of it is copying?",
         "Controls",
         "Is the gradient enough?",
         "Beside the paper",
@@ -39,6 +43,7 @@ DETAILS = {
         "Another answer?",
         "Chosen where the answer is written",
     ),
+    "07_synthesis": ("What the stages say, one after the other",),
 }
 
 
