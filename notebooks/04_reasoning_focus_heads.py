@@ -254,6 +254,8 @@ figures.head_maps({"answer → reasoning": to_reasoning.values}, marks)
 # on these, and the other way round.
 
 # %% [markdown]
+# ## Head by head
+#
 # To look at one head, click it, or go to it by the arrow keys: its maps on two traces stand below.
 
 # %%
@@ -268,10 +270,9 @@ head_explorer(model, shown, mass, by_mass, marks=marks)
 # and head, and the chosen head's attention on two traces, a row for each token of the answer.
 
 # %% [markdown]
-# Heads of one brightness can look alike on the map and read in different ways: some walk, some
-# rest on one place, some spread. The map holds means, the traces below it single cases. {doc}`The
-# next page <04b_what_the_heads_do>` has one trace as text, which shows what was read to write each
-# token of its answer.
+# Heads of one brightness can read in different ways: some walk, some rest on one place, some
+# spread. {doc}`The next page <04b_what_the_heads_do>` has one trace as text, which shows what was
+# read to write each token of its answer.
 
 # %% [markdown]
 # ## Are they heads for reasoning?
@@ -438,9 +439,11 @@ distill_map(second)
 # head.
 
 # %% [markdown]
-# Where the printed heads sit, and how many of them are printed as retrieval heads too; this needs
-# the lists alone, so that all three distills have it. *p, groups* moves the heads of one key/value
-# group together.
+# ## Where the printed heads sit
+#
+# In which layers, and how many of them are printed as retrieval heads too. This needs the lists
+# alone, so that all three distills have it. *p, groups* moves the heads of one key/value group
+# together.
 
 # %%
 figures.reading_table(attention.printed_places(seed=seed), digits=5)

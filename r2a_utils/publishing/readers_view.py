@@ -28,6 +28,7 @@ DETAILS = {
         "Are they heads that copy?",
         "Are they heads for reasoning?",
         "Does it take training?",
+        "Where the printed heads sit",
     ),
     "05_activation_patching": (
         "Contrast pairs",
