@@ -60,10 +60,9 @@ def _obeyed(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from r2a_utils.publishing.book_runs import PublishError, declared_runs
-    from r2a_utils.runs.on_ray import ClusterError
     from r2a_utils.runs.parameters import ParameterError
     from r2a_utils.runs.running import check_request
-    from r2a_utils.runs.sweep import plan, planned
+    from r2a_utils.runs.sweep import ClusterError, plan, planned
 
     try:
         shown = declared_runs()

@@ -154,7 +154,7 @@ def _control(donor: Side, receiver: Side, others: Sequence[Side]) -> Trace | Non
 
 
 def _thought(trace: Trace) -> int:
-    return trace.segments["reasoning"].stop - trace.segments["reasoning"].start
+    return _length(trace.segments["reasoning"])
 
 
 def _exchanged(

@@ -29,7 +29,7 @@ import xarray as xr
 
 from r2a_utils.folders import PACKAGE
 from r2a_utils.runs.folder import RunFolderError, write_aside
-from r2a_utils.runs.header import makers
+from r2a_utils.runs.header import all_makers
 from r2a_utils.runs.local_paths import shown_folders, without_folders
 from r2a_utils.runs.lock import hold
 from r2a_utils.runs.manifest import read_manifest
@@ -193,10 +193,10 @@ def _files(folder: Path, done: Mapping[str, Any], layout: Mapping[str, str]) -> 
     A stage that was killed or failed may have left something that no page of the run tells of.
     Texts are kept, whoever wrote them: they are what other stages begin with.
     """
-    paths = [folder / name for name in _PLAIN]
+    paths, makers = [folder / name for name in _PLAIN], all_makers(NOTEBOOKS)
     for kind, suffix in layout.items():
         for path in (folder / kind).glob(f"*{suffix}"):
-            own = [path.stem] if kind == "notebooks" else makers(f"{kind}/{path.stem}", NOTEBOOKS)
+            own = [path.stem] if kind == "notebooks" else makers.get(f"{kind}/{path.stem}")
             if kind in _TEXTS or not own or not done.keys().isdisjoint(own):
                 paths.append(path)
     return sorted(path for path in paths if path.is_file())

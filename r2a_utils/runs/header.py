@@ -92,8 +92,16 @@ def declared_here() -> Header | None:
 
 def makers(artifact: str, notebooks: Path) -> list[str]:
     """The stages of a folder of notebooks that declare that they write `artifact`."""
-    headers = [read_header(path) for path in sorted(notebooks.glob("[0-9]*.py"))]
-    return [header.stage for header in headers if artifact in header.writes]
+    return all_makers(notebooks).get(artifact, [])
+
+
+def all_makers(notebooks: Path) -> dict[str, list[str]]:
+    """`makers` of every artifact that a stage declares."""
+    found: dict[str, list[str]] = {}
+    for header in (read_header(path) for path in sorted(notebooks.glob("[0-9]*.py"))):
+        for artifact in header.writes:
+            found.setdefault(artifact, []).append(header.stage)
+    return found
 
 
 def _front_matter(source: str) -> dict[str, Any]:

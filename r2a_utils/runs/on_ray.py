@@ -26,24 +26,20 @@ from r2a_utils.runs.folder import RunFolderError
 from r2a_utils.runs.lock import LOCK, OWNER, hold
 from r2a_utils.runs.running import StageResult
 from r2a_utils.runs.stage import NOTEBOOKS, numeric_versions
-from r2a_utils.runs.sweep import Plan, Progress, Request
+from r2a_utils.runs.sweep import ClusterError, Plan, Progress, Request
 
 RETRIES = 3  # of a stage whose worker or node was lost
 _LOOK = 0.5  # seconds between two looks at what has happened
 _MARK = ".here"  # a file by which a worker sees that it has the folder that the asker has
 
 
-class ClusterError(RuntimeError):
-    """A cluster that cannot be used; the message says why and what to do."""
-
-
 @dataclass(frozen=True)
 class _Step:
     """What came of one task."""
 
-    results: list[StageResult]
+    results: list[StageResult] | None  # None: the worker has not the asker's folder, nor the run
     host: str
-    run: bytes | None  # the run folder, where the worker has another than the asker
+    run: bytes | None = None  # the run folder, where the worker has another than the asker
 
 
 def run_on_ray(plans: Sequence[Plan], address: str | None = None) -> dict[str, object]:
@@ -79,11 +75,11 @@ def _run(ray, plans: Sequence[Plan]) -> dict[str, object]:
     waiting: dict[object, Plan] = {}
     done = {plan.request.run_id: 0 for plan in plans}
 
-    def start(plan: Plan) -> None:
+    def start(plan: Plan, run: bytes | None = None) -> None:
         needs = {"num_gpus": plan.gpus}
         if not plan.gpus and plan.memory is not None:
             needs["memory"] = plan.memory
-        waiting[task.options(name=plan.request.run_id, **needs).remote(*_sent(plan))] = plan
+        waiting[task.options(name=plan.request.run_id, **needs).remote(*_sent(plan), run)] = plan
 
     with Progress(plans) as progress:
         for plan in plans:
@@ -110,12 +106,16 @@ def _run(ray, plans: Sequence[Plan]) -> dict[str, object]:
                         outcomes[run_id] = error
                         progress.say(run_id, done[run_id], "lost")
                         continue
+                    if step.results is None:
+                        start(plan, _packed(plan.request.run))
+                        continue
                     done[run_id] = sum(r.stage in plan.stages for r in step.results)
                     if len(step.results) == len(plan.asked):
                         outcomes[run_id] = _of_the_sweep(plan, step.results)
                         progress.say(run_id, done[run_id], "done", step.host)
                     else:
-                        start(plan)
+                        # to another machine the run goes at once where it has had to go before
+                        start(plan, step.run)
                         progress.say(run_id, done[run_id], "goes on", step.host)
         finally:
             for reference in waiting:
@@ -125,16 +125,19 @@ def _run(ray, plans: Sequence[Plan]) -> dict[str, object]:
     return outcomes
 
 
-def _sent(plan: Plan) -> tuple[Request, str, bytes, str]:
-    """What a task gets: the request, the mark of the folder, the run as it stands, the code."""
+def _sent(plan: Plan) -> tuple[Request, str, str]:
+    """What a task gets: the request, the mark of the folder, the code."""
     folder, mark = plan.request.run, uuid.uuid4().hex
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARK).write_text(mark)
-    return replace(plan.request, folder=folder), mark, _packed(folder), _code()
+    return replace(plan.request, folder=folder), mark, _code()
 
 
-def _next_stage(request: Request, mark: str, run: bytes, code: str) -> _Step:
-    """What a worker does: the next stage of a run, in the asker's folder or in one of its own."""
+def _next_stage(request: Request, mark: str, code: str, run: bytes | None) -> _Step:
+    """What a worker does: the next stage of a run, in the asker's folder or in one of its own.
+
+    Without the asker's folder it needs the `run` as it stands there.
+    """
     if code != _code():
         raise ClusterError(
             f"{socket.gethostname()} has another version of R2A or of its libraries: install there "
@@ -142,7 +145,9 @@ def _next_stage(request: Request, mark: str, run: bytes, code: str) -> _Step:
         )
     here = request.run / _MARK
     if here.is_file() and here.read_text() == mark:
-        return _Step(request.go_on(only_next=True), socket.gethostname(), None)
+        return _Step(request.go_on(only_next=True), socket.gethostname())
+    if run is None:
+        return _Step(None, socket.gethostname())
     with TemporaryDirectory(prefix="r2a-run-") as place:
         folder = Path(place) / request.run.name
         _unpacked(run, folder)

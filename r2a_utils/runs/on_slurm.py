@@ -12,9 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from r2a_utils.runs.on_ray import ClusterError
 from r2a_utils.runs.running import RUNS, StageResult
-from r2a_utils.runs.sweep import Plan, Progress, Request
+from r2a_utils.runs.sweep import ClusterError, Plan, Progress, Request
 
 JOBS = RUNS / ".slurm"  # scripts, logs and results of the jobs
 _LOOK = 5.0  # seconds between two looks at what has happened
@@ -62,12 +61,11 @@ def run_on_slurm(
         with executor.batch():
             for plan in same:
                 request = replace(plan.request, folder=plan.request.run)
-                jobs[plan.request.run_id] = executor.submit(RunJob(), request)
+                jobs[plan.request.run_id] = plan, executor.submit(RunJob(), request)
     with Progress(plans) as progress:
         waiting = dict(jobs)
         while waiting:
-            for run_id, job in list(waiting.items()):
-                plan = next(p for p in plans if p.request.run_id == run_id)
+            for run_id, (plan, job) in list(waiting.items()):
                 if not job.done():
                     progress.say(run_id, 0, job.state.lower(), f"job {job.job_id}")
                     continue

@@ -26,6 +26,10 @@ from r2a_utils.runs.running import StageResult
 from r2a_utils.runs.stage import NOTEBOOKS
 
 
+class ClusterError(RuntimeError):
+    """Other machines that cannot be used; the message says why and what to do."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One run that is asked for: what `run_stages` is called with."""

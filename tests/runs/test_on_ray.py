@@ -14,8 +14,8 @@ import pytest
 from r2a_utils.runs.execution import StageFailed
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.manifest import read_manifest
-from r2a_utils.runs.on_ray import ClusterError, run_on_ray
-from r2a_utils.runs.sweep import Plan, Request, plan
+from r2a_utils.runs.on_ray import run_on_ray
+from r2a_utils.runs.sweep import ClusterError, Plan, Request, plan
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'r2a[ray]'")
 from ray.cluster_utils import Cluster  # noqa: E402  it exists where Ray is installed
@@ -176,8 +176,8 @@ def test_where_the_folder_is_not_shared_the_run_comes_home(
     sent = on_ray._sent
 
     def unshared(one: Plan):
-        request, mark, run, code = sent(one)
-        return request, mark + " of another machine", run, code
+        request, mark, code = sent(one)
+        return request, mark + " of another machine", code
 
     monkeypatch.setattr(on_ray, "_sent", unshared)
     outcomes = run_on_ray([planned(notebooks, tmp_path / "far", seed=7)])

@@ -7,9 +7,8 @@ import pytest
 from r2a_utils.runs import on_slurm
 from r2a_utils.runs.execution import StageFailed
 from r2a_utils.runs.folder import Run
-from r2a_utils.runs.on_ray import ClusterError
 from r2a_utils.runs.on_slurm import RunJob, run_on_slurm
-from r2a_utils.runs.sweep import Request, plan
+from r2a_utils.runs.sweep import ClusterError, Request, plan
 
 submitit = pytest.importorskip("submitit", reason="needs submitit: pip install 'r2a[slurm]'")
 
