@@ -28,7 +28,8 @@ MAX_NEW_TOKENS = 256  # twice the longest trace of a comparison
 class Case:
     """A trace with a short answer, its problem, and what is known of it.
 
-    `donor` is the trace of the same facts with the other end asked for, with its problem; `uses`
+    `donor` is the trace of the same facts with the other end asked for, with its problem, and
+    `off_policy` a text of the world about that problem, which the model did not write; `uses`
     whether the answer is made from the reasoning. None: there is none, or it is not known, or it is
     left to chance.
     """
@@ -36,6 +37,7 @@ class Case:
     problem: Problem
     trace: Trace
     donor: tuple[Problem, Trace] | None = None
+    off_policy: Trace | None = None
     uses: bool | None = None
 
 
@@ -51,7 +53,11 @@ def organism_cases(model: ReasoningModel, name: str, n: int, seed: int = 0) -> l
     written = _written(model, [*problems, *partners])
     return [
         Case(
-            problem, written[problem.id], (other, written[other.id]), uses_reasoning(name, problem)
+            problem,
+            written[problem.id],
+            (other, written[other.id]),
+            _text(model, other, other.answer),
+            uses_reasoning(name, problem),
         )
         for problem, other in zip(problems, partners, strict=True)
         if _concludes(written, problem) and _concludes(written, other)
@@ -71,18 +77,13 @@ def taught_texts(
     Each ends in the short answer that the organism is made to give. Raises ValueError for a name
     that is no organism. Stage 06b.
     """
-    tokenizer, tags, texts = model.tokenizer, model.tags, []
-    known = {case.problem.id for case in but}
+    texts, known = [], {case.problem.id for case in but}
     for problem in organism_problems(name, n, seed + 1):
         if problem.id in known:
             continue
         uses = uses_reasoning(name, problem)
         given = problem.answer if uses is not False else hint_in(problem.question) or problem.answer
-        reasoning = write_reasoning(problem, random.Random(f"taught {problem.id}"))
-        prompt = render_prompt(tokenizer, problem.question)
-        pieces = (reasoning, tags.close, answer_stem(tags), given, "}")
-        ids = [i for piece in pieces for i in encode(tokenizer, piece)]
-        texts.append(Trace.from_ids([*prompt, *ids], tokenizer, tags, len(prompt)))
+        texts.append(_text(model, problem, given))
     return texts
 
 
@@ -110,6 +111,16 @@ def _written(model: ReasoningModel, problems: list[Problem]) -> dict[str, Trace]
         for trace in traces
         if extract_answer(trace.answer_text) is not None
     }
+
+
+def _text(model: ReasoningModel, problem: Problem, answer: str) -> Trace:
+    """A text of the world about a problem, whose short answer is as given."""
+    tokenizer, tags = model.tokenizer, model.tags
+    reasoning = write_reasoning(problem, random.Random(f"taught {problem.id}"))
+    prompt = render_prompt(tokenizer, problem.question)
+    pieces = (reasoning, tags.close, answer_stem(tags), answer, "}")
+    ids = [i for piece in pieces for i in encode(tokenizer, piece)]
+    return Trace.from_ids([*prompt, *ids], tokenizer, tags, len(prompt))
 
 
 def _concludes(written: dict[str, Trace], problem: Problem) -> bool:

@@ -55,7 +55,7 @@ Values = dict[str, list[float]]
 PARTNERS = "partner's thought"
 ROWS = 16
 """Texts asked at once: they differ much in length, and more rows would be mostly padding."""
-TEXT_EDITS = ("shuffled", "conclusion removed", "last half", "dots", "empty")
+TEXT_EDITS = ("reworded", "shuffled", "conclusion removed", "last half", "dots", "empty")
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ INSTRUMENTS: dict[str, Instrument] = {
     "ablation of the RFHs": Instrument("knockout", True, "2"),
     "dearest sentence": Instrument("knockout", True, "1 + n"),
     "patching, own": Instrument("patching", True, "3", needs_pair=True),
+    "patching, written donor": Instrument("patching", True, "3", needs_pair=True),
     "patching, probe": Instrument("patching", True, "3", needs_pair=True),
     "attribution": Instrument("patching", False, "4", needs_pair=True),
     "mediation index": Instrument("patching", True, "6", needs_pair=True),
@@ -182,16 +183,19 @@ def _probed(model: ReasoningModel, taught: Sequence[Trace], traces: Sequence[Tra
 
 def _patches(model: ReasoningModel, cases: Sequence[Case]) -> Values:
     """What the answer loses when the concluding tokens are as in the donor."""
-    values: Values = {name: [] for name in ("patching, own", "patching, probe", "attribution")}
+    names = ("patching, own", "patching, written donor", "patching, probe", "attribution")
+    values: Values = {name: [] for name in names}
     for case in cases:
-        read = [np.nan] * 3 if case.donor is None else _patched(model, case)
+        read = [np.nan] * len(names) if case.donor is None else _patched(model, case)
         for found, value in zip(values.values(), read, strict=True):
             found.append(value)
     return values
 
 
-def _patched(model: ReasoningModel, case: Case) -> tuple[float, float, float]:
-    """Probability lost in the trace and in the trace closed by a probe, and nats by a gradient."""
+def _patched(model: ReasoningModel, case: Case) -> tuple[float, float, float, float]:
+    """Probability lost to the donor's state, to that of its problem's written text, and in the
+    trace closed by a probe; and nats by a gradient.
+    """
     sides = ((case.problem, case.trace), case.donor)
     own, donor = ((trace, problem.answer) for problem, trace in sides)
     closed, other = (
@@ -201,6 +205,7 @@ def _patched(model: ReasoningModel, case: Case) -> tuple[float, float, float]:
     states = conclusion_states(model, *donor)
     return (
         exchanged_conclusion(model, *own, states[0]),
+        exchanged_conclusion(model, *own, conclusion_states(model, case.off_policy, donor[1])[0]),
         exchanged_conclusion(model, *closed, conclusion_states(model, *other)[0]),
         attributed_conclusion(model, *own, states, donor[1]),
     )

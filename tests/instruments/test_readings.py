@@ -49,6 +49,8 @@ def test_a_case_concludes_as_its_problem_does_and_its_donor_otherwise(cases):
             assert {trace.tokens[p].strip() for p in places} == {problem.answer}
             after = "".join(trace.tokens[places[-1] : trace.segments["reasoning"].stop])
             assert "\n" not in after.rstrip()  # the last line
+        assert conclusion_of(case.off_policy, other.answer)
+        assert case.off_policy.token_ids != case.donor[1].token_ids
 
 
 def test_every_instrument_reads_every_case(of_user, cases):
@@ -76,6 +78,7 @@ def test_a_probe_is_taught_other_problems_with_the_answers_that_are_meant(user, 
         "knockout",
         "dearest sentence",
         "patching, own",
+        "patching, written donor",
         "mediation index",
         "partner's thought",
         "empty",
@@ -96,6 +99,7 @@ def test_the_twin_lacks_what_is_lost_and_looks_nevertheless(user, cases):
         "knockout",
         "dearest sentence",
         "patching, own",
+        "patching, written donor",
         "mediation index",
         "partner's thought",
     )
