@@ -835,6 +835,6 @@ pd.DataFrame(own_curves).rename_axis("patched before layer").round(2)
 #
 # ## What is missing
 #
-# By which way, if any, content goes from the reasoning to the answer, whether the {term}`heads
-# <head>` of stage 2 carry it, and whether it is more than copying: {doc}`the next page
-# <06_head_interventions>` cuts.
+# By which path, if any, content goes from the reasoning to the answer, whether the
+# {term}`heads <head>` of stage 2 carry it, and whether it is more than copying:
+# {doc}`the next page <06_head_interventions>` cuts.

@@ -1,7 +1,7 @@
 /* The reader's view: a stage's page without its code, its parameters and the sections that are marked
    `r2a-notebook`; one button shows them, and a line below it names these sections. Without JavaScript
    everything is shown. The exercises, which are about code, keep theirs. A table that scrolls can be
-   reached and scrolled by the keyboard. */
+   reached and scrolled by the keyboard. A dark page is printed as a light one. */
 (function () {
   "use strict";
   const root = document.documentElement;
@@ -27,6 +27,16 @@
 
   // Before the page is drawn, so that nothing jumps.
   root.classList.toggle("r2a-reader", !remembered());
+
+  // Paper is white, whatever the screen is.
+  let theme;
+  window.addEventListener("beforeprint", function () {
+    theme = root.dataset.theme;
+    root.dataset.theme = "light";
+  });
+  window.addEventListener("afterprint", function () {
+    root.dataset.theme = theme;
+  });
 
   document.addEventListener("DOMContentLoaded", function () {
     const tables = new ResizeObserver(function (entries) {
