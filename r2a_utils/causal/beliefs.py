@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
+from sklearn.model_selection import GroupKFold
 
 from r2a_utils.answers.early_answering import FRACTIONS, kept_sentences
 from r2a_utils.answers.equality import same_answer
-from r2a_utils.causal.answer_probes import probe
+from r2a_utils.causal.answer_probes import best_layer, probe
 from r2a_utils.engine.forward import run_with_cache
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.stats import CONFIDENCE, bootstrap_interval, share_interval
@@ -37,7 +38,7 @@ PROBE, FORCED, NAMED, WORDS, COMMON = (
 READERS = (PROBE, FORCED, NAMED, WORDS, COMMON)
 """What foretells the answer; the last is what needs no trace at all."""
 MONITORS = (NAMED, WORDS)
-FOLDS, INNER_FOLDS = 5, 3
+FOLDS = 5
 FEWEST_EACH, FEWEST = 5, 20
 """Problems that an answer must be given to, and problems in all, below which nothing is probed."""
 
@@ -60,13 +61,12 @@ def beliefs(
     names = [_answer(trace) for trace in kept]
     if len({trace.problem_id for trace in kept}) >= FEWEST and len(set(names)) > 1:
         labels, classes = pd.factorize(np.array(names))
-        folds = _folds([trace.problem_id for trace in kept], FOLDS, seed)
         states = _states(model, kept)
         forced = early.set_index(["problem_id", "sample", "fraction"])["answer"]
         asked = [(trace.problem_id, trace.sample) in forced.index.droplevel(2) for trace in kept]
         for i, fraction in enumerate(FRACTIONS):
             counts = _token_counts(kept, fraction)
-            told = _foretold(states[:, :, i], counts, labels, folds, asked, kept, seed)
+            told = _foretold(states[:, :, i], counts, labels, asked, kept, seed)
             named = [_last_named(trace, fraction, classes.tolist()) for trace in kept]
             for j in np.flatnonzero(asked):
                 trace = kept[j]
@@ -168,7 +168,6 @@ def _foretold(
     states: Float[np.ndarray, "layer trace width"],
     counts: Vectors,
     labels: Labels,
-    folds: Labels,
     asked: Sequence[bool],
     traces: Sequence[Trace],
     seed: int,
@@ -176,38 +175,16 @@ def _foretold(
     """What probe, words and the commonest answer say of the asked traces of every fold."""
     told = {name: np.full(len(labels), -1) for name in (PROBE, WORDS, COMMON)}
     problems = np.array([trace.problem_id for trace in traces])
-    for fold in range(FOLDS):
-        new, known = (folds == fold) & np.array(asked), folds != fold
-        if not new.any():
+    folds = GroupKFold(FOLDS, shuffle=True, random_state=seed)
+    for known, other in folds.split(labels, groups=problems):
+        new = other[np.array(asked)[other]]
+        if not len(new):
             continue
-        layer = _best_layer(states[:, known], labels[known], problems[known].tolist(), seed)
+        layer = best_layer(states[:, known], labels[known], problems[known].tolist(), seed)
         told[PROBE][new] = probe(states[layer, known], labels[known], states[layer, new])
         told[WORDS][new] = probe(counts[known], labels[known], counts[new])
         told[COMMON][new] = np.bincount(labels[known]).argmax()
     return told
-
-
-def _best_layer(
-    states: Float[np.ndarray, "layer trace width"], labels: Labels, problems: list[str], seed: int
-) -> int:
-    """The layer whose probe is right most often of problems that it was not taught."""
-    folds = _folds(problems, INNER_FOLDS, seed)
-    right = [
-        sum(
-            int((probe(layer[folds != f], labels[folds != f], layer[folds == f])
-                 == labels[folds == f]).sum())
-            for f in range(INNER_FOLDS)
-        )
-        for layer in states
-    ]  # fmt: skip
-    return int(np.argmax(right))
-
-
-def _folds(problems: Sequence[str], n: int, seed: int) -> Labels:
-    """A fold for each trace; all traces of a problem are in one."""
-    number, names = pd.factorize(np.asarray(problems))
-    of_problem = np.random.default_rng(seed).permutation(len(names)) % n
-    return of_problem[number]
 
 
 def _frequent(traces: Sequence[Trace]) -> list[Trace]:

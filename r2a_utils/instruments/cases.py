@@ -120,7 +120,8 @@ def _text(model: ReasoningModel, problem: Problem, answer: str) -> Trace:
     prompt = render_prompt(tokenizer, problem.question)
     pieces = (reasoning, tags.close, answer_stem(tags), answer, "}")
     ids = [i for piece in pieces for i in encode(tokenizer, piece)]
-    return Trace.from_ids([*prompt, *ids], tokenizer, tags, len(prompt))
+    known = {"problem_id": problem.id}
+    return Trace.from_ids([*prompt, *ids], tokenizer, tags, len(prompt), **known)
 
 
 def _concludes(written: dict[str, Trace], problem: Problem) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from r2a_utils.causal.answer_probes import RIDGE, left_out, probe, probed_answers
+from r2a_utils.causal.answer_probes import best_layer, probe, probed_answers
 from r2a_utils.instruments.cases import taught_texts
 
 
@@ -25,23 +25,20 @@ def test_a_probe_reads_what_is_linearly_there_in_states_that_it_was_not_taught()
     assert (probe(states, answers, drawn(60, 1, 0.0)[0]) == drawn(60, 1, 0.0)[1]).mean() < 0.55
 
 
-def test_leaving_one_out_is_learning_without_it():
-    states, answers = drawn(40, 2, 2.0)
-    states = (states - states.mean(0)) / states.std(0)
-    targets = (answers[:, None] == [7, 11, 20]) - np.mean(answers[:, None] == [7, 11, 20], axis=0)
-    slow = []
-    for i in range(40):
-        known, wanted = np.delete(states, i, 0), np.delete(targets, i, 0)
-        weights = np.linalg.solve(known.T @ known + RIDGE * 30 * np.eye(30), known.T @ wanted)
-        slow.append([7, 11, 20][int((states[i] @ weights).argmax())])
-    assert left_out(states, answers).tolist() == slow
-    noise, any_answers = drawn(60, 3, 0.0)
-    assert (left_out(noise, any_answers) == any_answers).mean() < 0.55
+def test_the_layer_is_chosen_by_problems_that_its_probe_was_not_taught():
+    """A probe recalls all of a layer that tells the problems apart, and learns nothing from it."""
+    rng = np.random.default_rng(4)
+    (told, answers), problems = drawn(60, 2, 3.0), [f"p{i // 2}" for i in range(60)]
+    answers[1::2], told[1::2] = answers[::2], told[::2]
+    which = np.repeat(rng.normal(size=(30, 30)), 2, axis=0)
+    assert (probe(which, answers, which) == answers).mean() > 0.9
+    assert best_layer(np.stack([which, told]), answers, problems) == 1
+    assert best_layer(np.stack([told, which]), answers, problems) == 0
 
 
 def test_a_probe_recalls_what_it_was_taught_where_a_reasoning_ends(tiny):
-    texts = taught_texts(tiny, "r2a-tiny", 30)
-    assert sum(probed_answers(tiny, texts, texts)) >= 20
+    texts = taught_texts(tiny, "r2a-tiny", 120)
+    assert sum(probed_answers(tiny, texts, texts)) >= 100
     others = taught_texts(tiny, "r2a-tiny", 6, seed=5)
     assert len(probed_answers(tiny, texts, others)) == 6
 

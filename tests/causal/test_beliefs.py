@@ -11,13 +11,11 @@ import pytest
 from r2a_utils.answers.early_answering import FRACTIONS
 from r2a_utils.causal.beliefs import (
     COMMON,
-    FOLDS,
     FORCED,
     NAMED,
     PROBE,
     READERS,
     WORDS,
-    _folds,
     _foretold,
     belief_curves,
     belief_record,
@@ -67,8 +65,7 @@ def test_of_few_problems_nothing_is_said(tiny, world_traces, early):
 
 
 def foretold(states, labels, traces):
-    folds = _folds([t.problem_id for t in traces], FOLDS, 0)
-    told = _foretold(states, states[0], labels, folds, [True] * len(labels), traces, seed=0)
+    told = _foretold(states, states[0], labels, [True] * len(labels), traces, seed=0)
     return {name: float((guess == labels).mean()) for name, guess in told.items()}
 
 
