@@ -60,7 +60,7 @@ n_shuffles = 100
 n_long = 60
 n_generic = 24
 n_untrained = 3
-n_maps = 3
+n_maps = 12
 seed = 0
 
 # %%
@@ -256,7 +256,8 @@ figures.head_maps({"answer → reasoning": to_reasoning.values}, marks)
 # %% [markdown]
 # ## Head by head
 #
-# To look at one head, click it, or go to it by the arrow keys: its maps on two traces stand below.
+# To look at one head, point at it, or go to it by the arrow keys: its map on one trace stands
+# below.
 
 # %%
 shown = sorted(traces, key=lambda t: not attention.corrects_itself(t))[:n_maps]
@@ -267,7 +268,8 @@ head_explorer(model, shown, mass, by_mass, marks=marks)
 
 # %% [markdown]
 # **Figure.** To explore: attention of the answer on the reasoning in `{{ model.name }}` by layer
-# and head, and the chosen head's attention on two traces, a row for each token of the answer.
+# and head, and the chosen head's attention on one of several traces, a row for each token of the
+# answer.
 
 # %% [markdown]
 # Heads of one brightness can read in different ways: some walk, some rest on one place, some

@@ -238,7 +238,8 @@ figures.reading_table(beside.table(model.name))
 # walks along the reasoning as the answer is written.
 
 # %%
-shown = sorted(traces, key=lambda t: not attention.corrects_itself(t))[:n_maps]
+in_order = sorted(traces, key=lambda t: not attention.corrects_itself(t))
+shown = in_order[:n_maps]
 rows = [
     attention.attention_rows(model, trace, rfhs[:3], slice(0, len(trace)))
     for trace in shown
@@ -271,12 +272,13 @@ figures.attention_maps(
 # stands in the tables above.
 
 # %% [markdown]
-# One trace as text. It lights up by what the strongest head read to write the boxed answer; point
-# at another token of the answer to see what was read to write that one, or at a token of the
-# reasoning to see what it was read for. Escape shows the mean over the whole answer.
+# One trace as text; choose another by its problem. It lights up by what the strongest head read to
+# write the boxed answer; point at another token of the answer to see what was read to write that
+# one, or at a token of the reasoning to see what it was read for. Escape shows the mean over the
+# whole answer.
 
 # %%
-trace_explorer(model, shown, rfhs)
+trace_explorer(model, in_order, rfhs)
 
 # %% [markdown]
 # **Figure.** To explore: one trace of `{{ model.name }}`, shaded by what its answer reads through

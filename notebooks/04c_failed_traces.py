@@ -210,9 +210,9 @@ def facts(trace):
 trace_explorer(model, examples[:20], rfhs, facts) if examples else nothing
 
 # %% [markdown]
-# **Figure.** To explore: the wrong answer from above on one page. Shaded is what its answer reads
-# through the Reasoning-Focus Heads; the right answer and the sentence with the first error stand at
-# the top.
+# **Figure.** To explore: the wrong answer from above on one page, and others to choose. Shaded is
+# what its answer reads through the Reasoning-Focus Heads; the right answer and the sentence with
+# the first error stand at the top.
 
 # %% [markdown]
 # ## Does the sentence that is read most hold the first error?

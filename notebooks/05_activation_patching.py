@@ -336,8 +336,8 @@ told = [sides for sides in read_as(protocol) if sides[0].problem_id in ids]
 patch_explorer(model, *zip(*told, strict=True))
 
 # %% [markdown]
-# **Figure.** To explore: the patch grid of the same pair in `{{ model.name }}`. For the chosen
-# cell, what was patched, and both answers' probabilities before and after.
+# **Figure.** To explore: the patch grids of the same pair and of others in `{{ model.name }}`. For
+# the chosen cell, what was patched, and both answers' probabilities before and after.
 
 # %% [markdown]
 # If the token of the conclusion has weight in the early layers, look for the layer in which it

@@ -415,8 +415,9 @@ figures.sentence_page(
 trace_explorer(model, [example, *(t for t in traces if t is not example)], rfhs)
 
 # %% [markdown]
-# **Figure.** To explore: the trace from above in `{{ model.name }}`, shaded by what its answer
-# reads through the Reasoning-Focus Heads, one of them, or by what they give to each written token.
+# **Figure.** To explore: the trace from above and others in `{{ model.name }}`, shaded by what its
+# answer reads through the Reasoning-Focus Heads, one of them, or by what they give to each written
+# token.
 
 # %% [markdown]
 # One trace is an anecdote. Over all traces: how much of the reasoning a forced answer needs (0: it

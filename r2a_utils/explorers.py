@@ -1,9 +1,10 @@
 """Explorers for a notebook with a kernel: controls around the views, live on the reader's model.
 
 Each explorer shows itself as widgets. `static()` gives what it shows for the controls as they
-stand, as plain HTML that needs no kernel; a notebook keeps that beside the widgets, and a page
-without a kernel, the book's for one, shows it. What the controls ask for is measured anew; this
-file itself measures nothing.
+stand, as plain HTML; `shelf()` gives what needs no kernel: up to `SHELF` examples to choose from,
+that one first. A notebook keeps the shelf beside the widgets, and a page without a kernel, the
+book's for one, shows it. What the controls ask for is measured anew; this file itself measures
+nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from r2a_utils.figures.views import (
     asked,
     head_view,
     patch_view,
+    shelf,
     trace_view,
     writing,
 )
@@ -40,10 +42,14 @@ from r2a_utils.texts.trace import CONDITIONS, Trace, answer_span, cues
 Head = tuple[int, int]
 LAST_TOKENS = 8  # before the answer, always among the patched positions
 EXAMPLES = 2  # traces on which a chosen head is shown
-MAP_TOP = 16  # weights kept a row of a head's map: many heads share a page's data
-# Of a page's 1.5 MB (`views.MOST_BYTES`) for one view: a map of heads and two traces fit.
-HEADS_BYTES, TRACE_BYTES = 600_000, 400_000
+SHELF = 10  # examples that a page without a kernel has to choose from, at most
+SHELF_HEADS = 3  # of which each trace there has the reading by itself, beside that of all together
+MAP_TOP = 8  # weights kept a row of a head's map: many heads share a page's data
+# Of a page's 1.5 MB, with the theme, the figures and the text beside it, for one explorer.
+HEADS_BYTES, TRACE_BYTES = 400_000, 250_000
+LEAST_TOP = 6  # weights a row below which fewer traces are kept rather than fewer weights
 WEIGHT_BYTES, ROW_BYTES = 4, 16  # in the page: of one weight, and of a row beside its weights
+TOKEN_BYTES = 12  # in the page: of one token's text
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,8 @@ class Explorer:
 
     Shows at once what the controls ask for, and again when one of them changes or, with a `button`,
     when that is pressed. What `show` refuses with a ValueError appears as its message, in place of
-    the last picture.
+    the last picture. `keep` makes what a page without a kernel shows, from the same values; without
+    it that is the last picture.
     """
 
     def __init__(
@@ -69,9 +76,11 @@ class Explorer:
         controls: Mapping[str, widgets.Widget],
         show: Callable[..., View | Panels],
         button: str | None = None,
+        keep: Callable[..., View] | None = None,
     ):
         self.controls = dict(controls)
         self._show = show
+        self._keep = keep or show
         self._message = widgets.HTML()
         self._output = widgets.Output()
         above = list(self.controls.values())
@@ -88,7 +97,17 @@ class Explorer:
 
     def static(self) -> View | Panels:
         """What the explorer shows for the controls as they stand, without widgets or kernel."""
-        return self._show(**{name: control.value for name, control in self.controls.items()})
+        return self._show(**self._values())
+
+    def shelf(self) -> View | Panels:
+        """What a page without a kernel shows: examples to choose from, the one that stands first.
+
+        Raises ValueError where the explorer shows a message.
+        """
+        return self._keep(**self._values())
+
+    def _values(self) -> dict:
+        return {name: control.value for name, control in self.controls.items()}
 
     def _update(self, _=None) -> None:
         self._message.value = "<i>working…</i>"
@@ -104,8 +123,12 @@ class Explorer:
         self._output.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
 
     def _repr_mimebundle_(self, **options) -> dict:
-        """The widgets, and for whoever has no kernel what they last showed as plain HTML."""
-        return {**self.widget._repr_mimebundle_(**options), "text/html": self._plain}
+        """The widgets, and for whoever has no kernel the shelf as plain HTML."""
+        try:
+            plain = self.shelf()._repr_html_()
+        except ValueError:  # the controls ask for what cannot be shown, which the message says
+            plain = self._plain
+        return {**self.widget._repr_mimebundle_(**options), "text/html": plain}
 
 
 ASKED = Sampling(512)
@@ -147,8 +170,10 @@ def ask_explorer(
         mass = segment_mass(model, list(traces.values()))
         shares = mass.sel(from_segment="answer").mean(["layer", "head"]).values
         bars = figures.segment_shares(dict(zip(traces, shares, strict=True)))
+        top = _most_weights(list(traces.values()), len(heads) + 2, TRACE_BYTES)
         views = [
-            _trace_page(model, trace, heads, label.capitalize()) for label, trace in traces.items()
+            _trace_page(model, trace, heads, len(heads), label.capitalize(), top)
+            for label, trace in traces.items()
         ]
         return Panels((bars, *views))
 
@@ -167,10 +192,19 @@ def trace_explorer(
     """
 
     def show(trace: int) -> View:
-        chosen = traces[trace]
-        return _trace_page(model, chosen, heads, asked(chosen), facts(chosen))
+        return pages([traces[trace]], len(heads))[0]
 
-    return Explorer({"trace": _choice("Trace", traces)}, show)
+    def keep(trace: int) -> View:
+        some = _first(traces, trace)
+        costs = [_bytes_of(t, SHELF_HEADS + 2, LEAST_TOP) for t in some]
+        fitting = some[: max(1, _fitting(costs, TRACE_BYTES))]
+        return shelf(pages(fitting, SHELF_HEADS), "Trace")
+
+    def pages(some: Sequence[Trace], single: int) -> list[View]:
+        top = _most_weights(some, single + 2, TRACE_BYTES)
+        return [_trace_page(model, t, heads, single, asked(t), top, facts(t)) for t in some]
+
+    return Explorer({"trace": _choice("Trace", traces)}, show, keep=keep)
 
 
 def head_explorer(
@@ -185,7 +219,8 @@ def head_explorer(
 
     mass: segment masses of the model, for the map. heads: those whose maps can be clicked without
     a kernel, as far as `HEADS_BYTES` hold the first of them; layer and head add any other one. At
-    first, the first `EXAMPLES` traces are chosen. Raises ValueError for no trace.
+    first, the first `EXAMPLES` traces are chosen; the shelf goes on with those behind them. Raises
+    ValueError for no trace.
     """
     values = mass.sel(from_segment="answer", to_segment="reasoning").mean("trace")
     values = values.transpose("layer", "head").values
@@ -193,14 +228,21 @@ def head_explorer(
     def show(examples: Sequence[int], layer: int, head: int) -> View:
         if not examples:
             raise ValueError("choose a trace")
-        row_count = sum(_answer_length(traces[i]) for i in examples)
-        most = max(1, HEADS_BYTES // ((WEIGHT_BYTES * MAP_TOP + ROW_BYTES) * row_count))
+        texts, maps = (sum(_bytes_of(traces[i], n, MAP_TOP) for i in examples) for n in (0, 1))
+        most = max(1, (HEADS_BYTES - texts) // (maps - texts))
         chosen = list(dict.fromkeys([(layer, head), *(tuple(map(int, h)) for h in heads)]))[:most]
         rows = [
             (traces[i], attention_rows(model, traces[i], chosen, writing(traces[i])))
             for i in examples
         ]
         return head_view(values, rows, marks=marks, title="Layers by heads", top=MAP_TOP)
+
+    def keep(examples: Sequence[int], layer: int, head: int) -> View:
+        others = [i for i in range(len(traces)) if i not in examples]
+        kept = [*examples, *others][:SHELF] if examples else ()
+        # a trace more is worth a head less, as long as a quarter of the heads can be clicked
+        costs = [_bytes_of(traces[i], max(1, len(heads) // 4), MAP_TOP) for i in kept]
+        return show(kept[: max(1, _fitting(costs, HEADS_BYTES))], layer, head)
 
     layer, head = (
         map(int, heads[0]) if heads else np.unravel_index(np.nanargmax(values), values.shape)
@@ -214,7 +256,7 @@ def head_explorer(
         "layer": _number("Layer", layer, model.n_layers),
         "head": _number("Head", head, model.n_heads),
     }
-    return Explorer(controls, show)
+    return Explorer(controls, show, keep=keep)
 
 
 def patch_explorer(
@@ -232,19 +274,36 @@ def patch_explorer(
         last = [p for p in pair.alignment if p >= len(pair) - LAST_TOKENS]
         metrics = patch_metrics(model, pair, sorted({*pair.differing_positions, *last}))
         answers = tuple(model.tokenizer.decode(ids).strip() for ids in pair.answers)
-        return patch_view(metrics, answers, title=f"{answers[0]} or {answers[1]}?")
+        name = f"{asked(clean[clean_trace])} {answers[0]} or {answers[1]}?"
+        return patch_view(metrics, answers, title=name)
+
+    def keep(clean_trace: int, corrupted_trace: int) -> View:
+        """The chosen pair, and those that stand side by side in the two lists."""
+        views = [show(clean_trace, corrupted_trace)]
+        for i in range(min(len(clean), len(corrupted))):
+            if i == clean_trace == corrupted_trace or len(views) == SHELF:
+                continue
+            with suppress(ValueError):  # not to be aligned
+                views.append(show(i, i))
+        return shelf(views, "Pair")
 
     controls = {
         "clean_trace": _choice("Clean", clean),
         "corrupted_trace": _choice("Corrupted", corrupted),
     }
-    return Explorer(controls, show, button="Patch")
+    return Explorer(controls, show, button="Patch", keep=keep)
 
 
-def _trace_page(model, trace: Trace, heads: Sequence[Head], title: str, known=()) -> View:
+def _trace_page(
+    model, trace: Trace, heads: Sequence[Head], single: int, title: str, top: int, known=()
+) -> View:
+    """What all heads read together and give, and what the first `single` of them read."""
     rows = attention_rows(model, trace, heads, writing(trace))
     channels = {f"mean of {len(heads)} heads": rows.mean("head").values}
-    channels |= {figures.head_name(*h): row.values for h, row in zip(heads, rows, strict=True)}
+    channels |= {
+        figures.head_name(*head): row.values
+        for head, row in zip(heads[:single], rows[:single], strict=True)
+    }
     with suppress(ValueError):  # a family whose heads have no shares in the logits
         given = head_contributions(model, trace, heads).sum("head").values
         channels[f"contribution of {len(heads)} heads to writing the token (nats)"] = given
@@ -254,9 +313,7 @@ def _trace_page(model, trace: Trace, heads: Sequence[Head], title: str, known=()
         "Tokens": f"{len(trace)}, of which reasoning {reasoning.stop - reasoning.start}",
         "Cues": str(len(cues(trace))),
     }
-    row = TRACE_BYTES // (len(channels) * _answer_length(trace))
-    top = min(TOP, max(1, (row - ROW_BYTES) // WEIGHT_BYTES))
-    start = _most_telling(trace, heads, rows)
+    start = _most_telling(trace, heads[:single], rows[:single])
     return trace_view(trace, channels, facts=facts, start=start, title=title, top=top)
 
 
@@ -276,6 +333,29 @@ def _most_telling(trace: Trace, heads: Sequence[Head], rows: xr.DataArray) -> tu
 
 def _answer_length(trace: Trace) -> int:
     return trace.segments["answer"].stop - trace.segments["answer"].start
+
+
+def _first(traces: Sequence[Trace], chosen: int) -> list[Trace]:
+    """At most `SHELF` traces, the chosen one first, the others in their order."""
+    return [traces[chosen], *(t for i, t in enumerate(traces) if i != chosen)][:SHELF]
+
+
+def _bytes_of(trace: Trace, channels: int, top: int) -> int:
+    """What so many channels of a trace, and its text, take in a page."""
+    rows = channels * _answer_length(trace)
+    return rows * (WEIGHT_BYTES * top + ROW_BYTES) + TOKEN_BYTES * len(trace)
+
+
+def _fitting(costs: Sequence[int], most: int) -> int:
+    """How many of the first fit together."""
+    return int((np.cumsum(costs) <= most).sum())
+
+
+def _most_weights(traces: Sequence[Trace], channels: int, most: int) -> int:
+    """Weights that each row may keep so that the traces fit together; one at least."""
+    tops = range(TOP, 1, -1)
+    fits = (top for top in tops if sum(_bytes_of(t, channels, top) for t in traces) <= most)
+    return next(fits, 1)
 
 
 def _choice(label: str, traces: Sequence[Trace]) -> widgets.Dropdown:

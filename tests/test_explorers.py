@@ -128,6 +128,14 @@ def test_patching_two_traces_shows_the_answer_flip(tiny, sides):
     assert data["clean"] != data["corrupted"]
 
 
+def test_the_shelf_of_pairs_has_those_that_can_be_patched(tiny, sides):
+    explorer = patch_explorer(tiny, sides[0], [*sides[1][:2], sides[0][2]])  # the last: no contrast
+    views = data_of(explorer.shelf())["views"]
+    assert [view["kind"] for view in views] == ["patch"] * 2
+    assert views[0]["clean"] != views[1]["clean"]
+    assert views[0]["title"].startswith(asked(sides[0][0])[:20])
+
+
 def test_traces_that_cannot_be_aligned_are_refused_with_the_reason(tiny, sides):
     explorer = patch_explorer(tiny, sides[0], sides[0])
     explorer._button.click()
@@ -142,6 +150,8 @@ def test_no_traces_is_said_at_once(tiny):
 def test_several_traces_show_a_head_and_at_least_one_must(tiny, traces):
     explorer = head_explorer(tiny, traces, segment_mass(tiny, traces), HEADS)
     assert len(data_of(explorer.static())["maps"]) == 2
+    kept = [m["trace"]["title"] for m in data_of(explorer.shelf())["maps"]]
+    assert kept == [asked(trace) for trace in traces]
     explorer.controls["examples"].value = (1,)
     maps = data_of(explorer.static())["maps"]
     assert [m["trace"]["title"] for m in maps] == [asked(traces[1])]
@@ -160,6 +170,10 @@ def test_long_traces_keep_to_their_share_of_a_page(tiny, traces, random_trace):
     page = data_of(trace_explorer(tiny, long[:1], every_head[:10]).static())
     assert 1 < page["channels"][0]["top"] < 32
     assert len(json.dumps(page)) < explorers.TRACE_BYTES + texts
+    shelf = data_of(trace_explorer(tiny, long * 4, every_head[:3]).shelf())
+    assert 1 < len(shelf["views"]) < 8  # fewer traces rather than too few weights
+    assert shelf["views"][0]["channels"][0]["top"] >= explorers.LEAST_TOP
+    assert len(json.dumps(shelf)) < explorers.TRACE_BYTES * 1.1
 
 
 def test_what_is_known_of_a_trace_stands_above_it(tiny, traces):
@@ -167,10 +181,15 @@ def test_what_is_known_of_a_trace_stands_above_it(tiny, traces):
     assert data_of(explorer.static())["facts"][0] == ["Problem", traces[0].problem_id]
 
 
-def test_a_page_without_a_kernel_has_what_the_widgets_showed(tiny, traces):
+def test_a_page_without_a_kernel_has_all_traces_to_choose_from(tiny, traces):
     explorer = trace_explorer(tiny, traces, HEADS)
+    explorer.controls["trace"].value = 1
     bundle = explorer._repr_mimebundle_()
-    assert bundle["text/html"] == explorer.static().html()
+    assert bundle["text/html"] == explorer.shelf().html()
+    data = data_of(explorer.shelf())
+    order = [traces[1], traces[0], *traces[2:]]
+    assert [view["title"] for view in data["views"]] == [asked(t) for t in order]
+    assert [len(view["trace"]["tokens"]) for view in data["views"]] == [len(t) for t in order]
     assert "application/vnd.jupyter.widget-view+json" in bundle
     refused = ask_explorer(tiny, HEADS, "")
     assert "type a problem first" in refused._repr_mimebundle_()["text/html"]

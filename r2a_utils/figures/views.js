@@ -17,7 +17,8 @@
   // A channel holds the heaviest weights of each row (a row is a token of the answer).
   const readChannel = (packed) => {
     const steps = packed.signed ? 127 : 255;
-    const keys = unpack(packed.keys, Uint16Array);
+    const bytes = unpack(packed.keys, Uint8Array); // one for each place, or two in a long trace
+    const keys = bytes.length === packed.rows * packed.top ? bytes : new Uint16Array(bytes.buffer);
     const parts = unpack(packed.parts, packed.signed ? Int8Array : Uint8Array);
     const shares = packed.shares ? unpack(packed.shares, Uint8Array) : null;
     const { name, signed, first, rows, top, scale } = packed;
@@ -97,6 +98,9 @@
     [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]];
   const NO_ATTENTION = "#dddddd"; // no colour of the map
   const RED_BLUE = [[103, 0, 31], [214, 96, 77], [247, 247, 247], [67, 147, 195], [5, 48, 97]];
+
+  // What is left out of a sparse view.
+  const coverage = ({ covers }) => covers ? ` Kept: the ${covers[0]} heaviest reads of each row, ${percent(covers[1])} of its attention.` : "";
 
   const legend = (root, trace) => make("div", { class: "r2a-legend" }, ...trace.segments.map(([name]) =>
     make("span", {}, make("i", { style: `background:var(--c-${name})` }), trace.labels[name])));
@@ -276,9 +280,9 @@
     return { text, status, choose, paint };
   };
 
-  const strip = (root, trace, reader, choose) => {
+  const strip = (root, parent, trace, reader, choose) => {
     const height = 44, band = 6;
-    const view = canvasIn(root, "How much is read at each place of the trace", {
+    const view = canvasIn(parent, "How much is read at each place of the trace", {
       size: (width) => ({ width, height }),
       draw: (pen, { width }) => {
         const step = width / trace.tokens.length, weights = reader.weights;
@@ -389,15 +393,18 @@
         make("span", {}, name, " ", make("strong", {}, value)))));
     }
     const view = tokenText(root, trace, reader);
-    along = strip(root, trace, reader, view.choose);
-    root.append(view.status, view.text);
+    // On a wide screen the text stands on the left, what is drawn of it on the right.
+    const profile = make("div", { class: "r2a-profile" });
+    const pair = make("div", { class: data.map ? "r2a-abreast" : "" }, view.status, profile, view.text);
+    root.append(pair);
+    along = strip(root, profile, trace, reader, view.choose);
     if (data.map) {
       const figure = make("div", { class: "r2a-map" });
-      root.append(figure);
+      pair.append(figure);
       map = attentionMap(root, figure, trace, () => reader.channel, (token) => view.choose(token, true));
       figure.append(make("p", { class: "r2a-help" }, "A row for each token of the answer, a column for each token of the trace, stronger where more was read to write it (each row on its own scale). The green frame is the reasoning, dashed lines are cues."));
     }
-    root.append(make("p", { class: "r2a-help" }, "Point at a token or tap it: the text lights up by what was read to write a token of the answer, or, for a token of the reasoning, by what it was read for. Underlined: cues. ¦ begins a sentence. Keys: ← → Home End, Escape for the whole answer."));
+    root.append(make("p", { class: "r2a-help" }, "Point at a token or tap it: the text lights up by what was read to write a token of the answer, or, for a token of the reasoning, by what it was read for. Underlined: cues. ¦ begins a sentence. Keys: ← → Home End, Escape for the whole answer." + coverage(data)));
     view.paint();
   };
 
@@ -512,17 +519,26 @@
         `Head L${layer}.H${head}${kinds}: ${data.quantity} ${percent(values[layer][head])}.` +
         (i === undefined ? " No maps were kept for this head." : "");
     };
-    const show = (layer, head) => {
-      const i = keptAt.get(layer + "." + head);
-      tell(layer, head);
+    // One or two traces side by side; of more, the one that is chosen.
+    let drawn = [], shown = null;
+    const lay = (some) => {
       area.replaceChildren();
-      if (i === undefined) return;
-      for (const { trace, channels } of traces) {
+      drawn = some.map(({ trace, channels }) => {
         const figure = make("div", { class: "r2a-map" });
         area.append(figure);
-        attentionMap(root, figure, trace, () => channels[i], () => {}).canvas.removeAttribute("tabindex");
+        const map = attentionMap(root, figure, trace, () => channels[shown ?? 0], () => {});
+        map.canvas.removeAttribute("tabindex");
         figure.append(make("p", { class: "r2a-help" }, trace.title));
-      }
+        return map;
+      });
+    };
+    const show = (layer, head) => {
+      tell(layer, head);
+      const i = keptAt.get(layer + "." + head);
+      area.classList.toggle("r2a-none", i === undefined); // keeps its place: nothing jumps
+      if (i === undefined || i === shown) return;
+      shown = i;
+      for (const map of drawn) map.draw();
     };
     const bottom = make("div", { class: "r2a-legend" }, "Larger is brighter; layer 0 at the bottom. ",
       ...Object.keys(marks).map((kind) => make("span", {}, { "reasoning-focus head": "□ ", "induction head": "× ", "retrieval head": "○ " }[kind] + kind)));
@@ -539,11 +555,18 @@
         for (let c = 0; c < values[0].length; c += every) pen.fillText("H" + c, left + (c + 0.5) * cell, y + 3);
       },
       onchoose: show,
-      onpoint: tell,
+      onpoint: show,
     });
     root.append(status);
+    if (traces.length > 2) {
+      root.append(make("div", { class: "r2a-controls" }, make("label", {}, "Trace", make("select", {
+        onchange: (event) => lay([traces[event.target.selectedIndex]]),
+      }, ...traces.map(({ trace }) => make("option", {}, trace.title))))));
+    }
     if (traces.length) root.append(legend(root, traces[0].trace));
-    root.append(area, make("p", { class: "r2a-help" }, "Click a head or use the arrow keys: its attention on the example traces appears below, a row for each token of the answer."));
+    root.append(area);
+    lay(traces.length > 2 ? traces.slice(0, 1) : traces);
+    root.append(make("p", { class: "r2a-help" }, "Point at a head, tap it or use the arrow keys: its attention on the example traces appears below, a row for each token of the answer." + coverage(data)));
     view.choose(...data.start);
   };
 
@@ -624,15 +647,44 @@
     return { refresh, best };
   };
 
-  const KINDS = { tokens, heads, patch };
+  const fill = (root, data) => {
+    if (data.title) root.append(make("p", { class: "r2a-title" }, data.title));
+    KINDS[data.kind](root, data);
+  };
+
+  // Several views of a kind, of which one stands.
+  const shelf = (root, { label, views }) => {
+    const place = make("div", { class: "r2a-chosen-view" });
+    const show = (i) => {
+      place.replaceChildren();
+      fill(place, views[i]);
+    };
+    root.append(make("div", { class: "r2a-controls" }, make("label", {}, label, make("select", {
+      onchange: (event) => show(event.target.selectedIndex),
+    }, ...views.map(({ title }, i) => make("option", {}, `${i + 1} of ${views.length}: ${title}`))))), place);
+    show(0);
+  };
+
+  // Behind a link, seen once it has the focus, that leads past all that can be reached in the view.
+  let views = 0;
+  const skippable = (root) => {
+    const end = make("span", { id: `r2a-past-${++views}`, tabindex: "-1" });
+    root.before(make("a", { class: "r2a-skip", href: "#" + end.id, onclick: (event) => {
+      event.preventDefault(); // the address of the page stays
+      end.focus();
+    } }, "Skip the explorer"));
+    root.after(end);
+  };
+
+  const KINDS = { tokens, heads, patch, shelf };
   window.r2aViews = {
     patch,
+    fill,
     mount: (id) => {
       for (const root of document.querySelectorAll(`[data-r2a-view="${id}"]:not([data-mounted])`)) {
         root.dataset.mounted = "yes";
-        const data = JSON.parse(root.querySelector("script").textContent);
-        if (data.title) root.append(make("p", { class: "r2a-title" }, data.title));
-        KINDS[data.kind](root, data);
+        skippable(root);
+        fill(root, JSON.parse(root.querySelector("script").textContent));
       }
     },
   };

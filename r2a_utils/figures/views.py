@@ -1,10 +1,11 @@
-"""Views to explore in the page itself: a trace's text, the heads, a patch grid, one trace in full.
+"""Views to explore in the page itself: a trace's text, the heads, a patch grid, one trace in full,
+and several of a kind to choose from.
 
 Each view is one piece of HTML that holds its own data, style and script: it needs no kernel, no
 network and no other file, in a notebook (`_repr_html_`), in the book or saved as a page. Data are
 sparse (the heaviest weights of each row, in a byte each), so that a trace of 2,000 tokens stays
-small. Arrays in, HTML out; this file knows no model. What the views do with the data is in
-`views.js`, how they look in `views.css`.
+small; the view says what share of the attention they are. Arrays in, HTML out; this file knows no
+model. What the views do with the data is in `views.js`, how they look in `views.css`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from r2a_utils.texts.trace import Trace, cues, sentences
 
 MOST_BYTES = 1_500_000  # of one view: what a page may make a phone load
 TOP = 32  # weights kept a row
+NARROW = 256  # tokens of a trace whose places fit into a byte
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,17 @@ class View:
         )
         write_aside(path, lambda part: part.write_text(page, encoding="utf-8"))
         return path
+
+
+def shelf(views: Sequence[View], label: str) -> View:
+    """Several views of one kind, of which a reader chooses one by its title; the first is shown.
+
+    label: what is chosen ("Trace"). Raises ValueError for no view and for views of two kinds.
+    """
+    if len({view.kind for view in views}) != 1:
+        raise ValueError("a shelf holds views of one kind, at least one")
+    held = [{"kind": view.kind, "title": view.title, **view.data} for view in views]
+    return View("shelf", "", {"label": label, "views": held}, views[0].text)
 
 
 @cache
@@ -168,7 +181,7 @@ def head_view(
     maps = [
         {
             "trace": _trace(trace, asked(trace)),
-            "channels": [_channel("", w, trace, top) for w in weights.values],
+            "channels": [_channel("", w, trace, top, shares=False) for w in weights.values],
         }
         for trace, weights in rows
     ]
@@ -184,6 +197,7 @@ def head_view(
             "kept": kept[0] if kept else [],
             "quantity": quantity,
             "start": [int(i) for i in start],
+            "covers": _covers([(w, top) for _, rows_ in rows for w in rows_.values]),
         },
         f"Map of {values.shape[0]} layers by {values.shape[1]} heads: {quantity}. Mean "
         f"{np.nanmean(values):.2g}, largest {values[largest]:.2g} at {head_name(*largest)}.",
@@ -264,6 +278,7 @@ def _tokens(trace, channels, top, facts, map_too) -> dict:
         "channels": [_channel(name, w, trace, top) for name, w in channels.items()],
         "facts": [[name, str(value)] for name, value in facts],
         "map": map_too,
+        "covers": _covers([(w, top) for w in channels.values()]),
     }
 
 
@@ -291,8 +306,24 @@ def _trace(trace: Trace, title: str) -> dict:
     }
 
 
-def _channel(name: str, weights: np.ndarray, trace: Trace, top: int) -> dict:
-    """The `top` heaviest weights of each row: positions in 16 bits, parts of the heaviest in 8."""
+def _covers(channels: Sequence[tuple[np.ndarray, int]]) -> list | None:
+    """[weights kept a row, the mean share of a row's attention that they are], or None.
+
+    None where nothing is left out, or where no channel is attention (a contribution has no whole).
+    """
+    found = [(np.asarray(w, dtype=np.float32), top) for w, top in channels]
+    cut = [(w, top) for w, top in found if top < w.shape[1] and (w >= 0).all()]
+    if not cut:
+        return None
+    kept = [np.sort(w, axis=1)[:, -top:].sum(axis=1) / w.sum(axis=1) for w, top in cut]
+    return [cut[0][1], round(float(np.nanmean(np.concatenate(kept))), 3)]
+
+
+def _channel(name: str, weights: np.ndarray, trace: Trace, top: int, shares: bool = True) -> dict:
+    """The `top` heaviest weights of each row: places in 8 or 16 bits, parts of the heaviest in 8.
+
+    So a weight is off by at most 1/510 of its row's heaviest (1/254 where some are negative).
+    """
     weights = np.asarray(weights, dtype=np.float32)
     answer = trace.segments["answer"]
     expected = (answer.stop - answer.start, len(trace))
@@ -305,8 +336,8 @@ def _channel(name: str, weights: np.ndarray, trace: Trace, top: int) -> dict:
     if not np.isfinite(weights).all():
         raise ValueError(f"{name or 'rows'}: some weights are NaN or infinite")
     top = min(top, len(trace))
-    keys = np.argpartition(-np.abs(weights), top - 1, axis=1)[:, :top].astype("<u2")
-    kept = np.take_along_axis(weights, keys.astype(np.int64), axis=1)
+    keys = np.argpartition(-np.abs(weights), top - 1, axis=1)[:, :top]
+    kept = np.take_along_axis(weights, keys, axis=1)
     scale = np.maximum(np.abs(kept).max(axis=1), np.finfo(np.float32).tiny)
     signed = bool((weights < 0).any())
     steps, kind = (127, np.int8) if signed else (255, np.uint8)
@@ -317,13 +348,13 @@ def _channel(name: str, weights: np.ndarray, trace: Trace, top: int) -> dict:
         "first": answer.start,
         "rows": expected[0],
         "top": top,
-        "keys": _base64(keys),
+        "keys": _base64(keys.astype("<u1" if len(trace) <= NARROW else "<u2")),
         "parts": _base64(parts),
         "scale": [float(f"{s:.3g}") for s in scale],
     }
-    if not signed:
-        shares = np.stack([weights[:, s].sum(axis=1) for s in trace.segments.values()], axis=1)
-        packed["shares"] = _base64(np.rint(np.clip(shares, 0, 1) * 255).astype(np.uint8))
+    if shares and not signed:
+        sums = np.stack([weights[:, s].sum(axis=1) for s in trace.segments.values()], axis=1)
+        packed["shares"] = _base64(np.rint(np.clip(sums, 0, 1) * 255).astype(np.uint8))
     return packed
 
 

@@ -2,7 +2,8 @@
 
 The theme brings every icon of Font Awesome to every page, 1.4 MB of drawings, of which the book
 shows two dozen; only drawings are taken out, the code around them stays. A page without mathematics
-needs no MathJax. Where something stands on a button or on a fold, its name for a screen reader is
+needs no MathJax, and the index of all words is for the page that searches it: the field on the
+others leads there. Where something stands on a button or on a fold, its name for a screen reader is
 that, and not what the theme calls all of its kind.
 """
 
@@ -18,11 +19,15 @@ _ICON = re.compile(
     r'(?:"[^"]*"|\["[^"]*"(?:,"[^"]*")*\])\],?'
 )
 _SHOWN = re.compile(r"\bfa-([a-z0-9-]+)")
-
+STYLES = Path("_static") / "styles" / "pydata-sphinx-theme.css"
+_GLYPH = re.compile(r"(?P<names>(?:\.fa-[a-z0-9-]+:{1,2}before,?)+)\{content:[^}]*\}")
 
 _MATHEMATICS = re.compile(r'class="[^"]*\bmath\b')
 _MATHJAX = re.compile(
     r"\s*<script>window\.MathJax = .*?</script>|\s*<script[^>]*mathjax/startup\.js[^>]*></script>"
+)
+_SEARCHING = re.compile(
+    r"\s*<script src=\"[^\"]*\b(?:searchtools|language_data|searchindex)\.js\"></script>"
 )
 _MISNAMED = re.compile(
     r'(<(?:button class="[^"]*\bsearch-button-field\b|summary\b)[^>]*?) aria-label="[^"]*"'
@@ -38,22 +43,28 @@ def lighten(html: Path) -> None:
         lighter = _MISNAMED.sub(r"\1\2", page)
         if not _MATHEMATICS.search(page):
             lighter = _MATHJAX.sub("", lighter)
+        if path.name != "search.html":
+            lighter = _SEARCHING.sub("", lighter)
         if lighter != page:
             path.write_text(lighter, encoding="utf-8")
 
 
 def _drop_unused_icons(html: Path) -> None:
     """Leave only the icons that a page or a script of the theme names."""
-    scripts = html / ICONS
-    if not scripts.exists():
-        return
+    scripts, styles = html / ICONS, html / STYLES
     named: set[str] = set()
     for path in (*html.rglob("*.html"), *(html / "_static").rglob("*.js")):
         if path != scripts:
             named |= set(_SHOWN.findall(path.read_text(encoding="utf-8")))
 
-    def kept(icon: re.Match) -> str:
+    def drawing(icon: re.Match) -> str:
         names = {icon["name"], *re.findall(r'"([^"]+)"', icon["others"])}
         return icon[0] if names & named else ""
 
-    scripts.write_text(_ICON.sub(kept, scripts.read_text(encoding="utf-8")), encoding="utf-8")
+    def letter(rule: re.Match) -> str:
+        return rule[0] if named & set(_SHOWN.findall(rule["names"])) else ""
+
+    for path, pattern, kept in ((scripts, _ICON, drawing), (styles, _GLYPH, letter)):
+        if path.exists():
+            text = path.read_text(encoding="utf-8")
+            path.write_text(pattern.sub(kept, text), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from r2a_utils.figures.views import (
     asked,
     head_view,
     patch_view,
+    shelf,
     token_view,
     trace_view,
 )
@@ -266,7 +268,7 @@ def test_a_head_is_chosen_by_click_and_by_keys(open_view, heads_page, trace):
     row = (box["height"] - 18) / 3
     grid.click(position={"x": 34 + 1.5 * cell, "y": 2.5 * row})
     assert "Head L0.H1, retrieval head" in status(page) and "No maps were kept" in status(page)
-    assert page.locator(".r2a-map").count() == 0
+    assert not page.locator(".r2a-map canvas").is_visible()
     grid.press("ArrowUp")
     grid.press("ArrowLeft")
     assert "Head L1.H0:" in status(page)
@@ -275,6 +277,116 @@ def test_a_head_is_chosen_by_click_and_by_keys(open_view, heads_page, trace):
     page.mouse.move(0, 0)
     assert "Head L1.H0:" in status(page)
     assert page.locator(".r2a-map .r2a-help").inner_text() == asked(trace)
+
+
+DRAWN = "document.querySelector('.r2a-map canvas').toDataURL()"
+
+
+def test_pointing_at_a_head_draws_its_map_until_the_pointer_leaves(open_view, heads_page):
+    page = open_view(heads_page)
+    grid = page.locator("canvas").first
+    box = grid.bounding_box()
+    chosen = page.evaluate(DRAWN)
+    grid.hover(position={"x": 40, "y": box["height"] / 3})  # L1.H0
+    assert "Head L1.H0:" in status(page) and page.evaluate(DRAWN) != chosen
+    page.mouse.move(0, 0)
+    assert "Head L2.H5," in status(page) and page.evaluate(DRAWN) == chosen
+
+
+def test_of_three_traces_one_is_drawn_and_chosen_by_its_problem(open_view, trace, walking):
+    rows = xr.DataArray(
+        walking[None],
+        dims=("head", "query", "key"),
+        coords={"layer": ("head", [0]), "head_index": ("head", [0])},
+    )
+    later = np.roll(walking, 3, axis=1)
+    traces = [(trace, rows), (trace, rows.copy(data=later[None])), (trace, rows)]
+    page = open_view(head_view(np.full((1, 2), 0.5), traces))
+    assert page.locator(".r2a-map").count() == 1
+    assert page.locator("select option").all_inner_texts() == [asked(trace)] * 3
+    first = page.evaluate(DRAWN)
+    page.locator("select").select_option(index=1)
+    assert page.locator(".r2a-map").count() == 1 and page.evaluate(DRAWN) != first
+    page.locator("select").select_option(index=2)
+    assert page.evaluate(DRAWN) == first
+
+
+@pytest.fixture(scope="module")
+def shelved(trace, walking):
+    views = [
+        trace_view(trace, {"L1.H2": walking}, title="Which is heavier?"),
+        trace_view(replace(trace, tokens=trace.tokens[::-1]), {"L7.H7": walking}, title="Where?"),
+    ]
+    return shelf(views, "Trace")
+
+
+def test_a_shelf_shows_the_view_that_is_chosen_by_its_title(open_view, shelved):
+    page = open_view(shelved)
+    names = page.locator("select").first.locator("option").all_inner_texts()
+    assert names == ["1 of 2: Which is heavier?", "2 of 2: Where?"]
+    assert "L1.H2" in status(page)
+    page.locator("select").first.select_option(index=1)
+    assert "L7.H7" in status(page) and page.locator(".r2a-text").count() == 1
+    page.locator(".r2a-text").press("Home")
+    assert "token 1 of 12" in status(page)
+
+
+def test_a_shelf_holds_one_kind(trace, walking, metrics):
+    with pytest.raises(ValueError, match="one kind"):
+        shelf([token_view(trace, {"a": walking}), patch_view(metrics, ("6", "5"))], "Trace")
+    with pytest.raises(ValueError, match="at least one"):
+        shelf([], "Trace")
+
+
+def test_a_view_can_be_skipped_from_the_keyboard(open_view, shelved):
+    page = open_view(shelved)
+    page.keyboard.press("Tab")
+    skip = page.locator(":focus")
+    assert skip.inner_text() == "Skip the explorer" and skip.bounding_box()["x"] >= 0
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.locator(".r2a-view :focus").count() == 0
+    page.locator("body").press("Tab")
+    assert page.evaluate("document.querySelector('.r2a-skip').getBoundingClientRect().right") < 0
+
+
+@pytest.mark.parametrize(("width", "beside"), [(1000, True), (390, False)])
+def test_the_text_stands_beside_its_map_where_there_is_room(open_view, shelved, width, beside):
+    page = open_view(shelved, viewport={"width": width, "height": 900})
+    text, drawn = (page.locator(name).bounding_box() for name in (".r2a-text", ".r2a-map"))
+    assert (text["x"] + text["width"] <= drawn["x"]) == beside
+    assert (text["y"] + text["height"] <= drawn["y"]) == (not beside)
+
+
+def test_a_view_says_what_share_of_the_attention_it_keeps(open_view, trace, walking):
+    page = open_view(trace_view(trace, {"L1.H2": walking}, top=2))
+    assert "Kept: the 2 heaviest reads of each row, 90% of its attention." in page.inner_text(
+        ".r2a-view"
+    )
+
+
+@pytest.mark.parametrize("length", [53, 400])
+def test_weights_come_back_within_half_a_step(open_view, length):
+    """Places are in one byte in a short trace and in two in a long one."""
+    long = trace_of([f" w{i}" for i in range(length)], slice(10, length - 13), ANSWER)
+    long = trace_of(list(long.tokens), slice(10, length - 13), slice(length - 12, length))
+    weights = np.random.default_rng(0).dirichlet(np.ones(length) / 20, size=12)
+    view = trace_view(long, {"L0.H0": weights}, title="t")
+    [channel] = view.data["channels"]
+    kind = np.uint8 if length <= 256 else np.dtype("<u2")
+    keys, parts = (
+        np.frombuffer(base64.b64decode(channel[name]), dtype).reshape(12, -1)
+        for name, dtype in (("keys", kind), ("parts", np.uint8))
+    )
+    scale = weights.max(axis=1, keepdims=True)
+    back = parts / 255 * np.array(channel["scale"])[:, None]
+    exact = np.take_along_axis(weights, keys.astype(int), axis=1)
+    # half a step of the byte, and the three digits of the row's scale
+    assert (np.abs(back - exact) / scale).max() <= 0.5 / 255 + 0.5e-2
+    page = open_view(view)
+    page.locator(".r2a-text").press("Home")
+    heaviest = long.tokens[int(weights[0].argmax())].strip()
+    assert f"Most: “ {heaviest}”" in status(page)
 
 
 PAIR = (["a", " is", " 6", "{"], ["a", " is", " 5", "{"])
@@ -416,7 +528,7 @@ def test_a_trace_of_2000_tokens_is_small_and_answers(open_view):
 
 def test_too_much_data_is_refused(trace):
     generator = np.random.default_rng(0)
-    many = {f"L{i}.H0": generator.dirichlet(np.ones(53), size=12) for i in range(900)}
+    many = {f"L{i}.H0": generator.dirichlet(np.ones(53), size=12) for i in range(1500)}
     with pytest.raises(ValueError, match="smaller `top`"):
         token_view(trace, many).html()
 
