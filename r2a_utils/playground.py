@@ -19,8 +19,7 @@ from urllib.parse import parse_qsl, urlencode
 from r2a_utils.answers.no_cue import cue_token_ids
 from r2a_utils.causal.interventions import Ablation, Head, Intervention, Knockout
 from r2a_utils.causal.pairs import ContrastPair
-from r2a_utils.collecting.generation import Sampling, collect_traces
-from r2a_utils.engine.forward import continue_greedily, run_with_cache
+from r2a_utils.collecting.generation import Prompt, Sampling, collect_traces, decode
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.prompts import render_prompt
@@ -40,7 +39,8 @@ class OpenedState:
     `trace` is what it writes while nothing is done to its heads, `interventions` what is done to
     them. `pair` contrasts the state that is kept beside it (clean) with this one (corrupted), up
     to the token at which their answers part; `cell` is the patch that is set in its grid, as
-    (layer, position in the clean sequence). Both are None where the state has none.
+    (layer, position in the clean sequence). Both are None where the state has none, and where
+    either of the two changes heads: the page and `patch_grid` patch the model as it is.
     """
 
     trace: Trace
@@ -72,8 +72,8 @@ def open_state(model: ReasoningModel, source: str | Path) -> OpenedState:
     `regenerate(model, opened.trace, opened.interventions, …)` writes the answer of the page,
     `patch_grid(model, opened.pair)` computes its grid. A file holds the thought that the page
     wrote; a link without one has it written here. Raises ValueError as `read_state` does, for
-    another model, and for a link whose thought the model wrote under an intervention, which only
-    the file holds.
+    another model, for a patch between states that change heads, and for a link whose thought the
+    model wrote under an intervention, which only the file holds.
     """
     if model.name != MODEL:
         raise ValueError(f"the playground runs {MODEL}, not {model.name}")
@@ -81,6 +81,10 @@ def open_state(model: ReasoningModel, source: str | Path) -> OpenedState:
     trace = _trace(model, state)
     interventions = _interventions(state, trace)
     if state["beside"] is None:
+        return OpenedState(trace, interventions)
+    if any(one["act"] != "none" and one["heads"] for one in (state, state["beside"])):
+        if state["patch"]:
+            raise ValueError("a state is patched into the model as it is: put back its heads first")
         return OpenedState(trace, interventions)
     pair = _pair(_trace(model, state["beside"]), trace)
     if not state["patch"]:
@@ -164,10 +168,10 @@ def _trace(model: ReasoningModel, state: Mapping[str, Any]) -> Trace:
         return collect_traces(model, [problem], condition, sampling=sampling)[0]
     prompt = render_prompt(model.tokenizer, question)
     ids = prompt + encode(model.tokenizer, thought.rstrip() + "\n</think>")
-    cache = run_with_cache(model, ids)
-    answer = continue_greedily(model, cache, [None], MOST)[0]
+    given = Prompt(tuple(ids), Problem(id="playground", question=question), "with_reasoning", 0)
+    [written] = decode(model, [given], Sampling(MOST, banned_ids=banned))
     return Trace.from_ids(
-        [*ids, *answer],
+        [*ids, *written.ids],
         model.tokenizer,
         model.tags,
         len(prompt),

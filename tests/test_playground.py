@@ -11,15 +11,18 @@ import json
 import re
 import shutil
 import subprocess
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
 
+from r2a_utils import playground
 from r2a_utils.causal import Ablation, Knockout, patch_grid, regenerate
 from r2a_utils.collecting import collect_traces
 from r2a_utils.playground import open_state, playground_link, read_state
 from r2a_utils.publishing.book_runs import BOOK
 from r2a_utils.texts.boxed import final_answer
+from r2a_utils.texts.tokens import encode
 from r2a_utils.tiny import world
 
 NODE = shutil.which("node")
@@ -91,6 +94,31 @@ def test_a_cue_that_is_banned_is_not_written_here_either(tiny):
     state = read_state(link) | {"question": question, "thought": None, "cues": "banned"}
     address = "&".join(f"{name}={state[name]}" for name in ("question", "cues"))
     assert "Hmm" not in open_state(tiny, f"#{address}").trace.reasoning_text
+
+
+def test_no_cue_is_written_behind_a_thought_that_is_given(tiny, monkeypatch):
+    """Nothing of what is banned stands in the answer, and the rest is what is likeliest without."""
+    thought = "Okay, I start with 2.\nStep 1: multiply by 7. 2*7=14, so 4.\nSo 4 is the last digit."
+    question = "Start with 2. Step 1: multiply by 7. Keep only the last digit each time. "
+    question += "Where do you end?"
+    link = "#" + urlencode({"question": question, "thought": thought})
+    free = open_state(tiny, link).trace
+    word = free.tokens[free.segments["answer"].start + 2]
+    monkeypatch.setattr(
+        playground, "cue_token_ids", lambda _: {"any": list(encode(tiny.tokenizer, word))}
+    )
+    banned = open_state(tiny, link + "&cues=banned").trace
+    assert word in free.answer_text and word not in banned.answer_text
+    assert banned.reasoning_text == free.reasoning_text
+
+
+def test_a_pair_whose_heads_are_changed_is_not_patched(tiny, traces):
+    """The page refuses a grid there, too."""
+    link = playground_link(traces[0], Knockout(heads=HEADS), beside=traces[1])
+    opened = open_state(tiny, link)
+    assert opened.pair is None and len(opened.interventions) == 1
+    with pytest.raises(ValueError, match="put back its heads"):
+        open_state(tiny, link + "&patch=3.20")
 
 
 def test_what_is_no_state_is_refused(tiny, traces, tmp_path):

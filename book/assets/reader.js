@@ -48,6 +48,25 @@
     for (const table of document.querySelectorAll(".bd-article table")) tables.observe(table);
   });
 
+  // The first explorer of a page is two tabs away from its top.
+  document.addEventListener("DOMContentLoaded", function () {
+    const first = document.querySelector("#pst-skip-link");
+    const view = [...document.querySelectorAll(".bd-article .r2a-view")].find((one) => one.offsetParent);
+    if (!first || !view) return;
+    view.id ||= "r2a-explorer";
+    view.tabIndex = -1;
+    const link = document.createElement("a");
+    link.href = "#" + view.id;
+    link.className = "r2a-skip";
+    link.textContent = "Skip to the explorer";
+    link.addEventListener("click", function (event) {
+      event.preventDefault(); // the address of the page, a playground's state for one, stays
+      view.focus();
+      view.scrollIntoView();
+    });
+    first.after(link);
+  });
+
   document.addEventListener("DOMContentLoaded", function () {
     const heading = document.querySelector(".bd-article h1");
     if (!heading || !document.querySelector(".bd-article section#parameters")) return;

@@ -138,6 +138,31 @@ def test_a_changed_digit_changes_the_answer(browser, home):
         assert visit.faults == []
 
 
+def test_the_digit_that_stands_is_the_one_that_is_pressed(browser, home):
+    with awake(browser, home) as visit:
+        page = visit.page
+        part(visit, "reasoning").locator(".r2a-editable").first.click()
+        pressed = page.locator(".r2a-choices [aria-pressed=true]")
+        old = pressed.inner_text()
+        new = "9" if old != "9" else "8"
+        page.locator(".r2a-choices").get_by_role("button", name=new, exact=True).click()
+        page.locator(".r2a-choices").get_by_text(f"in place of “{new}”").wait_for()
+        assert pressed.all_inner_texts() == [new]
+        assert page.evaluate("document.activeElement.textContent") == new
+
+
+def test_heads_that_are_cut_are_put_back_before_a_grid(browser, home, tiny):
+    question, thought, _ = PROBLEMS[0]
+    own, other = (
+        open_state(tiny, "#" + urlencode({"question": question, "thought": text})).trace
+        for text in (thought, thought.replace("6-3=3, so 3", "6-3=3, so 5"))
+    )
+    with awake(browser, home, playground_link(own, Knockout(heads=((3, 1),)), beside=other)) as v:
+        v.page.get_by_role("button", name="Fill the grid").click()
+        v.page.get_by_text("put back the heads that A or B cuts").wait_for()
+        assert v.page.locator(".r2a-grid canvas").count() == 0 and v.faults == []
+
+
 def test_the_rest_of_the_thought_is_written_anew_if_asked(browser, home):
     with awake(browser, home) as visit:
         visit.page.get_by_label("After a change the rest").select_option("anew")

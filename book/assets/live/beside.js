@@ -52,11 +52,19 @@
       off.hidden = true;
     };
 
+    // A grid is of the model as it is, which is what the package's `patch_grid` computes.
+    const refuse = () => {
+      if ([donor, receiver].some(({ pass }) => pass.change.cuts.length || pass.change.ablations.length)) {
+        throw new Error("A grid is of the model as it is: put back the heads that A or B cuts or ablates.");
+      }
+    };
+
     // The change that puts one state of A into B, and the part of B's text that stands before the
     // answers part; for null, B without it. Throws where there is nothing to contrast.
     const patched = (cell) => {
       off.hidden = cell === null;
       if (cell === null) return { kept: receiver.ids.slice(receiver.start, receiver.closed ?? undefined), change: receiver.pass.change };
+      refuse();
       const [layer, position] = cell, pair = live.pairOf(donor, receiver, model.end);
       const found = live.alignedFrom(pair, donor, receiver).find(([at]) => at === position);
       if (!found || layer >= model.layers.length) throw new Error("That token of B stands nowhere in A.");
@@ -71,6 +79,7 @@
       const mine = ++current;
       fill.disabled = true;
       try {
+        refuse();
         const pair = live.pairOf(donor, receiver, model.end), places = live.alignedFrom(pair, donor, receiver);
         const layers = model.layers.map((_, layer) => layer), text = (id) => tokenizer.decode([id]);
         const empty = () => layers.map(() => places.map(() => null));

@@ -53,7 +53,7 @@
     const chooser = make("div", { class: "r2a-choices", role: "group", "aria-label": "what to put there" });
     parent.append(stage, chooser);
 
-    let spans = new Map(), tokens = [], chosen = null, hovered = null;
+    let spans = new Map(), tokens = [], chosen = null, hovered = null, offered = null;
     const editable = (index) => tokens[index]?.segment === "reasoning" && choicesOf(tokens[index].text);
     const stops = () => tokens.flatMap(({ segment, text }, i) => (segment !== "prompt" && choicesOf(text) ? [i] : []));
 
@@ -71,6 +71,7 @@
       });
       if (!spans.has(chosen)) chosen = null;
       hovered = null;
+      offer();
       point();
     };
 
@@ -110,15 +111,21 @@
     const offer = () => {
       const choices = editable(chosen);
       if (!choices) return chooser.replaceChildren();
-      const now = tokens[chosen].text;
-      chooser.replaceChildren(`in place of ${live.shown(now)}:`, ...choices.map((text) =>
-        make("button", { type: "button", "aria-pressed": String(text === now), onclick: () => edit(text) }, text.trim())));
+      const now = tokens[chosen].text, name = `in place of ${live.shown(now)}:`;
+      // The buttons stay where they offer the same: one that was pressed keeps the focus.
+      const same = offered?.length === choices.length && choices.every((text, i) => text === offered[i]);
+      if (!same || !chooser.childElementCount) {
+        chooser.replaceChildren(name, ...choices.map((text) =>
+          make("button", { type: "button", onclick: () => edit(text) }, text.trim())));
+      }
+      offered = choices;
+      chooser.firstChild.textContent = name;
+      choices.forEach((text, i) => chooser.children[i].setAttribute("aria-pressed", String(text === now)));
     };
 
     const edit = (text) => {
       if (text === tokens[chosen].text) return;
       onedit(chosen, text);
-      offer();
     };
 
     const indexOf = (event) => {
