@@ -291,13 +291,15 @@ def continue_greedily(
         return continue_plainly(model, cache, runs, max_new_tokens)
     places, ends = architecture(model), model.end_ids
     written: list[list[int]] = [[int(cache.logits[-1].argmax())] for _ in runs]
-    rows = Rows(cache, runs)
+    rows, going = Rows(cache, runs), written
     with _attention(model.hf, "r2a_continue"), torch.no_grad():
         for position in range(last + 1, last + max_new_tokens):
-            if all(row[-1] in ends for row in written):
+            left = [i for i, row in enumerate(going) if row[-1] not in ends]
+            if not left:
                 break
-            # Rows that have ended go on beside the others; what they write is not kept.
-            ids = torch.tensor([[row[-1]] for row in written], device=model.device)
+            if len(left) < len(going):
+                rows, going = rows.chosen(left), [going[i] for i in left]
+            ids = torch.tensor([[row[-1]] for row in going], device=model.device)
             options = {"position_ids": torch.full_like(ids, position), "use_cache": False}
             with model.lm.trace(ids, **options, r2a_rows=rows):
                 for layer in range(model.n_layers):
@@ -307,8 +309,8 @@ def continue_greedily(
                         for row, patch in patches:
                             write(z[row], 0, patch)
                 logits = nnsight.save(model.lm.output.logits)
-            for row, token in zip(written, logits[:, -1].argmax(-1).tolist(), strict=True):
-                row.append(row[-1] if row[-1] in ends else token)
+            for row, token in zip(going, logits[:, -1].argmax(-1).tolist(), strict=True):
+                row.append(token)
     return [list(takewhile(lambda token: token not in ends, row)) for row in written]
 
 

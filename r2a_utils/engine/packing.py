@@ -158,17 +158,25 @@ class Rows:
         self.runs = runs
         self.keys: list[Tensor | None] = [None] * len(cache.keys)
         self.values: list[Tensor | None] = [None] * len(cache.keys)
+        self._patches: dict[int, list[tuple[int, Patch]]] = {}  # by layer, with their rows
+        for row, run in enumerate(runs):
+            for patch in run.patches if run else ():
+                self._patches.setdefault(patch.layer, []).append((row, patch))
+
+    def chosen(self, rows: Sequence[int]) -> Rows:
+        """These rows alone, with what they have written so far."""
+        there = Rows(self.cache, [self.runs[row] for row in rows])
+        there.keys = [None if keys is None else keys[rows] for keys in self.keys]
+        there.values = [None if values is None else values[rows] for values in self.values]
+        return there
 
     def patches(self, layer: int, position: int) -> list[tuple[int, Patch]]:
         """The row of each patch that acts at a position, and its single vector."""
         found = []
-        for row, run in enumerate(self.runs):
-            for patch in run.patches if run else ():
-                i = position - patch.position
-                if patch.layer == layer and 0 <= i < len(patch.value):
-                    found.append(
-                        (row, replace(patch, position=position, value=patch.value[i, None]))
-                    )
+        for row, patch in self._patches.get(layer, ()):
+            i = position - patch.position
+            if 0 <= i < len(patch.value):
+                found.append((row, replace(patch, position=position, value=patch.value[i, None])))
         return found
 
     def attend(

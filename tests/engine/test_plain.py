@@ -191,6 +191,25 @@ def test_any_end_token_of_the_generation_settings_ends_what_is_written(make_rand
         assert continue_greedily(model, cache, [None], 9) == [free[: free.index(free[4])]]
 
 
+def test_rows_that_have_ended_leave_and_the_others_write_what_they_write_alone(make_random_model):
+    model = make_random_model("qwen3")
+    cache, n = run_with_cache(model, IDS), len(IDS)
+    value = torch.randn(20, model.head_dim, generator=torch.Generator().manual_seed(0))
+    runs = [
+        None,
+        PatchedRun((Patch("z", 0, n, 3 * value, head=1), Patch("z", 2, n, value, head=4))),
+        PatchedRun(cuts=(EdgeCut(1, range(n, n + 20), range(3, 20)),)),
+        PatchedRun((Patch("z", 1, n, -3 * value, head=0),)),
+    ]
+    [free] = continue_greedily(model, cache, [None], 20)
+    settings = deepcopy(model.hf.generation_config)
+    settings.eos_token_id = free[4]
+    with patch.object(model.hf, "generation_config", settings):
+        alone = [continue_greedily(model, cache, [run], 20)[0] for run in runs]
+        assert continue_greedily(model, cache, runs, 20) == alone
+    assert len(alone[0]) <= 4 and len(set(map(len, alone))) > 1
+
+
 def test_the_qk_fix_sees_what_the_model_sees(make_random_model):
     model = make_random_model("qwen2-window", num_hidden_layers=1, max_window_layers=0)
     block = model.hf.model.layers[0]
