@@ -5,6 +5,8 @@ BIN := .venv/bin
 # What is installed depends on these two files; the mark in .venv names the state they were in.
 STATE := $(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 INSTALLED := .venv/.installed-$(STATE)
+# Stages that wait for none of each other run side by side.
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
 .PHONY: setup book runs test tiny lab lint clean
 
@@ -21,7 +23,7 @@ $(INSTALLED):
 	touch $@
 
 book: setup  ## run the stages that have changed, build the book, print where it is
-	$(BIN)/r2a run
+	$(BIN)/r2a run --jobs $(JOBS)
 	$(BIN)/r2a book
 
 runs: setup  ## make every run of book/runs.yml, then the book (some need a GPU, a hub, hours)

@@ -69,12 +69,14 @@ def _run(options: argparse.Namespace) -> int:
         requests = _requests(options, shown)
         for request in requests:  # before the first one takes its hours
             check_request(request.run, **request.arguments())
+        if options.on and options.jobs > 1:
+            raise ParameterError("--jobs is for stages on this machine: leave it or --on out")
         if options.dry_run or options.on:
             plans = [plan(request, options.gpu_memory * 1e9) for request in requests]
         if options.dry_run:
             print(planned(plans))
             return 0
-        outcomes = _elsewhere(options, plans) if options.on else _here(requests)
+        outcomes = _elsewhere(options, plans) if options.on else _here(requests, options.jobs)
 
         from r2a_utils.publishing.summary import summary
 
@@ -115,14 +117,14 @@ def _requests(options: argparse.Namespace, shown: Sequence[Any]) -> list[Any]:
     return requests
 
 
-def _here(requests: Sequence[Any]) -> dict[str, Any]:
+def _here(requests: Sequence[Any], jobs: int) -> dict[str, Any]:
     """One run after the other, in this process."""
     from r2a_utils.runs.execution import StageFailed
 
     outcomes: dict[str, Any] = {}
     for request in requests:
         try:
-            outcomes[request.run_id] = request.go_on(progress=True)
+            outcomes[request.run_id] = request.go_on(progress=True, jobs=jobs)
         except StageFailed as error:
             outcomes[request.run_id] = error
     return outcomes
@@ -292,6 +294,14 @@ def _parser() -> argparse.ArgumentParser:
         help="say which stages would run, and the memory, GPUs and hours that they take; run none",
     )
     run.add_argument(
+        "--jobs",
+        type=_number,
+        default=1,
+        metavar="N",
+        help="stages of a run side by side on this machine, where none reads what another makes; "
+        "each has a copy of the model (default: 1)",
+    )
+    run.add_argument(
         "--on",
         type=_where_to,
         metavar="WHERE",
@@ -321,7 +331,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--cell-timeout",
-        type=_seconds,
+        type=_number,
         metavar="SECONDS",
         help="give up on a cell after this long; no limit if left out",
     )
@@ -388,9 +398,9 @@ def _name_and_value(text: str, option: str = "--set") -> tuple[str, str]:
     return name.strip(), value
 
 
-def _seconds(text: str) -> int:
+def _number(text: str) -> int:
     if not re.fullmatch(r"0*[1-9]\d{0,8}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
     return int(text)
 
 

@@ -56,7 +56,9 @@ def test_all_runs_are_checked_before_the_first_one_starts(monkeypatch, capsys, t
 def test_run_passes_on_what_was_asked_and_tells_what_was_done(asked, tmp_path, capsys):
     file = tmp_path / "small.yml"
     file.write_text("n_problems: 5")
-    command = "run --stages 01,second --run-id trial --set words=a=b --set k=3 --cell-timeout 60"
+    command = (
+        "run --stages 01,second --run-id trial --set words=a=b --set k=3 --cell-timeout 60 --jobs 2"
+    )
     assert cli.main([*command.split(), "--params", str(file)]) == 0
     assert asked == [
         (
@@ -66,6 +68,7 @@ def test_run_passes_on_what_was_asked_and_tells_what_was_done(asked, tmp_path, c
                 "given": {"n_problems": 5},
                 "settings": {"words": "a=b", "k": "3"},
                 "cell_timeout": 60,
+                "jobs": 2,
             },
         )
     ]
@@ -110,6 +113,7 @@ def test_all_runs_of_the_book_are_those_whose_parameters_are_declared(asked, mon
     [
         (["--set", "n_problems"], "--set takes name=value, not 'n_problems'"),
         (["--run-id", "../x"], "cannot be a run id"),
+        (["--jobs", "2", "--on", "ray"], "--jobs is for stages on this machine"),
         (["--params", "nowhere.yml"], "cannot read the parameter file nowhere.yml"),
     ],
 )
@@ -199,11 +203,12 @@ def test_a_folder_that_cannot_be_used_is_one_line(monkeypatch, capsys, error, st
     assert len(lines) == 1 and told in lines[0]
 
 
+@pytest.mark.parametrize("option", ["--cell-timeout", "--jobs"])
 @pytest.mark.parametrize("limit", ["0", "-1", "1e3", "ten", "9" * 12])
-def test_a_time_limit_is_a_number_of_seconds(asked, capsys, limit):
+def test_a_time_limit_and_a_number_of_jobs_are_whole_numbers(asked, capsys, option, limit):
     with pytest.raises(SystemExit):
-        cli.main(["run", "--cell-timeout", limit])
-    assert "is no number of seconds" in capsys.readouterr().err
+        cli.main(["run", option, limit])
+    assert "is no whole number" in capsys.readouterr().err
     assert asked == []
 
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
+from weakref import WeakSet
 
 import nbformat
 import papermill
@@ -33,7 +35,7 @@ from traitlets.config import Config
 from r2a_utils.folders import PACKAGE
 from r2a_utils.runs.attempt import UNFINISHED, run_of
 from r2a_utils.runs.folder import StageEnd
-from r2a_utils.runs.header import told_to_kernels
+from r2a_utils.runs.header import kernel_environment, told_to_kernels
 from r2a_utils.runs.local_paths import without_folders
 from r2a_utils.runs.parameters import fill, literal
 from r2a_utils.runs.pieces import pieces_of
@@ -45,6 +47,8 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _KERNEL_START_SECONDS = 300
 # Kernels show no progress bars, which a printed page cannot show.
 _QUIET = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+# The managers of the kernels that were started and are still there.
+_KERNELS: WeakSet[_ThisPython] = WeakSet()
 
 
 class StageFailed(RuntimeError):  # noqa: N818  a stage fails; this is that event
@@ -90,7 +94,6 @@ def execute(
                 progress_bar=dict(progress_bar),
                 execution_timeout=cell_timeout,
                 start_timeout=_KERNEL_START_SECONDS,
-                cwd=ROOT,
                 kernel_name="python3",
                 # Talk to the kernel through sockets in a folder that only this user may open:
                 # other users of the machine could listen on a TCP port.
@@ -154,11 +157,28 @@ def _remove_left_folders() -> None:
 
 
 class _ThisPython(AsyncKernelManager):
-    """The kernel of the Python that runs this, whatever kernels Jupyter finds elsewhere."""
+    """The kernel of the Python that runs this, whatever kernels Jupyter finds elsewhere.
+
+    It is told where it runs and what it is to know. Papermill would change the folder of this whole
+    process for it, in which another stage may run.
+    """
+
+    async def start_kernel(self, **options: Any) -> None:
+        told = {"cwd": str(ROOT), "env": kernel_environment()}
+        await super().start_kernel(**{**options, **told})
+        _KERNELS.add(self)
 
     @default("kernel_spec_manager")
     def _native_alone(self) -> KernelSpecManager:
         return KernelSpecManager(parent=self, kernel_dirs=[])
+
+
+def stop_kernels() -> None:
+    """Kill the kernels of all stages that are being executed, which fail by it."""
+    for manager in list(_KERNELS):
+        if manager.has_kernel:
+            with suppress(ProcessLookupError):  # it has ended in this moment
+                os.killpg(manager.provisioner.pgid, signal.SIGKILL)
 
 
 def failed_notebook(folder: Path, stage: str) -> Path:

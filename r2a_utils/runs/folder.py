@@ -160,15 +160,19 @@ class Run:
         }
         if model.packed is not None:
             record["packed"] = str(model.packed)
-        path, earlier = self._path("records", "model", ".json"), {}
-        if path.exists():
-            before = self._read_json(path)
+        path = self._path("records", "model", ".json")
+
+        def found_before() -> dict[str, Any]:
+            before = self._read_json(path) if path.exists() else {}
             verdicts = before.pop("verdicts", {})
-            earlier = verdicts if before == record else {}
-        model.verdicts.kept_by(
-            lambda verdicts: self._keep_record(path, "model", record | {"verdicts": verdicts}),
-            earlier,
-        )
+            return verdicts if before == record else {}
+
+        def keep(verdicts: dict[str, Any]) -> None:
+            # a stage beside this one may have found others
+            verdicts = {**found_before(), **verdicts}
+            self._keep_record(path, "model", record | {"verdicts": verdicts})
+
+        model.verdicts.kept_by(keep, found_before())
 
     def write_figure(self, name: str, figure: Any) -> None:
         """Keep a matplotlib figure as PNG, for the pages that stand before the stages."""

@@ -21,8 +21,10 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from r2a_utils.runs.limits import Limits
@@ -31,6 +33,8 @@ from r2a_utils.runs.plain_yaml import read_yaml
 # Which stage a kernel runs, and what it declares; set where a stage is executed and nowhere else,
 # so that the same code in a reader's own notebook is free.
 _VARIABLE = "R2A_STAGE"
+# What kernels are told; of one thread, because stages may run side by side.
+_TOLD: ContextVar[Mapping[str, str]] = ContextVar("told", default=MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,17 @@ class Header:
 
 @contextmanager
 def told_to_kernels(variables: Mapping[str, str]) -> Iterator[None]:
-    """Let processes that are started inside have these variables in their environment."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+    """Let kernels that this thread starts inside have these variables in their environment."""
+    before = _TOLD.set({**_TOLD.get(), **variables})
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+        _TOLD.reset(before)
+
+
+def kernel_environment() -> dict[str, str]:
+    """The environment of a kernel that is started here."""
+    return {**os.environ, **_TOLD.get()}
 
 
 def read_header(path: Path) -> Header:
@@ -83,7 +88,7 @@ def read_header(path: Path) -> Header:
 
 def declared_here() -> Header | None:
     """The header of the stage that this process runs; None where it runs none."""
-    text = os.environ.get(_VARIABLE)
+    text = kernel_environment().get(_VARIABLE)
     if text is None:
         return None
     entries = json.loads(text)

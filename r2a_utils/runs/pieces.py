@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ import pandas as pd
 import xarray as xr
 
 from r2a_utils.runs.folder import write_aside
-from r2a_utils.runs.header import told_to_kernels
+from r2a_utils.runs.header import kernel_environment, told_to_kernels
 
 # Where a kernel keeps its pieces; set where a stage is executed and nowhere else.
 _VARIABLE = "R2A_PIECES"
@@ -67,7 +66,7 @@ def kept_in_pieces(function: Callable[..., Result]) -> Callable[..., Result]:
 
     @functools.wraps(function)
     def kept(*args: Any, **kwargs: Any) -> Result:
-        folder = os.environ.get(_VARIABLE)
+        folder = kernel_environment().get(_VARIABLE)
         if folder is None:
             return function(*args, **kwargs)
         digest = hashlib.sha256(f"{function.__module__}.{function.__qualname__}".encode())

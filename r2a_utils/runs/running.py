@@ -11,27 +11,32 @@ This file knows nothing of what the stages compute.
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 import platform
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import yaml
+from nbformat import NotebookNode
 from tqdm.auto import tqdm
 
 from r2a_utils.runs.attempt import begin, clear_parts, finish, go_on_finishing, run_of
-from r2a_utils.runs.execution import StageFailed, execute
+from r2a_utils.runs.execution import StageFailed, execute, stop_kernels
 from r2a_utils.runs.folder import Run, write_aside
+from r2a_utils.runs.header import told_to_kernels
 from r2a_utils.runs.lock import hold
 from r2a_utils.runs.manifest import chain, is_current, read_manifest, write_entry
 from r2a_utils.runs.parameters import ParameterError, resolve
 from r2a_utils.runs.pieces import clear_pieces
 from r2a_utils.runs.plain_yaml import read_yaml
+from r2a_utils.runs.side_by_side import in_order
 from r2a_utils.runs.stage import (
     NOTEBOOKS,
     ROOT,
@@ -46,6 +51,7 @@ from r2a_utils.runs.stage import (
 )
 
 RUNS = ROOT / "runs"
+_THREADS = "OMP_NUM_THREADS"  # of which PyTorch makes its threads
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -95,6 +101,7 @@ def run_stages(
     cell_timeout: int | None = None,
     progress: bool = True,
     only_next: bool = False,
+    jobs: int = 1,
 ) -> list[StageResult]:
     """Run the stages (all if None) whose inputs have changed, in order, into a run folder.
 
@@ -102,11 +109,13 @@ def run_stages(
     `parameters.resolve`). Where `given` is None, the run goes on with the parameters that it was
     started with. `cell_timeout` is in seconds, for each cell; None waits for ever. With `only_next`
     the first stage that must run is run and no other, and the results end with it; called again
-    with the same arguments until the results name every stage, it does what one call does.
+    with the same arguments until the results name every stage, it does what one call does. `jobs`
+    stages at a time are run, where none reads what another makes; the kernels share the cores.
 
     Raises ParameterError before anything runs, for an unknown stage or refused parameters,
     RunFolderError where another process has the run or it is damaged, and StageFailed when a cell
-    fails; stages that finished before it are kept, and a run that stood before stays as it was.
+    fails; the stages that do not read what that one makes are run all the same, what finished is
+    kept, and a run that stood before stays as it was.
     """
     available = load_stages(notebooks)
     selected = select(available, stages)
@@ -123,24 +132,13 @@ def run_stages(
             place = begin(folder, {"parameters": given, "stages": selected})
         text = yaml.safe_dump(given, allow_unicode=True, sort_keys=False)
         write_aside(_parameters(place), lambda part: part.write_text(text, encoding="utf-8"))
-        results = []
-        bar = tqdm(selected, unit="stage", disable=None if progress else True, position=0)
-        for name in bar:
-            bar.set_description(f"run {folder.name}: {name}")
-            stage = available[name]
-            entries = read_manifest(place)["stages"]
-            inputs = _inputs(stage, values[name], available, entries)
-            entry = entries.get(name, {})
-            page = _page(place, name)
-            ran = not (page.exists() and is_current(entry, inputs))
-            if ran:
-                seconds = _run_stage(place, stage, values[name], inputs, cell_timeout, progress)
-            else:
-                _print_prose(stage, page)
-                seconds = entry["seconds"]
-            results.append(StageResult(name, ran, seconds, _page(folder, name)))
-            if ran and only_next and name != selected[-1]:
-                return results
+        asked = selected
+        if only_next and (old := _outdated(place, available, selected, values)):
+            asked = selected[: selected.index(old[0]) + 1]
+        work = _Work(folder, place, available, values, asked, cell_timeout, progress, jobs)
+        results = work.done()
+        if asked != selected:
+            return results
         if place != folder:
             finish(folder)
         for name in selected:
@@ -253,52 +251,123 @@ def _inputs(
     return {**inputs, "data": data} if data else inputs
 
 
-def _run_stage(
-    place: Path,
-    stage: Stage,
-    values: Mapping[str, Any],
-    inputs: dict[str, Any],
-    cell_timeout: int | None,
-    progress: bool,
-) -> float:
-    """Execute one stage; its page and its manifest entry appear only when it has succeeded."""
-    page = _page(place, stage.name)
-    page.unlink(missing_ok=True)
-    write_entry(place, stage.name, {"status": "running", "inputs": inputs})
-    bar = {"desc": stage.name, "leave": False, "position": 1, "disable": None if progress else True}
-    started = datetime.datetime.now(datetime.UTC)
-    clock = time.monotonic()
-    try:
-        executed = execute(
-            stage,
-            values,
-            place,
-            inputs=chain(inputs),
-            cell_timeout=cell_timeout,
-            progress_bar=bar,
+@dataclass
+class _Work:
+    """The stages of one call of `run_stages`, each run once those whose results it reads are there.
+
+    What is kept of them is written by the thread that made this; others only wait for kernels.
+    """
+
+    folder: Path
+    place: Path  # the run folder, or the attempt in it
+    available: Mapping[str, Stage]
+    values: Mapping[str, Mapping[str, Any]]
+    asked: Sequence[str]
+    cell_timeout: int | None
+    progress: bool
+    jobs: int
+
+    def done(self) -> list[StageResult]:
+        """Run them; StageFailed names all that failed, and what was not run because of it."""
+        self._results: dict[str, StageResult] = {}
+        self._failed: dict[str, StageFailed] = {}
+        self._under_way: dict[str, tuple[int, dict[str, Any]]] = {}  # line of the bar, entry
+        stages = [self.available[name] for name in self.asked]
+        needs = {
+            stage.name: needed_stages(stage, stages[:place]) for place, stage in enumerate(stages)
+        }
+        self._bar = tqdm(
+            total=len(stages), unit="stage", disable=None if self.progress else True, position=0
         )
-    except StageFailed:
-        write_entry(place, stage.name, {"status": "failed", "inputs": inputs})
-        raise
-    seconds = round(time.monotonic() - clock, 1)
-    entry = {
-        "status": "completed",
-        "inputs": inputs,
-        "chain": chain(inputs),
-        "started": started.isoformat(timespec="milliseconds"),
-        "seconds": seconds,
-        "commit": code_commit(),
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "model": Run.open(place).records().get("model"),
-    }
-    if "ended" in executed.metadata:
-        entry["ended"] = executed.metadata.pop("ended")
-    executed.metadata["r2a"] = {"stage": stage.name, "run_id": run_of(place).name, **entry}
-    write_aside(page, lambda path: nbformat.write(executed, path))
-    write_entry(place, stage.name, entry)
-    clear_pieces(place, stage.name)
-    return seconds
+        with self._bar:
+            in_order(needs, self._begin, self._end, jobs=self.jobs, stop=stop_kernels)
+        if self._failed:
+            left = [n for n in self.asked if n not in {*self._results, *self._failed}]
+            messages = [str(error) for error in self._failed.values()]
+            if left:
+                messages.append(f"Not run, because of that: {', '.join(left)}")
+            raise StageFailed("\n".join(messages)) from next(iter(self._failed.values()))
+        return [self._results[name] for name in self.asked]
+
+    def _begin(self, name: str) -> Callable[[], tuple[NotebookNode, float]] | None:
+        """What is to be done for a stage, away from the run's manifest; None: nothing."""
+        stage, page = self.available[name], _page(self.place, name)
+        entries = read_manifest(self.place)["stages"]
+        inputs = _inputs(stage, self.values[name], self.available, entries)
+        entry = entries.get(name, {})
+        if page.exists() and is_current(entry, inputs):
+            _print_prose(stage, page)
+            self._finish(name, False, entry["seconds"])
+            return None
+        page.unlink(missing_ok=True)
+        write_entry(self.place, name, {"status": "running", "inputs": inputs})
+        line = min(set(range(1, self.jobs + 1)) - {line for line, _ in self._under_way.values()})
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        self._under_way[name] = line, {"inputs": inputs, "started": started}
+        self._say()
+        return functools.partial(self._execute, stage, inputs, line)
+
+    def _execute(
+        self, stage: Stage, inputs: Mapping[str, Any], line: int
+    ) -> tuple[NotebookNode, float]:
+        """Run a stage's notebook, in a thread of its own; returns the page and the seconds."""
+        off = None if self.progress else True
+        bar = {"desc": stage.name, "leave": False, "position": line, "disable": off}
+        clock = time.monotonic()
+        with told_to_kernels(_threads(self.jobs)):
+            executed = execute(
+                stage,
+                self.values[stage.name],
+                self.place,
+                inputs=chain(inputs),
+                cell_timeout=self.cell_timeout,
+                progress_bar=bar,
+            )
+        return executed, round(time.monotonic() - clock, 1)
+
+    def _end(self, name: str, work: Future) -> bool:
+        """Keep what came of a stage: its page and its entry appear only when it has succeeded."""
+        _, begun = self._under_way.pop(name)
+        self._say()
+        try:
+            executed, seconds = work.result()
+        except StageFailed as error:
+            write_entry(self.place, name, {"status": "failed", "inputs": begun["inputs"]})
+            self._failed[name] = error
+            return False
+        entry = {
+            "status": "completed",
+            "inputs": begun["inputs"],
+            "chain": chain(begun["inputs"]),
+            "started": begun["started"],
+            "seconds": seconds,
+            "commit": code_commit(),
+            "python": platform.python_version(),
+            "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+            "model": Run.open(self.place).records().get("model"),
+        }
+        if "ended" in executed.metadata:
+            entry["ended"] = executed.metadata.pop("ended")
+        executed.metadata["r2a"] = {"stage": name, "run_id": run_of(self.place).name, **entry}
+        write_aside(_page(self.place, name), lambda path: nbformat.write(executed, path))
+        write_entry(self.place, name, entry)
+        clear_pieces(self.place, name)
+        self._finish(name, True, seconds)
+        return True
+
+    def _finish(self, name: str, ran: bool, seconds: float) -> None:
+        self._results[name] = StageResult(name, ran, seconds, _page(self.folder, name))
+        self._bar.update()
+
+    def _say(self) -> None:
+        self._bar.set_description(f"run {self.folder.name}: {', '.join(self._under_way)}")
+
+
+def _threads(jobs: int) -> dict[str, str]:
+    """What kernels are told so that, side by side, they have no more threads than cores."""
+    if jobs == 1 or _THREADS in os.environ:
+        return {}
+    return {_THREADS: str(max(1, (os.cpu_count() or 1) // jobs))}
 
 
 def _remove_what_it_lacks(folder: Path, stage: Stage) -> None:

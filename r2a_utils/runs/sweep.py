@@ -52,7 +52,9 @@ class Request:
         asked = {name: getattr(self, name) for name in ("stages", "given", "settings")}
         return asked | {"notebooks": self.notebooks or NOTEBOOKS}
 
-    def go_on(self, *, only_next: bool = False, progress: bool = False) -> list[StageResult]:
+    def go_on(
+        self, *, only_next: bool = False, progress: bool = False, jobs: int = 1
+    ) -> list[StageResult]:
         """Run what must run, or the next stage of it; see `run_stages`."""
         return running.run_stages(
             self.run,
@@ -60,6 +62,7 @@ class Request:
             cell_timeout=self.cell_timeout,
             progress=progress,
             only_next=only_next,
+            jobs=jobs,
         )
 
 

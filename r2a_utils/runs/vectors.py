@@ -8,11 +8,12 @@ a reader's own notebook nothing is kept. This file knows bytes, and nothing of w
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from r2a_utils.runs.header import kernel_environment, told_to_kernels
 
 KINDS = ("pdf", "svg")
 # Where the kernel of a stage keeps them; set where a stage is executed and nowhere else.
@@ -24,20 +25,15 @@ def vectors_file(folder: Path, stage: str) -> Path:
     return folder / "notebooks" / f"{stage}.figures.zip"
 
 
-@contextmanager
-def kept_in(file: Path) -> Iterator[None]:
+def kept_in(file: Path) -> AbstractContextManager[None]:
     """Let kernels that are started inside keep their figures in `file`, which begins anew."""
     file.unlink(missing_ok=True)
-    os.environ[_VARIABLE] = str(file.resolve())
-    try:
-        yield
-    finally:
-        del os.environ[_VARIABLE]
+    return told_to_kernels({_VARIABLE: str(file.resolve())})
 
 
 def keep_vectors(picture: bytes, draw: Callable[[str], bytes]) -> None:
     """Keep a figure that is shown as `picture`, as `draw` gives it for each kind."""
-    file = os.environ.get(_VARIABLE)
+    file = kernel_environment().get(_VARIABLE)
     if file is None:
         return
     with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as kept:
