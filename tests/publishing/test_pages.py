@@ -151,6 +151,21 @@ def test_where_no_pair_was_patched_the_pages_say_whose_answer_it_is_all_the_same
     assert "No pair could be patched" in synthesis
 
 
+def test_what_real_models_do_stands_beside_the_hero_as_far_as_it_was_measured():
+    def told(**records) -> str:
+        records = {"model": {"name": "Real-1B"}} | records
+        runs = {"qwen2.5-coder-0.5b": {"id": "x", "records": records}} if records else {}
+        return render(WRITTEN["intro.md"], "intro", {"id": "nobody", "records": NOTHING}, runs)
+
+    right = {"n": 50, "with_reasoning": 0.4, "without_reasoning": 0.1}
+    home = told(answer_quality=right)
+    assert "`Real-1B`: right in 40 % of 50 problems with its thought, in 10 % without." in home
+    assert "another problem's thought" not in home and "exchanged" not in home
+    swapped = {"outcomes": {"swapped": {"follows": 0.25, "before": 0.5}}}
+    assert "25 % of its answers follow that thought and 50 % stay" in told(text_tests=swapped)
+    assert "nobody made for this" not in told()  # of which nothing of the kind is known
+
+
 @pytest.mark.xdist_group("book")
 @pytest.mark.parametrize("stage", NAMES)
 def test_every_figure_has_a_caption(small_runs, stage):
