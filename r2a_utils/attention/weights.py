@@ -96,6 +96,7 @@ def attention_profile(
     start, stop, _ = keys.indices(token_ids.shape[1])
     if start >= stop:
         raise ValueError(f"no key lies in {keys}: the trace has {token_ids.shape[1]} tokens.")
+    name = model.name
 
     def read(rows: Rows) -> tuple[Tensor, Tensor]:
         found, by_distance = [], 0
@@ -104,7 +105,7 @@ def attention_profile(
             positions = torch.arange(start, stop, dtype=torch.float32, device=span.device)
             mass = span.sum(-1)
             entropy = torch.special.entr(weights).sum(-1)
-            _check_entropy(model, entropy, first)
+            _check_entropy(name, entropy, first)
             peak = start + span.argmax(-1)
             found.append(torch.stack([mass, span @ positions / mass, peak.float(), entropy]))
             by_distance += reads_by_distance(weights, first, sink)
@@ -154,9 +155,11 @@ def _read_rows(
     those of the family's eager attention elsewhere.
     """
 
+    of = model.name, tolerance(model)
+
     def formed(layer, query, key, value, mask, scaling, z):
         chosen = torch.tensor(heads[layer], device=query.device)
-        return read(_rows(model, query, key, value, mask, scaling, z, queries, chosen))
+        return read(_rows(*of, query, key, value, mask, scaling, z, queries, chosen))
 
     def own(layer: int, weights: Float[Tensor, "1 head token token"]):
         rows = weights[0, list(heads[layer]), queries].float()
@@ -168,10 +171,10 @@ def _read_rows(
 
 
 def _formed_rows(model: ReasoningModel, token_ids: Int[Tensor, "1 token"]) -> list[Tensor]:
-    every = torch.arange(model.n_heads)
+    every, of = torch.arange(model.n_heads), (model.name, tolerance(model))
 
     def form(layer, query, key, value, mask, scaling, z):
-        rows = _rows(model, query, key, value, mask, scaling, z, slice(0, query.shape[2]), every)
+        rows = _rows(*of, query, key, value, mask, scaling, z, slice(0, query.shape[2]), every)
         return torch.cat([weights for _, weights in rows], dim=1)
 
     return read_attention(model, token_ids, form, architecture(model).attending)
@@ -186,7 +189,8 @@ def _in_all_layers(
 
 
 def _rows(
-    model: ReasoningModel,
+    name: str,
+    allowed: float,
     query: Float[Tensor, "1 n_heads token key_dim"],
     key: Float[Tensor, "1 kv_head token key_dim"],
     value: Float[Tensor, "1 kv_head token value_dim"],
@@ -200,7 +204,7 @@ def _rows(
 
     Yields the first row's token with each piece. Rows are held against what the model's own
     attention made of them, so that a model with another formula (a cap on its scores, a sink) is
-    refused instead of misread.
+    refused instead of misread: `name` is the model's, and its rows may be off by `allowed`.
     """
     key_head = heads // (query.shape[1] // key.shape[1])
     keys, tokens = key[0, key_head], torch.arange(key.shape[2], device=key.device)
@@ -218,9 +222,9 @@ def _rows(
         own = z[0, first:last, heads].transpose(0, 1).float()
         values = value[0, key_head].float()
         error = (weights @ values - own).abs().max() / values.abs().max()
-        if not error <= tolerance(model):
+        if not error <= allowed:
             raise RuntimeError(
-                f"{model.name}: its attention is not softmax(scaled q·k) with its own mask "
+                f"{name}: its attention is not softmax(scaled q·k) with its own mask "
                 f"(off by {error:.2g}), so its rows cannot be formed; segment_mass and "
                 "token_set_mass read it from the model itself."
             )
@@ -240,11 +244,11 @@ def _rows_wanted(
     return token_ids[None].to(model.device), slice(start, stop)
 
 
-def _check_entropy(model: ReasoningModel, entropy: Float[Tensor, "head query"], first: int) -> None:
+def _check_entropy(name: str, entropy: Float[Tensor, "head query"], first: int) -> None:
     """Row i sees i + 1 tokens, so its entropy is at most log(i + 1); more means a look ahead."""
     rows = torch.arange(first, first + entropy.shape[-1], device=entropy.device)
     if not (entropy <= (rows + 1.0).log() + 1e-3).all():  # 1e-3 nats: float32 over 30,000 terms
-        raise RuntimeError(f"{model.name}: a row's entropy exceeds that of causal attention.")
+        raise RuntimeError(f"{name}: a row's entropy exceeds that of causal attention.")
 
 
 def checked_ids(model: ReasoningModel, trace: Trace | Sequence[int]) -> Int[Tensor, " token"]:

@@ -138,6 +138,7 @@ def run_with_graph(model: ReasoningModel, token_ids: Sequence[int]) -> Activatio
 
     Under `torch.no_grad` the same without a graph. Logits are those of the whole sequence.
     """
+    model.check_here("a gradient needs")
     places, scales, visible, graph = architecture(model), [], [], torch.is_grad_enabled()
     nodes: dict[str, list[Tensor | None]] = {name: [] for name in (*COMPONENTS, "attended")}
     ids = torch.tensor([list(token_ids)], device=model.device)
@@ -201,7 +202,9 @@ def replay(
 
 
 def replayable(model: ReasoningModel, tokens: int) -> bool:
-    """Whether the fast engine is exact for a model, on so many tokens."""
+    """Whether the fast engine is exact for a model, on so many tokens, and can run where it is."""
+    if model.remote:
+        return False
     width = window(model)
     return (width is None or tokens <= width) and not replay_fault(model, _probe)
 

@@ -73,7 +73,7 @@ def marks_fault(model: ReasoningModel) -> str:
 
     Raises RuntimeError where the model attends in another way than its family's eager function.
     """
-    return _asked_once(model, "marks", lambda: _marks_fault(model))
+    return _asked_once(model, "marks", lambda: _marks_fault(model.here))
 
 
 def rows_fault(model: ReasoningModel, form: FormRows) -> str:
@@ -81,12 +81,12 @@ def rows_fault(model: ReasoningModel, form: FormRows) -> str:
 
     Raises RuntimeError where the model attends in another way than its family's eager function.
     """
-    return _asked_once(model, "rows", lambda: _rows_fault(model, form))
+    return _asked_once(model, "rows", lambda: _rows_fault(model.here, form))
 
 
 def has_learned_sink(model: ReasoningModel) -> bool:
     """Whether heads leave part of their attention to no token: their weights sum to less than 1."""
-    return bool(_asked_once(model, "sink", lambda: _sink(model)))
+    return bool(_asked_once(model, "sink", lambda: _sink(model.here)))
 
 
 @cache
@@ -109,6 +109,7 @@ def window(model: ReasoningModel) -> int | None:
 
 
 def _asked_once(model: ReasoningModel, what: str, ask: Callable[[], Finding]) -> str:
+    model = model.here
     by = {"code": _code(), "kernel": model.hf.config._attn_implementation}
     known: dict[str, Any] = model.verdicts.get(what, {})
     if {name: known.get(name) for name in by} != by:

@@ -3,7 +3,9 @@
 A run's patches are written where they are read, and its cuts into the mask of the model's own
 attention call; nothing else of the model is replaced, so that windows, caps on the scores, sinks
 and layers with more than attention are what they are. It is what the fast engine (`forward.py`) is
-held against (`oracle.py`), and what does its work where it cannot.
+held against (`oracle.py`), and what does its work where it cannot: for families that cannot be
+replayed, and for models whose weights are on a host, where many runs are one request and nothing
+but what `reduce` makes of their logits comes back.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import replace
 
 import nnsight
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -25,6 +27,7 @@ from r2a_utils.engine.patches import (
     check_run,
     write,
 )
+from r2a_utils.models.decoder import Architecture
 from r2a_utils.models.hooks import visible_keys
 from r2a_utils.models.places import architecture, check_component
 from r2a_utils.models.reasoning_model import ReasoningModel
@@ -42,31 +45,31 @@ def cache_plainly(
     """
     for name in components:
         check_component(model, name)
-    places, read = architecture(model), tuple(range(len(token_ids))[i] for i in read)
-    places.open_attention()
+    lm, places, read = model.lm, architecture(model), tuple(range(len(token_ids))[i] for i in read)
     names = [name for name in COMPONENTS if name == "resid" or name in components]
-    kept: dict[str, list[Tensor]] = {name: [] for name in names}
-    keys, values = [], []
     ids = torch.tensor([list(token_ids)], device=model.device)
-    options = {"use_cache": False, "logits_to_keep": torch.tensor(read)}
-    with torch.no_grad(), model.lm.trace(ids, **options):
-        for layer in range(model.n_layers):
+    options = {"use_cache": False, "logits_to_keep": torch.tensor(read)} | _where(model)
+    with torch.no_grad(), lm.trace(ids, **options):
+        places.open_attention()
+        kept = nnsight.save({name: [] for name in names})
+        keys, values = nnsight.save([]), nnsight.save([])
+        for layer in range(len(places.layers)):
             for name in COMPONENTS:  # in the order of the forward pass, z with its keys and values
                 if name == "z" and layer in places.attending:
                     (_, _, key, value, *_), _ = places.attend(layer).inputs
                     keys.append(key[0].clone())
                     values.append(value[0].clone())
                 elif name == "z":
-                    keys.append(torch.empty(0, len(token_ids), 0))
-                    values.append(torch.empty(0, len(token_ids), 0))
+                    keys.append(torch.empty(0, ids.shape[1], 0))
+                    values.append(torch.empty(0, ids.shape[1], 0))
                 if name not in names:
                     continue
                 if places.has(layer, name):
                     kept[name].append(places.component(layer, name)[0].clone())
                 else:
-                    kept[name].append(torch.empty(len(token_ids), 0, device=model.device))
+                    kept[name].append(torch.empty(ids.shape[1], 0, device=ids.device))
         kept["resid"].append(places.final_norm.input[0].clone())
-        logits = nnsight.save(model.lm.output.logits)
+        logits = nnsight.save(lm.output.logits)
     ids = tuple(int(i) for i in token_ids)
     return ActivationCache(ids, read, at_least_float(logits[0]), kept, keys, values)
 
@@ -83,8 +86,30 @@ def replay_plainly(
     """
     for run in runs:
         check_run(run, cache)
+    if model.remote:
+        return _replay_on_host(model, cache, runs, reduce)
     bar = tqdm(runs, desc="replay, plain", unit="run", disable=None, leave=False)
     return torch.cat([reduce(_run(model, cache.token_ids, run, cache.read)[None]) for run in bar])
+
+
+def _replay_on_host(
+    model: ReasoningModel,
+    cache: ActivationCache,
+    runs: Sequence[PatchedRun],
+    reduce: Callable[[Float[Tensor, "run read vocabulary"]], Shaped[Tensor, "run ..."]],
+) -> Shaped[Tensor, "run ..."]:
+    """All runs as one request, reduced where the logits are.
+
+    What stands inside the session goes over as text, with all that it names; a model's tokenizer
+    need not.
+    """
+    lm, places = model.lm, architecture(model)
+    ids, read = torch.tensor([cache.token_ids]), torch.tensor(cache.read)
+    with torch.no_grad(), lm.session(remote=model.remote):
+        found = nnsight.save([])
+        for run in runs:
+            found.append(reduce(_logits(lm, places, ids, run, read, {})[None]))
+    return torch.cat(found)
 
 
 def continue_plainly(
@@ -94,14 +119,39 @@ def continue_plainly(
     max_new_tokens: int,
 ) -> list[list[int]]:
     """What `continue_greedily` gives, by a full forward for every run and token."""
-    ends, written = model.end_ids, []
-    for run in tqdm(runs, desc="writing, plain", unit="run", disable=None, leave=False):
-        row = [int(cache.logits[-1].argmax())]
-        while row[-1] not in ends and len(row) < max_new_tokens:
-            ids = (*cache.token_ids, *row)
-            row.append(int(_run(model, ids, _up_to(run, len(ids)), (-1,))[0].argmax()))
-        written.append([token for token in row if token not in ends])
-    return written
+    lm, places, ends = model.lm, architecture(model), model.end_ids
+    ids, first = (
+        torch.tensor([cache.token_ids], device=model.device),
+        int(cache.logits[-1].argmax()),
+    )
+    if model.remote:
+        with torch.no_grad(), lm.session(remote=model.remote):
+            rows = nnsight.save([])
+            for run in runs:
+                rows.append(_written(lm, places, ids, first, run, ends, max_new_tokens))
+    else:
+        bar = tqdm(runs, desc="writing, plain", unit="run", disable=None, leave=False)
+        with torch.no_grad():
+            rows = [_written(lm, places, ids, first, run, ends, max_new_tokens) for run in bar]
+    return [[token for token in row if token not in ends] for row in rows]
+
+
+def _written(
+    lm: nnsight.TransformersModel,
+    places: Architecture,
+    ids: Int[Tensor, "1 token"],
+    first: int,
+    run: PatchedRun | None,
+    ends: frozenset[int],
+    max_new_tokens: int,
+) -> list[int]:
+    """What one run writes, from its `first` token on, up to the first end token."""
+    row, last = [first], torch.tensor([-1])
+    while row[-1] not in ends and len(row) < max_new_tokens:
+        longer = torch.cat([ids, ids.new_tensor([row])], dim=1)
+        changed = _up_to(run, longer.shape[1])
+        row.append(int(_logits(lm, places, longer, changed, last, {})[0].argmax()))
+    return row
 
 
 def extend_plainly(
@@ -121,12 +171,28 @@ def _run(
     model: ReasoningModel, token_ids: Sequence[int], run: PatchedRun | None, read: Sequence[int]
 ) -> Float[Tensor, "read vocabulary"]:
     """Logits at the positions `read` of one patched run."""
-    places, n = architecture(model), len(token_ids)
-    places.open_attention()
-    changes = [*run.patches, *run.cuts] if run else []
+    n = len(token_ids)
     ids = torch.tensor([list(token_ids)], device=model.device)
-    options = {"use_cache": False, "logits_to_keep": torch.tensor([i % n for i in read])}
-    with torch.no_grad(), model.lm.trace(ids, **options):
+    kept = torch.tensor([i % n for i in read])
+    with torch.no_grad():
+        return _logits(model.lm, architecture(model), ids, run, kept, _where(model))
+
+
+def _where(model: ReasoningModel) -> dict[str, bool | str]:
+    return {"remote": model.remote} if model.remote else {}
+
+
+def _logits(
+    lm: nnsight.TransformersModel,
+    places: Architecture,
+    ids: Int[Tensor, "1 token"],
+    run: PatchedRun | None,
+    read: Int[Tensor, " read"],
+    where: dict[str, bool | str],
+) -> Float[Tensor, "read vocabulary"]:
+    n, changes = ids.shape[1], [*run.patches, *run.cuts] if run else []
+    with lm.trace(ids, use_cache=False, logits_to_keep=read, **where):
+        places.open_attention()
         for layer in sorted({change.layer for change in changes}):
             patches = [patch for patch in run.patches if patch.layer == layer]
             cuts = [cut for cut in run.cuts if cut.layer == layer]
@@ -145,7 +211,7 @@ def _run(
                     if patch.component == name:
                         target, columns = places.target(layer, name)
                         write(target[0], patch.position, patch, columns)
-        logits = nnsight.save(model.lm.output.logits)
+        logits = nnsight.save(lm.output.logits)
     return at_least_float(logits[0])
 
 

@@ -37,6 +37,17 @@ def most_marks(model: ReasoningModel) -> int:
     return max(_KERNEL_WIDTH, _KERNEL_LIMIT - widest)
 
 
+def layers_trace(model: ReasoningModel, token_ids: torch.Tensor):
+    """A trace that runs a model's layers; no logits where they can be done without.
+
+    A host is told of the whole model alone: a trace of one of its modules would run here.
+    """
+    if model.remote:
+        keep = {"use_cache": False, "logits_to_keep": 1}
+        return model.lm.trace(token_ids, remote=model.remote, **keep)
+    return architecture(model).decoder.trace(input_ids=token_ids, use_cache=False)
+
+
 def read_marks(
     model: ReasoningModel,
     token_ids: torch.Tensor,
@@ -54,13 +65,14 @@ def read_marks(
     scales, windows and grouped heads are the model's. Queries and keys get as many zeros, which
     leaves their products as they are. The model computes what it would have computed anyway.
     """
-    places, answers = architecture(model), [None] * model.n_layers
+    places, name = architecture(model), model.name
     n = marks.shape[-1]
-    with torch.no_grad(), places.decoder.trace(input_ids=token_ids, use_cache=False) as tracer:
+    with torch.no_grad(), layers_trace(model, token_ids) as tracer:
+        answers = nnsight.save([None] * len(places.layers))
         for layer in places.attending:
             call, shape = places.attend(layer), places.shapes[layer]
             (module, query, key, value, *others), options = call.inputs
-            _check_attention(model, shape, query, key, value)
+            _check_attention(name, shape, query, key, value)
             width = max(shape.key_dim, shape.value_dim + n)
             width += -width % _KERNEL_WIDTH
             columns = marks.to(value)[:, None].expand(-1, shape.kv_heads, -1, -1)
@@ -94,6 +106,7 @@ def read_weights(
     weights [batch, head, query, key]. By default all layers, with None for one without attention.
     Raises ValueError for a family whose eager attention gives no weights.
     """
+    model.check_here("weights that eager attention forms need")
     places, answers = architecture(model), {}
     with (
         eager(model),
@@ -133,12 +146,13 @@ def read_attention(
     kv_head, token, …], the model's mask [batch, 1, token, token] or None where attention is
     plainly causal, the scale of the scores, and z [batch, token, head, value_dim], what came out.
     """
-    places, answers = architecture(model), []
-    with torch.no_grad(), places.decoder.trace(input_ids=token_ids, use_cache=False) as tracer:
+    places, name = architecture(model), model.name
+    with torch.no_grad(), layers_trace(model, token_ids) as tracer:
+        answers = nnsight.save([])
         for layer in layers:
             call = places.attend(layer)
             (_, query, key, value, mask, *_), options = call.inputs
-            _check_attention(model, places.shapes[layer], query, key, value)
+            _check_attention(name, places.shapes[layer], query, key, value)
             z = call.output[0]
             answers.append(read(layer, query, key, value, mask, scale_of(query, options), z))
         tracer.stop()
@@ -165,6 +179,7 @@ def visible_keys(mask: torch.Tensor | None, tokens: int, device: torch.device) -
 
 def head_outputs(model: ReasoningModel, layer: int) -> torch.Tensor:
     """What each head of a layer adds to the residual stream for a z: [head, value_dim, hidden]."""
+    model.check_here("what each head adds needs")
     places = architecture(model)
     projection, shape = places.out_projections[layer]._module, places.shapes[layer]
     matrix = projection.weight if isinstance(projection, Conv1D) else projection.weight.T
@@ -177,6 +192,7 @@ def read_residuals(model: ReasoningModel, residuals: torch.Tensor) -> torch.Tens
     The streams are put before the model's final norm, whatever stands behind it: the logit lens of
     stage 06.
     """
+    model.check_here("a logit lens needs")
     places = architecture(model)
     with torch.no_grad(), model.lm.trace(torch.zeros(1, 1, dtype=torch.long, device=model.device)):
         places.final_norm.input = residuals[None].to(places.final_norm.input)
@@ -200,6 +216,7 @@ def logit_directions(
     each direction. Raises ValueError for a final norm that does more, or logits that are no product
     of what it gives (capped or scaled ones).
     """
+    model.check_here("a direction of a logit needs")
     places = architecture(model)
     norm, unembedding = places.final_norm, places.unembedding
     with torch.no_grad():
@@ -238,7 +255,7 @@ def logit_directions(
 
 
 def _check_attention(
-    model: ReasoningModel,
+    name: str,
     shape: HeadShape,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -253,6 +270,6 @@ def _check_attention(
     taken = [tuple(tensor.shape[1:]) for tensor in (query, key, value)]
     if taken != expected:
         raise ValueError(
-            f"the attention of {model.name} takes queries, keys and values {taken}; expected "
+            f"the attention of {name} takes queries, keys and values {taken}; expected "
             f"{expected}, in whole sequences."
         )

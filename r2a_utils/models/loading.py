@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import nnsight
@@ -24,6 +25,7 @@ from transformers import (
 )
 
 from r2a_utils.models.gguf import PackedWeights, packed_weights
+from r2a_utils.models.hosted import hosted_wrapper, stand_in
 from r2a_utils.models.places import architecture
 from r2a_utils.models.reasoning_model import ReasoningModel
 from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
@@ -50,6 +52,7 @@ def load_model(
     display_name: str = "",
     trust_remote_code: bool = False,
     tags: Tags | Mapping[str, str] | None = None,
+    remote: bool | str = False,
 ) -> ReasoningModel:
     """Load a model by its registered name, by a hub id, from a local folder or from a GGUF file.
 
@@ -63,12 +66,16 @@ def load_model(
     ("ollama:deepseek-r1:1.5b").
     `tags` are the marks around its thoughts, or their texts (`read_tags`); if none are given, those
     of its entry in the registry, or else those that its chat template and its vocabulary name
-    (`find_tags`).
+    (`find_tags`). `remote` leaves the weights on a host: True is nnsight's (NDIF), a URL another
+    one; "local" has the weights here and treats what is run as if it went to a host, which is how
+    the way there is tested. On a host the plain engine runs: masses, rows, patches, cuts and
+    ablations; what needs the weights here (gradients, direct contributions, writing texts) says so.
 
     Raises ValueError (a name, revision, dtype or device that is not there; a tokenizer that cannot
     write the tags; weights that lack tensors, have them in another shape or hold NaN; a decoder
-    that the engines cannot read), FileNotFoundError (no weights and no network; a folder without a
-    model) and MemoryError (weights larger than the free memory). Stage 00 explains.
+    that the engines cannot read; a host that does not run it), FileNotFoundError (no weights and no
+    network; a folder without a model) and MemoryError (weights larger than the free memory).
+    Stage 00 explains.
     """
     name = os.fspath(name_or_path)
     place = _place(device)
@@ -85,6 +92,8 @@ def load_model(
         if _is_text_within(config):
             config = config.get_text_config()
             extra |= {"config": config, "key_mapping": WITHIN}
+        if remote and remote != "local":
+            return _hosted(name, display_name, source, revision, remote, tokenizer, tags, config)
         try:
             hf, report = AutoModelForCausalLM.from_pretrained(
                 source,
@@ -102,6 +111,28 @@ def load_model(
     shown = display_name or _without_path(name)
     model = _wrap(shown, revision, hf, tokenizer, tags, packed_weights(source), name)
     architecture(model)  # a decoder that the engines cannot read is refused now, not hours later
+    if remote:
+        nnsight.register("r2a_utils")
+        model = replace(model, remote=remote)
+    return model
+
+
+def _hosted(
+    name: str,
+    display_name: str,
+    source: str,
+    revision: str | None,
+    remote: bool | str,
+    tokenizer: PreTrainedTokenizerBase,
+    tags: Tags,
+    config: PreTrainedConfig,
+) -> ReasoningModel:
+    if Path(source).is_dir():
+        raise ValueError(f"{name} lies on this machine; a host runs models of the hub, by their id")
+    lm = hosted_wrapper(source, revision, tokenizer, remote)
+    model = ReasoningModel(display_name or name, revision, lm, tokenizer, None, tags, name, remote)
+    model = replace(model, stand_in=stand_in(model, config))
+    architecture(model)
     return model
 
 

@@ -34,7 +34,7 @@ def architecture(model: ReasoningModel) -> Architecture:
     Raises ValueError for a model whose layers do not have the expected parts.
     """
     if model.hf not in _ARCHITECTURES:
-        _ARCHITECTURES[model.hf] = _find_places(model)
+        _ARCHITECTURES[model.hf] = _find_places(model.here, model.lm)
     return _ARCHITECTURES[model.hf]
 
 
@@ -52,7 +52,8 @@ def every_head(model: ReasoningModel) -> list[tuple[int, int]]:
     return [(i, head) for i in architecture(model).attending for head in range(model.n_heads)]
 
 
-def _find_places(model: ReasoningModel) -> Architecture:
+def _find_places(model: ReasoningModel, lm: nnsight.TransformersModel) -> Architecture:
+    """The places in `lm` of what is found in a model that runs here, which has the same modules."""
     hf = model.hf
     decoder, layers = _stack(model)
     handles = [
@@ -79,15 +80,16 @@ def _find_places(model: ReasoningModel) -> Architecture:
     names = {module: name for name, module in hf.named_modules()}
 
     def envoy(module: nn.Module | None) -> Envoy | None:
-        return None if module is None else model.lm.get(names[module])
+        return None if module is None else lm.get(names[module])
 
-    found = tuple(map(envoy, attention))
+    watched = [module and model.lm.get(names[module]) for module in attention]
+    calls = _attention_calls(model, model.lm.get(names[decoder]), watched, shapes)
     return Architecture(
         decoder=envoy(decoder),
         embedding=envoy(hf.get_input_embeddings()),
         layers=tuple(map(envoy, layers)),
-        attention=found,
-        attention_calls=_attention_calls(model, envoy(decoder), found, shapes),
+        attention=tuple(map(envoy, attention)),
+        attention_calls=calls,
         shapes=tuple(shapes),
         windows=tuple(_window(module, seen) for module in attention),
         chunks=tuple(_chunk(model, layer) for layer in range(len(layers))),
@@ -223,7 +225,7 @@ def _final_norm(
 def _attention_calls(
     model: ReasoningModel,
     decoder: Envoy,
-    attention: tuple[Envoy | None, ...],
+    attention: list[Envoy | None],
     shapes: list[HeadShape | None],
 ) -> tuple[str | None, ...]:
     by_kind: dict[type, str] = {}

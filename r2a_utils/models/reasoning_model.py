@@ -9,7 +9,7 @@ and opens no trace (`hooks.py`).
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
@@ -32,6 +32,9 @@ class ReasoningModel:
     asks for one. `name` is what pages call it, which is no path; `loaded_from` what it was asked
     for by: a registered name, a hub id, a path. `packed` says what the weights were rounded to,
     where they come from a GGUF file; `tags` are the marks that the model writes around its thought.
+    `remote` is what nnsight's traces take: False where the model runs here, or else True, the URL
+    of a host, or "local"; `stand_in`, where the weights are on a host, is a narrow model of the
+    same family that runs here, on which places are found.
     """
 
     name: str
@@ -41,6 +44,20 @@ class ReasoningModel:
     packed: PackedWeights | None = None
     tags: Tags = R1_TAGS
     loaded_from: str = ""
+    remote: bool | str = False
+    stand_in: ReasoningModel | None = field(default=None, repr=False)
+
+    @property
+    def here(self) -> ReasoningModel:
+        """What may be watched in this process: the model itself, or its stand-in."""
+        return self.stand_in or (replace(self, remote=False) if self.remote else self)
+
+    def check_here(self, what: str) -> None:
+        """Raise ValueError, with a sentence, for what needs the weights where they are not."""
+        if self.remote:
+            raise ValueError(
+                f"{self.name} runs on a host, and {what} its weights here: load it without `remote`"
+            )
 
     @property
     def hf(self) -> torch.nn.Module:
@@ -78,6 +95,8 @@ class ReasoningModel:
     @property
     def device(self) -> torch.device:
         """Where token ids enter; a model spread over several devices has its embedding here."""
+        if self.stand_in:
+            return torch.device("cpu")  # from where they travel
         return self.hf.get_input_embeddings().weight.device
 
     @property
@@ -95,7 +114,12 @@ class ReasoningModel:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """SHA-256 over names, types, shapes and bytes of all parameters, about 1 GB a second."""
+        """SHA-256 over names, types, shapes and bytes of all parameters, about 1 GB a second.
+
+        Of weights that are on a host, over the model's hub id and commit.
+        """
+        if self.stand_in:
+            return hashlib.sha256(f"{self.lm.repo_id}@{self.revision}".encode()).hexdigest()
         digest = hashlib.sha256()
         for name, tensor in self.hf.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

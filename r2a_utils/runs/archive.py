@@ -304,7 +304,7 @@ def _write(file: Path, files: Mapping[str, bytes]) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for name, data in files.items():
             member = zipfile.ZipInfo(name, _FIXED_TIME)
-            member.compress_type = zipfile.ZIP_DEFLATED
+            member.compress_type = zipfile.ZIP_LZMA
             member.create_system = 3  # the same on every system
             member.external_attr = 0o644 << 16
-            archive.writestr(member, data, compresslevel=9)
+            archive.writestr(member, data)

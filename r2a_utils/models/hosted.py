@@ -1,0 +1,98 @@
+"""Models on a host (NDIF): the weights stay there, and blocks of code travel, by nnsight.
+
+What runs on the host is the plain engine, in the model's own functions. Where its decoder is read
+and written is found on a stand-in that runs here: the same family with the same layers and heads,
+its stream, its MLPs and its vocabulary made narrow and its weights drawn at random.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import httpx
+import nnsight
+import torch
+from nnsight import CONFIG, ndif
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
+
+from r2a_utils.models.reasoning_model import ReasoningModel
+
+NARROW = 64
+"""Width of a stand-in's stream and MLPs, and tokens of its vocabulary."""
+MUST_AGREE = ("nnsight", "transformers")
+"""Libraries whose version decides what a block means: operations are numbered by them."""
+
+
+def hosted_wrapper(
+    hub_id: str, commit: str | None, tokenizer: PreTrainedTokenizerBase, remote: bool | str
+) -> nnsight.TransformersModel:
+    """nnsight's wrapper of a model without weights here, whose traces a host runs.
+
+    Raises ValueError, with a sentence, where the host cannot run it (`what_lacks`).
+    """
+    if isinstance(remote, str):
+        CONFIG.API.HOST = remote
+    lacking = what_lacks(hub_id)
+    if lacking:
+        raise ValueError(lacking)
+    nnsight.register("r2a_utils")
+    return nnsight.TransformersModel(hub_id, revision=commit, tokenizer=tokenizer)
+
+
+def what_lacks(hub_id: str) -> str:
+    """Why a host cannot run a model now, in one sentence; empty where it can.
+
+    The host is nnsight's (`NDIF_HOST`), the key that of `NDIF_API_KEY` or of nnsight's own
+    configuration; no file of a run holds it.
+    """
+    host = CONFIG.API.HOST
+    if not CONFIG.API.APIKEY:
+        return (
+            f"the host {host} asks for a key: get one at login.ndif.us, and put it into the "
+            "environment as NDIF_API_KEY."
+        )
+    try:
+        running = _running(ndif.status(raw=True))
+        if hub_id not in running:
+            named = ", ".join(sorted(running)) or "no model"
+            return f"the host {host} does not run {hub_id} now; it runs {named}."
+        theirs = ndif.compare()
+    except (httpx.HTTPError, OSError, ValueError) as error:
+        return f"the host {host} cannot be asked ({type(error).__name__}: {error})."
+    differing = [
+        f"{name} {found['remote']} (here {found['local']})"
+        for name, found in theirs.packages.items()
+        if name.lower() in MUST_AGREE and not found["match"]
+    ]
+    if differing:
+        return (
+            f"the host {host} has {' and '.join(differing)}: install the same, since blocks name "
+            "the operations of that release."
+        )
+    return ""
+
+
+def stand_in(model: ReasoningModel, config: PreTrainedConfig) -> ReasoningModel:
+    """A narrow model of a configuration's family, with its layers and heads and random weights."""
+    narrow = copy.deepcopy(config)
+    narrow.head_dim = getattr(config, "head_dim", None) or (
+        config.hidden_size // config.num_attention_heads
+    )
+    for name in ("hidden_size", "intermediate_size", "moe_intermediate_size", "vocab_size"):
+        if getattr(narrow, name, None):
+            setattr(narrow, name, NARROW)
+    narrow.pad_token_id = narrow.bos_token_id = narrow.eos_token_id = None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        hf = AutoModelForCausalLM.from_config(narrow, dtype=torch.float32)
+    hf.eval().requires_grad_(False)
+    lm = nnsight.TransformersModel(hf, tokenizer=model.tokenizer)
+    return ReasoningModel(f"stand-in of {model.name}", None, lm, model.tokenizer, tags=model.tags)
+
+
+def _running(status: dict) -> set[str]:
+    return {
+        one["repo_id"]
+        for one in status.get("deployments", {}).values()
+        if one.get("application_state") == "RUNNING" and one.get("repo_id")
+    }
