@@ -16,6 +16,7 @@ CARRIED = (
     "pyproject.toml",
     "setup.py",
     "constraints.txt",
+    "CITATION.cff",
     "LICENSE",
 )
 

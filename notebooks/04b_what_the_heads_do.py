@@ -178,12 +178,21 @@ figures.cue_lift(lifts) if cued else Markdown("No trace of this run has a cue.")
 # %%
 digits = attention.restated_digits(model, traces)
 absent = "No corrected step is stated again in this run's answers."
-if digits is not None:
-    values = attention.value_shares(digits, seed=seed)
-    values = ranking[["layer", "head"]].merge(values, how="left")
 corrected = attention.corrected_values(digits, rfhs, seed=seed)
 run.write_record("corrected_values", corrected)
-Markdown(absent) if digits is None else figures.reading_table(values)
+if digits is not None:
+    values = attention.value_shares(digits, seed=seed)
+    ranked = ranking[["layer", "head"]].merge(values, how="left")
+Markdown(absent) if digits is None else figures.reading_table(ranked)
+
+# %%
+figures.corrected_digits(values, corrected.head) if corrected.head else None
+
+# %% [markdown]
+# **Figure.** What each head of `{{ model.name }}` reads when the answer writes the digit of a
+# corrected step: mean attention on the wrong digit and on the corrected one, a point a head, over
+# {{ corrected_values.n }} restated steps. Above the dotted line the corrected one is read more.
+# Named is the head that reads it most in one half of the traces.
 
 # %% [markdown]
 # {% set v = corrected_values %}{% if 0 < v.traces < v.fewest %}Too few corrected steps are stated

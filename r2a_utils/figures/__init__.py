@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "attention": ["AttentionPanel", "attention_maps", "segment_shares", "six_boxes"],
         "heads": [
             "HEAD_MARKS",
+            "corrected_digits",
             "cue_lift",
             "depth_distribution",
             "head_maps",

@@ -1,4 +1,5 @@
-"""Figures of stage 2 about heads: head maps, rankings, depth, trajectory tracking, cue lift."""
+"""Figures of stage 2 about heads: head maps, rankings, depth, trajectory tracking, cue lift,
+corrected digits."""
 
 from __future__ import annotations
 
@@ -318,6 +319,51 @@ def cue_lift(frame: pd.DataFrame) -> BookFigure:
             for row in frame.itertuples()
         )
         + "."
+    )
+    return figure
+
+
+@styled
+def corrected_digits(frame: pd.DataFrame, named: str) -> BookFigure:
+    """What each head reads where a corrected step is stated again: the corrected digit or the wrong
+    one; notebook 04b.
+
+    frame: columns layer, head, corrected, wrong (mean attention on each digit, shares of 1);
+    `attention.value_shares` makes it. named: the head to name, as "L3.H2".
+    """
+    require_columns(frame, "layer", "head", "corrected", "wrong")
+    figure = BookFigure(3.6, 4.6)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=PALE, linestyle=":", linewidth=1.4)
+    axes.scatter(
+        frame["wrong"],
+        frame["corrected"],
+        s=22,
+        color=SEGMENT_COLOURS["reasoning"],
+        edgecolors=INK,
+        linewidths=0.6,
+    )
+    names = [
+        head_name(layer, head) for layer, head in frame[["layer", "head"]].itertuples(index=False)
+    ]
+    row = frame.iloc[names.index(named)]
+    axes.annotate(
+        named, (row["wrong"], row["corrected"]), (7, 0), textcoords="offset points", va="center"
+    )
+    most = 1.08 * frame[["corrected", "wrong"]].to_numpy().max()
+    axes.set_xlim(-0.03 * most, most)
+    axes.set_ylim(-0.03 * most, most)
+    axes.set_aspect("equal")
+    percent_axis(axes.xaxis)
+    percent_axis(axes.yaxis)
+    axes.set_xlabel("Attention on the wrong digit")
+    axes.set_ylabel("Attention on the corrected digit")
+    axes.grid()
+    above = int((frame["corrected"] > frame["wrong"]).sum())
+    figure.alt_text = (
+        f"Each of {len(frame)} heads by its attention on the wrong digit and on the corrected one. "
+        f"{above} give the corrected one more. {named} gives the corrected digit "
+        f"{row['corrected']:.0%}, the wrong one {row['wrong']:.0%}."
     )
     return figure
 

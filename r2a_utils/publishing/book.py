@@ -40,6 +40,7 @@ from r2a_utils.publishing.comparison_page import compare
 from r2a_utils.publishing.downloads import repository_of, write_downloads
 from r2a_utils.publishing.exercises import fold_solutions, has_tag, load_exercises
 from r2a_utils.publishing.foreign_text import html_of, inert
+from r2a_utils.publishing.furniture import PREVIEW, draw_preview, how_to_cite
 from r2a_utils.publishing.headlines import finding
 from r2a_utils.publishing.missing_stages import (
     ended_stages,
@@ -52,6 +53,7 @@ from r2a_utils.publishing.page_weight import lighten
 from r2a_utils.publishing.quoted_numbers import ProseError, render
 from r2a_utils.publishing.readers_view import mark_details
 from r2a_utils.publishing.rerun_page import plans_table, read_plans
+from r2a_utils.publishing.slides import BOOK as TITLE
 from r2a_utils.publishing.slides import slides
 from r2a_utils.publishing.verdicts import Verdicts, judge
 from r2a_utils.runs.archive import opened, read_archive
@@ -165,6 +167,8 @@ def assemble(
             _write_stage_pages(declared, summaries, available, source, verdicts)
     pictures = slides(shown[0].title, source / MAIN_PAGES)
     (source / "extra" / "slides.html").write_text(pictures, encoding="utf-8")
+    if figures := sorted((source / MAIN_PAGES / "figures").glob("*.png")):
+        draw_preview(figures, TITLE, source / "extra" / PREVIEW)
     first = summaries[shown[0].id]
     without = {*first["missing"], *first["ended"]}
     with_page = {name: stage for name, stage in available.items() if name not in without}
@@ -175,6 +179,7 @@ def assemble(
         "needs": memory,
         "families": _families(book),
         "exercises": load_exercises(with_page),
+        "how_to_cite": how_to_cite(),
     }
     pages = [path.relative_to(book) for path in book.rglob("*.md")]
     for page in (page for page in pages if page.parts[0] != "assets"):
