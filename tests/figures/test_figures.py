@@ -217,6 +217,12 @@ FIGURES = {
     "home_patching": lambda: figures.home_patching(curves()),
     "trajectories": lambda: figures.trajectories({"L1.H2": (np.linspace(0, 1, 9),) * 2}),
     "cue_lift": lambda: figures.cue_lift(intervals(word=["wait", "hmm"], lift=[0.3, 0.6])),
+    "corrected_digits": lambda: figures.corrected_digits(
+        pd.DataFrame(
+            {"layer": [0, 3], "head": [1, 2], "corrected": [0.1, 0.9], "wrong": [0.2, 0.05]}
+        ),
+        "L3.H2",
+    ),
     "coloured_tokens": lambda: figures.coloured_tokens(
         TOKENS, causal_map()[SEGMENTS["answer"]].mean(axis=0), SEGMENTS, CUES, "problem 3"
     ),
@@ -249,6 +255,12 @@ FIGURES = {
         np.arange(6.0).reshape(2, 3), np.arange(6.0).reshape(2, 3) ** 2, {2: 1.0}
     ),
 }
+
+
+def test_the_named_head_s_digits_are_told_in_the_alternative_text():
+    told = FIGURES["corrected_digits"]().alt_text
+    assert "1 give the corrected one more. L3.H2 gives the corrected digit 90%" in told
+    assert told.endswith("the wrong one 5%.")
 
 
 def test_every_figure_function_is_tried_here():
