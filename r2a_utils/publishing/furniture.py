@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
@@ -33,11 +34,12 @@ def setup(app: Any) -> dict[str, bool]:
     return {"parallel_read_safe": True}
 
 
-def how_to_cite(citation: Path = CITATION, repository: str = "") -> str:
+def how_to_cite(citation: Path = CITATION, repository: str = "") -> Markup:
     """The project and the paper that it asks after, as BibTeX, from a CITATION.cff."""
     told = yaml.safe_load(citation.read_text(encoding="utf-8"))
     own = {"key": "r2a", "year": "", **told, "url": repository or told.get("repository-code", "")}
-    return "\n\n".join(_bibtex(entry) for entry in (own, *told.get("references", ())))
+    entries = (own, *told.get("references", ()))
+    return Markup("\n\n".join(_bibtex(entry) for entry in entries))
 
 
 def _bibtex(entry: Mapping[str, Any]) -> str:

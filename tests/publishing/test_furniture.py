@@ -9,6 +9,7 @@ from matplotlib.image import imread, imsave
 
 from r2a_utils.publishing import furniture
 from r2a_utils.publishing.furniture import draw_preview, how_to_cite, preview_tags
+from r2a_utils.publishing.quoted_numbers import render
 from r2a_utils.runs.stage import ROOT
 
 BODY = '<h1>Heads</h1><div class="r2a-finding admonition"><p class="admonition-title">In one line'
@@ -70,6 +71,9 @@ def test_how_to_cite_is_what_the_citation_file_says(tmp_path):
     paper = told["references"][0]
     assert f"version = {{{told['version']}}}" in cited and told["title"] in cited
     assert "Zhang, Jue and Lin, Qingwei" in cited and f"pages = {{{paper['start']}--" in cited
+    empty = {"id": "default", "records": {}}
+    quoted = render("{{ how_to_cite }}", "references.md", empty, {}, {"how_to_cite": cited})
+    assert quoted == cited  # as it stands, braces and lines
     told["title"] = "Another title"
     other = tmp_path / "CITATION.cff"
     other.write_text(yaml.safe_dump(told), encoding="utf-8")
