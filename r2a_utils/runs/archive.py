@@ -32,7 +32,7 @@ from r2a_utils.runs.folder import RunFolderError, write_aside
 from r2a_utils.runs.header import all_makers
 from r2a_utils.runs.local_paths import shown_folders, without_folders
 from r2a_utils.runs.lock import hold
-from r2a_utils.runs.manifest import read_manifest
+from r2a_utils.runs.manifest import manifest_path, manifest_text, read_manifest, without_hosts
 from r2a_utils.runs.parameters import SECRET_VALUE, looks_secret
 from r2a_utils.runs.stage import NOTEBOOKS, ROOT
 
@@ -80,8 +80,8 @@ class ArchiveError(RunFolderError):
 def pack(folder: Path, file: Path, *, traces: bool = False) -> dict[str, Any]:
     """Write the run in `folder` to one file; returns what its `archive.json` says.
 
-    What a stage left that did not complete is not packed. With `traces` the texts of stage 01 go
-    with it, so that stages can be run from them elsewhere.
+    What a stage left that did not complete is not packed, nor are the names of machines. With
+    `traces` the texts of stage 01 go with it, so that stages can be run from them elsewhere.
     Raises ArchiveError where no stage has completed, and for a path of this machine or a secret in
     what would be packed; RunFolderError where the run is in use or damaged.
     """
@@ -98,7 +98,7 @@ def pack(folder: Path, file: Path, *, traces: bool = False) -> dict[str, Any]:
         packed = {}
         for path in _files(folder, done, _LAYOUT | (_TEXTS if traces else {})):
             name = path.relative_to(folder).as_posix()
-            packed[name] = _cleaned(path, folders)
+            packed[name] = _cleaned(folder, path, folders)
             _refuse_private(name, packed[name], folders)
     contents = {"format": FORMAT, "run_id": folder.name, **_origin(done)}
     contents["files"] = {
@@ -234,9 +234,14 @@ def _folders(stages: Mapping[str, Any]) -> dict[str, str]:
     return folders
 
 
-def _cleaned(path: Path, folders: Mapping[str, str]) -> bytes:
-    """A file's bytes without the folders of this machine in its text, or in an array's notes."""
+def _cleaned(folder: Path, path: Path, folders: Mapping[str, str]) -> bytes:
+    """A file's bytes without the folders of this machine in its text, or in an array's notes.
+
+    The manifest goes without the machines' names.
+    """
     data = path.read_bytes()
+    if path == manifest_path(folder):
+        data = manifest_text(without_hosts(read_manifest(folder))).encode()
     if path.suffix in (".json", ".jsonl", ".ipynb", ".yml"):
         return without_folders(data.decode(), folders).encode()
     if path.suffix == ".nc":

@@ -4,7 +4,7 @@ A run is a folder, and the stages know each other only through it::
 
     runs/<run id>/
       parameters.yml   the parameters that were asked for
-      manifest.json    for each stage: inputs, parameters, versions, model, device, duration
+      manifest.json    for each stage: inputs, parameters, versions, model, device, host, duration
       traces/          completions, one JSON Lines file a condition
       arrays/          labelled arrays, netCDF
       tables/          tables, Parquet

@@ -14,6 +14,9 @@ from typing import Any
 
 from r2a_utils.runs.folder import RunFolderError, write_aside
 
+HOST = "host"
+"""The entry of a stage that names the machine it ran on: for one's own eyes, in no archive."""
+
 
 def manifest_path(folder: Path) -> Path:
     """Where a run's manifest lies."""
@@ -44,8 +47,22 @@ def write_entry(folder: Path, stage: str, entry: Mapping[str, Any]) -> None:
     """Put one stage's entry in its place; only the holder of the run's lock may."""
     manifest = read_manifest(folder)
     manifest["stages"] = dict(sorted({**manifest["stages"], stage: dict(entry)}.items()))
-    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    text = manifest_text(manifest)
     write_aside(manifest_path(folder), lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def manifest_text(manifest: Mapping[str, Any]) -> str:
+    """A manifest as its file holds it."""
+    return json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+
+
+def without_hosts(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest that names no machine."""
+    stages = {
+        name: {key: value for key, value in entry.items() if key != HOST}
+        for name, entry in manifest["stages"].items()
+    }
+    return {**manifest, "stages": stages}
 
 
 def stale_stages(manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -15,6 +15,7 @@ import functools
 import os
 import platform
 import re
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -32,7 +33,7 @@ from r2a_utils.runs.execution import StageFailed, execute, stop_kernels
 from r2a_utils.runs.folder import Run, write_aside
 from r2a_utils.runs.header import told_to_kernels
 from r2a_utils.runs.lock import hold
-from r2a_utils.runs.manifest import chain, is_current, read_manifest, write_entry
+from r2a_utils.runs.manifest import HOST, chain, is_current, read_manifest, write_entry
 from r2a_utils.runs.parameters import ParameterError, resolve
 from r2a_utils.runs.pieces import clear_pieces
 from r2a_utils.runs.plain_yaml import read_yaml
@@ -350,7 +351,7 @@ class _Work:
             entry["ended"] = executed.metadata.pop("ended")
         executed.metadata["r2a"] = {"stage": name, "run_id": run_of(self.place).name, **entry}
         write_aside(_page(self.place, name), lambda path: nbformat.write(executed, path))
-        write_entry(self.place, name, entry)
+        write_entry(self.place, name, {**entry, HOST: socket.gethostname()})  # on no page
         clear_pieces(self.place, name)
         self._finish(name, True, seconds)
         return True

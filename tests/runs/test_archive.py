@@ -143,6 +143,14 @@ def test_a_folder_of_a_parameter_stands_by_its_last_name_and_no_other_is_kept(ru
     assert there.effect.equals(run.read_array("grid").effect)
 
 
+def test_no_machine_is_named(run, file, tmp_path):
+    """The same run made elsewhere is the same bytes; whose machine it was stays at home."""
+    write_entry(run.folder, "01_first", {**ENTRY, "host": "babbage.example"})
+    pack(run.folder, tmp_path / "b.r2a")
+    assert (tmp_path / "b.r2a").read_bytes() == file.read_bytes()
+    assert read_manifest(run.folder)["stages"]["01_first"]["host"] == "babbage.example"
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -413,10 +414,14 @@ def test_the_manifest_says_what_a_stage_was_made_from(run, tmp_path):
     assert 0 < entry["seconds"] < 60
 
 
-def test_a_page_says_nothing_of_the_machine_that_made_it(run, tmp_path):
+def test_a_page_says_nothing_of_the_machine_that_made_it(run, tmp_path, monkeypatch):
+    """Its name stands in the manifest alone."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "babbage.example")
     run(["03"])
+    assert read_manifest(tmp_path / "trial")["stages"]["03_third"]["host"] == "babbage.example"
     text = (tmp_path / "trial/notebooks/03_third.ipynb").read_text()
-    for word in (str(tmp_path), str(ROOT), str(Path.home()), sys.prefix, "papermill"):
+    own = (str(tmp_path), str(ROOT), str(Path.home()), sys.prefix, "babbage", "papermill")
+    for word in own:
         assert word not in text
     page = nbformat.reads(text, as_version=4)
     assert page.cells[0].source.startswith('run_dir = "runs/trial"')
