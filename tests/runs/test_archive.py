@@ -214,10 +214,14 @@ def test_nothing_is_packed_of_a_run_that_is_not_there_not_done_or_in_use(run, tm
         pack(run.folder, tmp_path / "a.r2a")
 
 
-@pytest.mark.parametrize("at", [0.05, 0.3, 0.6, 0.95])
-def test_a_changed_byte_anywhere_is_refused(file, tmp_path, at):
+@pytest.mark.parametrize("at", [0.0, 0.3, 0.6, 0.95])
+def test_a_changed_byte_of_any_file_is_refused(file, tmp_path, at):
+    """The middle of its bytes; the zip's own labels, dates say, change nothing that is read."""
+    members = zipfile.ZipFile(file).infolist()
+    member = members[int(at * len(members))]
     content = bytearray(file.read_bytes())
-    content[int(at * len(content))] ^= 0xFF
+    start = member.header_offset + 30 + len(member.filename)
+    content[start + member.compress_size // 2] ^= 0xFF
     file.write_bytes(content)
     with pytest.raises(ArchiveError, match=r"damaged|edited|has no place"):
         unpack(file, tmp_path / "there")
