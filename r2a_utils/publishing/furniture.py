@@ -117,7 +117,8 @@ def _add_furniture(app: Any, pagename: str, template: str, context: dict, doctre
     context["metatags"] = context.get("metatags", "") + preview_tags(
         title, context["body"], picture, book
     )
-    links = [f'<a href="{pathto("references")}#how-to-cite">Cite this book</a>']
+    page = pathto("references").removesuffix("#")  # which is all that it is on the page itself
+    links = [f'<a href="{page}#how-to-cite">Cite this book</a>']
     repository = app.config.html_theme_options.get("repository_url", "")
     if repository:
         links.append(f'<a href="{html.escape(repository)}">The repository</a>')
