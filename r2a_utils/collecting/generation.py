@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from transformers import (
     TemperatureLogitsWarper,
     TopPLogitsWarper,
 )
+from transformers.cache_utils import DynamicLayer
 
 from r2a_utils.collecting.open_thought import OpenThought
 from r2a_utils.models.loading import ReasoningModel
@@ -41,7 +42,7 @@ from r2a_utils.texts.completions import (
 )
 from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.prompts import PromptStyle, Rendered, read_style, rendered
-from r2a_utils.texts.tokens import bos_id
+from r2a_utils.texts.tokens import bos_id, common_prefix
 from r2a_utils.texts.trace import Trace
 
 FIXED_QUESTION = "What is 2 + 2?"  # its prompt tells in what way a question is put
@@ -346,15 +347,17 @@ def _decode_batch(
     device, ends = model.device, model.end_ids
     streams = {i: prompts[i].stream(sampling.seed) for i in rows}
     thoughts = {i: OpenThought(model, prompts[i].condition, sampling.close_after) for i in rows}
-    width = max(len(prompts[i].ids) for i in rows)
+    cache, n_read = _shared_start(model, [prompts[i].ids for i in rows])
+    width = max(len(prompts[i].ids) for i in rows) - n_read
     inputs = torch.full((len(rows), width), bos_id(model.tokenizer))
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    mask = torch.ones((len(rows), n_read + width), dtype=torch.long)
     for row, i in enumerate(rows):
-        inputs[row, width - len(prompts[i].ids) :] = torch.tensor(prompts[i].ids)
-        mask[row, width - len(prompts[i].ids) :] = 1
+        own = prompts[i].ids[n_read:]
+        inputs[row, width - len(own) :] = torch.tensor(own)
+        mask[row, n_read : n_read + width - len(own)] = 0
     inputs, mask = inputs.to(device), mask.to(device)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    cache, written = DynamicCache(config=model.hf.config), {i: [] for i in rows}
+    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, n_read:]
+    written: dict[int, list[int]] = {i: [] for i in rows}
     ended: set[int] = set()
     for step in range(sampling.max_new_tokens):
         logits = model.hf(
@@ -387,6 +390,24 @@ def _decode_batch(
     for i in rows:
         if i not in ended:
             yield Written(i, written[i], False, thoughts[i].closed_by_us)
+
+
+def _shared_start(
+    model: ReasoningModel, prompts: Sequence[Sequence[int]]
+) -> tuple[DynamicCache, int]:
+    """A cache of what all prompts begin with, read once for all rows, and its length.
+
+    Worked examples are most of a prompt. At least one token of each prompt is left to be read. A
+    layer that keeps more than keys and values, or only the last of them, reads each row whole.
+    """
+    cache = DynamicCache(config=model.hf.config)
+    shared = min(common_prefix(*prompts), min(map(len, prompts)) - 1)
+    if len(prompts) == 1 or shared == 0 or any(type(c) is not DynamicLayer for c in cache.layers):
+        return cache, 0
+    start = torch.tensor([prompts[0][:shared]], device=model.device)
+    model.hf(input_ids=start, past_key_values=cache, logits_to_keep=1)
+    cache.batch_repeat_interleave(len(prompts))
+    return cache, shared
 
 
 def _choose(logits: torch.Tensor, sampling: Sampling, streams: list[random.Random]) -> torch.Tensor:

@@ -19,7 +19,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "ActivationCache",
         ],
         "forward": [
-            "common_prefix",
             "continue_greedily",
             "engine_of",
             "extend",

@@ -56,6 +56,7 @@ from r2a_utils.models.hooks import UnlikeAttentionError, scale_of, visible_keys
 from r2a_utils.models.places import architecture, check_component
 from r2a_utils.models.reasoning_model import ReasoningModel
 from r2a_utils.models.watching import asked
+from r2a_utils.texts.tokens import common_prefix
 
 
 def run_with_cache(
@@ -357,12 +358,6 @@ def _replay_pack(
         logits = nnsight.save(model.lm.output.logits)
     shape = (len(runs), len(cache.read))
     return reduce(at_least_float(logits[0]).unflatten(0, shape))
-
-
-def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two sequences have in common from their beginnings on."""
-    pairs = zip(first, second, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _kv_cache(model: ReasoningModel, cache: ActivationCache | None, position: int) -> DynamicCache:

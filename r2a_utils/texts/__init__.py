@@ -50,7 +50,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "respelt",
             "split_completion",
         ],
-        "tokens": ["bos_id", "encode", "token_texts"],
+        "tokens": ["bos_id", "common_prefix", "encode", "token_texts"],
         "trace": [
             "CONDITIONS",
             "CUES",

@@ -1,9 +1,12 @@
 """Tokens: a tokenizer's ids and their texts, with nothing added and nothing lost.
 
-This file knows what a sequence begins with and what each token's text is. It knows no segments.
+This file knows what sequences begin with and what each token's text is. It knows no segments.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
 
 from transformers import PreTrainedTokenizerBase
 
@@ -47,6 +50,11 @@ def bos_id(tokenizer: PreTrainedTokenizerBase) -> int:
 def first_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """What stands before a prompt's text: BOS, where the model has one."""
     return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+
+
+def common_prefix(*sequences: Sequence[int]) -> int:
+    """How many tokens two or more sequences have in common from their beginnings on."""
+    return sum(1 for _ in takewhile(lambda at: len(set(at)) == 1, zip(*sequences, strict=False)))
 
 
 def token_texts(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:

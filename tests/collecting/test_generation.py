@@ -45,6 +45,20 @@ def test_batch_equals_single(tiny, problems, temperature):
     )  # rows left the batch at their own time
 
 
+def test_what_all_prompts_begin_with_is_read_once(make_random_model):
+    model, read = make_random_model("qwen2"), []
+    model.hf.model.embed_tokens.register_forward_hook(
+        lambda module, inputs, output: read.append(tuple(inputs[0].shape))
+    )
+    start = (1, *range(20, 80))
+    prompts = [Prompt((*start, *range(80, 85 + i)), Problem("", "", ""), "", i) for i in range(4)]
+    prompts.append(Prompt(start, Problem("", "", ""), "", 4))  # of which one token is left to read
+    sampling = Sampling(40, temperature=1.0, seed=5)
+    together = sorted(decode(model, prompts, sampling, len(prompts)))
+    assert read[:2] == [(1, len(start) - 1), (len(prompts), 1 + 8)]
+    assert together == sorted(decode(model, prompts, sampling, 1))
+
+
 @pytest.mark.parametrize("name", ["qwen3_next", "qwen3_5_text", "falcon_h1", "lfm2", "nemotron_h"])
 def test_rows_leave_the_batch_of_a_model_that_keeps_other_states(name, tokenizer, tmp_path):
     """Cache layers of a hybrid hold convolutions and recurrent states beside keys and values."""
