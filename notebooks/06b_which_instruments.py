@@ -107,9 +107,11 @@ pd.DataFrame(
 # there are problems, and is asked of the traces. An untrained twin reads the traces of the first
 # organism: what an instrument shows of random weights is not about reasoning. The donor of a patch
 # is the model's own trace of the like problem or, as “written donor”, a text of the world about it
-# that the model did not write. “Reworded” is a harmless edit, the control of the other edits.
-# Mistakes in a step, which {doc}`02b <02b_edited_thoughts>` makes, have no place here: no line of a
-# comparison holds an equation.
+# that the model did not write. The states go over before the layer at a third of the depth: before
+# the first layer a state is its token and nothing else, whatever the donor. “Reworded” is a
+# harmless edit, the control of the other edits. Mistakes in a step, which
+# {doc}`02b <02b_edited_thoughts>` makes, have no place here: no line of a comparison holds an
+# equation.
 
 
 # %%

@@ -22,7 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "attributed_conclusion",
             "conclusion_of",
             "conclusion_states",
-            "exchanged_conclusion",
+            "exchanged_conclusions",
         ],
         "exchanged_texts": [
             "EXCHANGED",

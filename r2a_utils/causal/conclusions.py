@@ -43,24 +43,32 @@ def conclusion_states(
     return [layer[at] for layer in cache.activations["resid"]]
 
 
-def exchanged_conclusion(
-    model: ReasoningModel, trace: Trace, answer: str, state: Float[Tensor, " width"]
-) -> float:
-    """Probability that the answer loses with `state` before layer 0 at all that concludes.
+def exchanged_conclusions(
+    model: ReasoningModel,
+    trace: Trace,
+    answer: str,
+    donors: Sequence[Sequence[Float[Tensor, " width"]]],
+    layer: int,
+) -> list[float]:
+    """Probability that the answer loses with each donor's state at what concludes, before `layer`.
 
-    Activation patching, Zhang & Nanda 2023 (arXiv:2309.16042), of the tokens that state `answer` in
-    the last line. Raises ValueError as `conclusion_states`. Stage 06b.
+    A donor is what `conclusion_states` gives of it. Before layer 0 a state is the embedding of its
+    token, so that all donors with one conclusion are the same there; deeper, a state holds what its
+    text has told the token. Activation patching, Zhang & Nanda 2023 (arXiv:2309.16042), of the
+    tokens that state `answer` in the last line. Raises ValueError as `conclusion_states`. 06b.
     """
     span = answer_span(trace)
     written = (tuple(trace.token_ids[span]),)
     read = range(span.start - 1, span.stop - 1)
     cache = run_with_cache(model, trace.token_ids[: span.stop - 1], read=read)
-    patches = tuple(Patch("resid", 0, place, state[None]) for place in _stated(trace, answer))
-    after = replay(
-        model, cache, [PatchedRun(patches)], lambda logits: answer_scores(logits, written)
-    )
+    places = _stated(trace, answer)
+    runs = [
+        PatchedRun(tuple(Patch("resid", layer, place, states[layer][None]) for place in places))
+        for states in donors
+    ]
+    after = replay(model, cache, runs, lambda logits: answer_scores(logits, written))
     before = answer_scores(cache.logits[None], written)[0, 0, 0]
-    return float(before.exp() - after[0, 0, 0].exp())
+    return [float(before.exp() - score.exp()) for score in after[:, 0, 0]]
 
 
 def attributed_conclusion(

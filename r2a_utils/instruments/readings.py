@@ -37,7 +37,7 @@ from r2a_utils.causal.answer_probes import probed_answers
 from r2a_utils.causal.conclusions import (
     attributed_conclusion,
     conclusion_states,
-    exchanged_conclusion,
+    exchanged_conclusions,
 )
 from r2a_utils.causal.interventions import Ablation, Intervention, Knockout, measure
 from r2a_utils.causal.mediation import mediation
@@ -194,7 +194,8 @@ def _patches(model: ReasoningModel, cases: Sequence[Case]) -> Values:
 
 def _patched(model: ReasoningModel, case: Case) -> tuple[float, float, float, float]:
     """Probability lost to the donor's state, to that of its problem's written text, and in the
-    trace closed by a probe; and nats by a gradient.
+    trace closed by a probe, all before the layer at a third of the depth, where a state holds more
+    than its token and has not been read yet; and nats by a gradient.
     """
     sides = ((case.problem, case.trace), case.donor)
     own, donor = ((trace, problem.answer) for problem, trace in sides)
@@ -202,11 +203,12 @@ def _patched(model: ReasoningModel, case: Case) -> tuple[float, float, float, fl
         (under_protocol(trace, model.tokenizer, problem, "boxed_probe", model.tags), problem.answer)
         for problem, trace in sides
     )
+    layer = model.n_layers // 3
     states = conclusion_states(model, *donor)
+    donors = [states, conclusion_states(model, case.off_policy, donor[1])]
     return (
-        exchanged_conclusion(model, *own, states[0]),
-        exchanged_conclusion(model, *own, conclusion_states(model, case.off_policy, donor[1])[0]),
-        exchanged_conclusion(model, *closed, conclusion_states(model, *other)[0]),
+        *exchanged_conclusions(model, *own, donors, layer),
+        *exchanged_conclusions(model, *closed, [conclusion_states(model, *other)], layer),
         attributed_conclusion(model, *own, states, donor[1]),
     )
 

@@ -11,7 +11,7 @@ from r2a_utils.causal.conclusions import (
     attributed_conclusion,
     conclusion_of,
     conclusion_states,
-    exchanged_conclusion,
+    exchanged_conclusions,
 )
 from r2a_utils.texts.prompts import render_prompt
 from r2a_utils.texts.trace import Trace, encode
@@ -27,8 +27,8 @@ def sides(tiny) -> list[tuple[Trace, str]]:
     return [(written(tiny, problem), problem.answer) for problem in SIDES]
 
 
-def written(tiny, problem) -> Trace:
-    reasoning = world.write_reasoning(problem, random.Random(1))
+def written(tiny, problem, seed: int = 1) -> Trace:
+    reasoning = world.write_reasoning(problem, random.Random(seed))
     prompt = render_prompt(tiny.tokenizer, problem.question)
     pieces = (reasoning, tiny.tags.close, f"\n\nThe answer is \\boxed{{{problem.answer}}}.")
     ids = [i for piece in pieces for i in encode(tiny.tokenizer, piece)]
@@ -44,12 +44,14 @@ def test_a_conclusion_stands_in_the_last_line_alone(tiny):
     assert conclusion_of(trace, "cup") == []
 
 
-def test_its_own_state_takes_nothing_and_anothers_the_answer(tiny, sides):
+@pytest.mark.parametrize("layer", [0, 2])
+def test_its_own_state_takes_nothing_and_anothers_the_answer(tiny, sides, layer):
     own, donor = sides
-    states = conclusion_states(tiny, *own)
-    assert len(states) == tiny.n_layers + 1
-    assert exchanged_conclusion(tiny, *own, states[0]) == pytest.approx(0, abs=1e-6)
-    assert exchanged_conclusion(tiny, *own, conclusion_states(tiny, *donor)[0]) > 0.2
+    donors = [conclusion_states(tiny, *side) for side in (own, donor)]
+    assert len(donors[0]) == tiny.n_layers + 1
+    nothing, lost = exchanged_conclusions(tiny, *own, donors, layer)
+    assert nothing == pytest.approx(0, abs=1e-6)
+    assert lost > 0.2
 
 
 def test_before_layer_0_a_state_is_its_token(tiny, sides):
@@ -58,6 +60,17 @@ def test_before_layer_0_a_state_is_its_token(tiny, sides):
     (word,) = {trace.token_ids[p] for p in conclusion_of(trace, answer)}
     state = conclusion_states(tiny, trace, answer)[0]
     assert torch.allclose(state, tiny.hf.get_input_embeddings().weight[word])
+
+
+def test_donors_of_one_conclusion_differ_behind_layer_0_alone(tiny, sides):
+    own, _ = sides
+    donors = [
+        conclusion_states(tiny, written(tiny, SIDES[1], seed), SIDES[1].answer) for seed in (1, 2)
+    ]
+    first, second = exchanged_conclusions(tiny, *own, donors, 0)
+    assert first == pytest.approx(second, abs=1e-6)
+    first, second = exchanged_conclusions(tiny, *own, donors, 2)
+    assert first != pytest.approx(second, abs=1e-6)
 
 
 def test_the_gradient_is_in_nats_against_the_other_answer(tiny, sides):

@@ -88,6 +88,14 @@ def test_what_is_done_to_the_reasoning_reaches_the_answer_of_the_user(means, nam
     assert means[name] > 0.2
 
 
+def test_a_donor_that_the_model_did_not_write_is_another_donor(of_user):
+    own, written = (
+        of_user.loc[of_user["instrument"] == name, "value"].to_numpy()
+        for name in ("patching, own", "patching, written donor")
+    )
+    assert (abs(own - written) > 1e-3).any()
+
+
 def test_the_twin_lacks_what_is_lost_and_looks_nevertheless(user, cases):
     """Random weights attend to a long reasoning by its length: the mean head's lift is about 1."""
     twin = untrained_twin(user)
