@@ -90,7 +90,10 @@ class Run:
             return pd.read_parquet(path, engine="pyarrow")
 
     def write_array(self, name: str, array: xr.DataArray | xr.Dataset) -> None:
-        """Keep a labelled array (or a data set of several) as netCDF, compressed without loss."""
+        """Keep a labelled array (or a data set of several) as netCDF.
+
+        It is not compressed: an archive of the run does so, and better with plain numbers.
+        """
         if isinstance(array, xr.DataArray):
             variable = _ARRAY_WITHOUT_NAME if array.name is None else str(array.name)
             data = array.to_dataset(name=variable)
@@ -98,8 +101,7 @@ class Run:
         else:
             data = array
         path = self._written("arrays", name, ".nc")
-        packed = {n: {"zlib": True} for n, v in data.data_vars.items() if v.dtype.kind in "fiu"}
-        write_aside(path, lambda part: data.to_netcdf(part, engine="netcdf4", encoding=packed))
+        write_aside(path, lambda part: data.to_netcdf(part, engine="netcdf4"))
 
     def read_array(self, name: str) -> Any:
         """The DataArray or Dataset that an earlier stage kept, loaded into memory."""
