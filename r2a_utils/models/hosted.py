@@ -1,8 +1,8 @@
 """Models on a host (NDIF): the weights stay there, and blocks of code travel, by nnsight.
 
 What runs on the host is the plain engine, in the model's own functions. Where its decoder is read
-and written is found on a stand-in that runs here: the same family with the same layers and heads,
-its stream, its MLPs and its vocabulary made narrow and its weights drawn at random.
+and written is found on a stand-in that runs here (`loading.stand_in`): the same family with the
+same layers and heads, its stream, its MLPs and its vocabulary made narrow (`narrowed`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,8 @@ import copy
 
 import httpx
 import nnsight
-import torch
 from nnsight import CONFIG, ndif
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
-
-from r2a_utils.models.reasoning_model import ReasoningModel
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 NARROW = 64
 """Width of a stand-in's stream and MLPs, and tokens of its vocabulary."""
@@ -72,8 +69,8 @@ def what_lacks(hub_id: str) -> str:
     return ""
 
 
-def stand_in(model: ReasoningModel, config: PreTrainedConfig) -> ReasoningModel:
-    """A narrow model of a configuration's family, with its layers and heads and random weights."""
+def narrowed(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The configuration of a small model with the same family, layers and heads."""
     narrow = copy.deepcopy(config)
     narrow.head_dim = getattr(config, "head_dim", None) or (
         config.hidden_size // config.num_attention_heads
@@ -82,12 +79,7 @@ def stand_in(model: ReasoningModel, config: PreTrainedConfig) -> ReasoningModel:
         if getattr(narrow, name, None):
             setattr(narrow, name, NARROW)
     narrow.pad_token_id = narrow.bos_token_id = narrow.eos_token_id = None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        hf = AutoModelForCausalLM.from_config(narrow, dtype=torch.float32)
-    hf.eval().requires_grad_(False)
-    lm = nnsight.TransformersModel(hf, tokenizer=model.tokenizer)
-    return ReasoningModel(f"stand-in of {model.name}", None, lm, model.tokenizer, tags=model.tags)
+    return narrow
 
 
 def _running(status: dict) -> set[str]:

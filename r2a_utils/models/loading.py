@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from r2a_utils.models.gguf import PackedWeights, packed_weights
-from r2a_utils.models.hosted import hosted_wrapper, stand_in
+from r2a_utils.models.hosted import hosted_wrapper, narrowed
 from r2a_utils.models.places import architecture
 from r2a_utils.models.reasoning_model import ReasoningModel
 from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of
@@ -170,6 +170,15 @@ def untrained_twin(model: ReasoningModel, *, seed: int = 0) -> ReasoningModel:
     """
     hf = _random_weights(copy.deepcopy(model.hf.config), seed, model.dtype, model.device)
     return _wrap(f"untrained {model.name}", None, hf, model.tokenizer, model.tags)
+
+
+def stand_in(model: ReasoningModel, config: PreTrainedConfig) -> ReasoningModel:
+    """A narrow model of a configuration's family, with its layers and heads, on the CPU.
+
+    Its weights are random. Places of a model that is on a host are found on it (`places.py`).
+    """
+    hf = _random_weights(narrowed(config), 0, torch.float32, torch.device("cpu"))
+    return _wrap(f"stand-in of {model.name}", None, hf, model.tokenizer, model.tags)
 
 
 def _random_weights(

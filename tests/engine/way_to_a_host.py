@@ -25,8 +25,7 @@ from r2a_utils.engine.answer_logprobs import answer_scores
 from r2a_utils.engine.forward import continue_greedily, replay, run_with_cache, run_with_graph
 from r2a_utils.engine.patches import EdgeCut, Patch, PatchedRun
 from r2a_utils.engine.plain import cache_plainly, replay_plainly
-from r2a_utils.models.hosted import stand_in
-from r2a_utils.models.loading import load_model, random_model
+from r2a_utils.models.loading import load_model, random_model, stand_in
 from r2a_utils.models.places import architecture
 
 NOT_THERE = ("r2a_utils", "jaxtyping", "lazy_loader", "pandas", "tqdm", "xarray")
