@@ -65,7 +65,7 @@ STOPS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, Asser
 
 def replay_fault(model: ReasoningModel, fast: FastWay) -> str:
     """Why the fast engine is wrong for a model; empty where it is right."""
-    return _asked_once(model, "replay", lambda: _replay_fault(model, fast))
+    return _asked_once(model, "replay", lambda here: _replay_fault(here, fast))
 
 
 def marks_fault(model: ReasoningModel) -> str:
@@ -73,7 +73,7 @@ def marks_fault(model: ReasoningModel) -> str:
 
     Raises RuntimeError where the model attends in another way than its family's eager function.
     """
-    return _asked_once(model, "marks", lambda: _marks_fault(model.here))
+    return _asked_once(model, "marks", _marks_fault)
 
 
 def rows_fault(model: ReasoningModel, form: FormRows) -> str:
@@ -81,12 +81,12 @@ def rows_fault(model: ReasoningModel, form: FormRows) -> str:
 
     Raises RuntimeError where the model attends in another way than its family's eager function.
     """
-    return _asked_once(model, "rows", lambda: _rows_fault(model.here, form))
+    return _asked_once(model, "rows", lambda here: _rows_fault(here, form))
 
 
 def has_learned_sink(model: ReasoningModel) -> bool:
     """Whether heads leave part of their attention to no token: their weights sum to less than 1."""
-    return bool(_asked_once(model, "sink", lambda: _sink(model.here)))
+    return bool(_asked_once(model, "sink", _sink))
 
 
 @cache
@@ -108,12 +108,13 @@ def window(model: ReasoningModel) -> int | None:
     return min((width for width in places.windows + places.chunks if width), default=None)
 
 
-def _asked_once(model: ReasoningModel, what: str, ask: Callable[[], Finding]) -> str:
+def _asked_once(model: ReasoningModel, what: str, ask: Callable[[ReasoningModel], Finding]) -> str:
+    """The fault that `ask` finds, in what of the model may be watched in this process."""
     model = model.here
     by = {"code": _code(), "kernel": model.hf.config._attn_implementation}
     known: dict[str, Any] = model.verdicts.get(what, {})
     if {name: known.get(name) for name in by} != by:
-        fault, error = ask()
+        fault, error = ask(model)
         known = {
             "compared": COMPARED[what],
             "error": error,
