@@ -48,8 +48,8 @@ def cache_plainly(
     lm, places, read = model.lm, architecture(model), tuple(range(len(token_ids))[i] for i in read)
     names = [name for name in COMPONENTS if name == "resid" or name in components]
     ids = torch.tensor([list(token_ids)], device=model.device)
-    options = {"use_cache": False, "logits_to_keep": torch.tensor(read)} | _where(model)
-    with torch.no_grad(), lm.trace(ids, **options):
+    options = {"use_cache": False, "logits_to_keep": torch.tensor(read)}
+    with torch.no_grad(), lm.trace(ids, remote=model.remote, **options):
         places.open_attention()
         kept = nnsight.save({name: [] for name in names})
         keys, values = nnsight.save([]), nnsight.save([])
@@ -108,7 +108,7 @@ def _replay_on_host(
     with torch.no_grad(), lm.session(remote=model.remote):
         found = nnsight.save([])
         for run in runs:
-            found.append(reduce(_logits(lm, places, ids, run, read, {})[None]))
+            found.append(reduce(_logits(lm, places, ids, run, read)[None]))
     return torch.cat(found)
 
 
@@ -150,7 +150,7 @@ def _written(
     while row[-1] not in ends and len(row) < max_new_tokens:
         longer = torch.cat([ids, ids.new_tensor([row])], dim=1)
         changed = _up_to(run, longer.shape[1])
-        row.append(int(_logits(lm, places, longer, changed, last, {})[0].argmax()))
+        row.append(int(_logits(lm, places, longer, changed, last)[0].argmax()))
     return row
 
 
@@ -175,11 +175,7 @@ def _run(
     ids = torch.tensor([list(token_ids)], device=model.device)
     kept = torch.tensor([i % n for i in read])
     with torch.no_grad():
-        return _logits(model.lm, architecture(model), ids, run, kept, _where(model))
-
-
-def _where(model: ReasoningModel) -> dict[str, bool | str]:
-    return {"remote": model.remote} if model.remote else {}
+        return _logits(model.lm, architecture(model), ids, run, kept, model.remote)
 
 
 def _logits(
@@ -188,10 +184,11 @@ def _logits(
     ids: Int[Tensor, "1 token"],
     run: PatchedRun | None,
     read: Int[Tensor, " read"],
-    where: dict[str, bool | str],
+    remote: bool | str = False,
 ) -> Float[Tensor, "read vocabulary"]:
+    """Logits of one run; `remote` is False within a session, which goes to the host as a whole."""
     n, changes = ids.shape[1], [*run.patches, *run.cuts] if run else []
-    with lm.trace(ids, use_cache=False, logits_to_keep=read, **where):
+    with lm.trace(ids, use_cache=False, logits_to_keep=read, remote=remote):
         places.open_attention()
         for layer in sorted({change.layer for change in changes}):
             patches = [patch for patch in run.patches if patch.layer == layer]
