@@ -1,6 +1,7 @@
 """Is this machine fit for the project, and for which models?
 
-Reads versions, devices and free memory. It loads no model and asks no network.
+Reads versions, devices and free memory. It loads no model, and asks no network but NDIF's, where
+there is a key for it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ PACKAGES = ("torch", "transformers", "nnsight", "papermill", "jupyter-book", "xa
 # The paper's limit for a text; the notebooks' `max_new_tokens` may be less.
 TOKENS = 10_000
 SHORT = 1_000  # tokens of a text whose time on a CPU is told
-NOWHERE = "does not fit here; --on ray or a server may have room"
+NOWHERE = "does not fit here; --on ray, a server or NDIF may have room"
+ON_NDIF = "NDIF runs it now (`remote`)"
+PATIENCE = 3  # seconds for NDIF to answer
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,9 @@ class Check:
 
 def examine() -> list[Check]:
     """All checks, first the machine, then what each registered model would need here."""
-    return [_python(), *_packages(), _bundled(), _memory(), *_gpus(), _browser(), *_models()]
+    ndif, running = _ndif()
+    machine = [_python(), *_packages(), _bundled(), _memory(), *_gpus(), ndif, _browser()]
+    return [*machine, *_models(running)]
 
 
 def _python() -> Check:
@@ -76,6 +81,19 @@ def _gpus() -> list[Check]:
     return checks or [Check("GPU", True, "none; the bundled model and smollm2-135m need none")]
 
 
+def _ndif() -> tuple[Check, frozenset[str]]:
+    """Whether models may be left on NDIF, and the hub ids of those that it runs now."""
+    try:
+        from r2a_utils.models.hosted import ask_host
+    except ImportError as error:
+        return Check("NDIF", None, f"cannot be asked: {error}"), frozenset()
+    lacking, running = ask_host(PATIENCE)
+    if lacking:
+        return Check("NDIF", None, lacking), frozenset()
+    found = f"there is a key; it runs {len(running)} models now (load_model(…, remote=True))"
+    return Check("NDIF", True, found), running
+
+
 def _browser() -> Check:
     names = ("chromium", "chromium-browser", "google-chrome")
     found = next(filter(None, map(shutil.which, names)), None)
@@ -84,7 +102,7 @@ def _browser() -> Check:
     return Check("browser", True, found)
 
 
-def _models() -> list[Check]:
+def _models(on_ndif: frozenset[str]) -> list[Check]:
     gpus = [free for _, free in _free_gpu_memory()]
     memory, speed = psutil.virtual_memory().available, _memory_speed()
     checks = []
@@ -93,11 +111,14 @@ def _models() -> list[Check]:
             continue
         if name in ORGANISM_MODELS:  # as large as r2a-tiny
             continue
+        hosted = REGISTRY[name].hub_id in on_ndif
         if shape_of(name) is None:
-            checks.append(Check("model", None, f"{name}: what it needs is not estimated"))
+            known = f"; {ON_NDIF}" if hosted else ""
+            said = f"{name}: what it needs is not estimated{known}"
+            checks.append(Check("model", hosted or None, said))
             continue
         half, whole = (memory_needed(name, dtype) for dtype in ("bfloat16", "float32"))
-        where = _where(name, gpus, memory, whole / speed)
+        where = _where(name, gpus, hosted, memory, whole / speed)
         needs = f"weights {half / 1e9:.1f} GB on a GPU, {whole / 1e9:.1f} GB on a CPU"
         checks.append(
             Check("model", True if where else None, f"{name}: {where or NOWHERE} ({needs})")
@@ -105,8 +126,8 @@ def _models() -> list[Check]:
     return checks
 
 
-def _where(name: str, gpus: list[int], memory: int, seconds_a_token: float) -> str:
-    """The first way that is open to a model here: a GPU, all of them, the processors; or none."""
+def _where(name: str, gpus: list[int], on_ndif: bool, memory: int, seconds_a_token: float) -> str:
+    """The first way that is open to a model: a GPU, all of them, NDIF, the processors; or none."""
     tokens = PROMPT_TOKENS + TOKENS
     one = max((most_rows(name, free, tokens) for free in gpus), default=0)
     if one:
@@ -117,6 +138,8 @@ def _where(name: str, gpus: list[int], memory: int, seconds_a_token: float) -> s
             f"fits on these {len(gpus)} GPUs together, with room for {together} texts of "
             f"{TOKENS:,} tokens"
         )
+    if on_ndif:
+        return ON_NDIF
     on_cpu = most_rows(name, memory, tokens, "float32")
     if on_cpu:
         minutes = max(1, round(SHORT * seconds_a_token / 60))

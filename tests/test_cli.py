@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from r2a_utils import cli, doctor
+from r2a_utils.models import hosted
 from r2a_utils.models.registry import REGISTRY
 from r2a_utils.publishing import book, book_runs
 from r2a_utils.publishing.book_runs import PublishError
@@ -291,6 +292,18 @@ def test_the_doctor_names_the_first_way_that_is_open(monkeypatch):
     # 1,000 times the 7.1 GB of its weights at 10 GB a second
     assert "at about 12 min for 1,000" in found["deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"]
     assert doctor.NOWHERE in found["deepseek-ai/DeepSeek-R1-Distill-Llama-70B"]
+
+
+def test_the_doctor_says_what_stands_between_here_and_ndif(monkeypatch, capsys):
+    name = "deepseek-ai/DeepSeek-R1-Distill-Llama-70B"
+    monkeypatch.setattr(doctor, "_free_gpu_memory", list)
+    monkeypatch.setattr(hosted, "CONFIG", SimpleNamespace(API=SimpleNamespace(HOST="h", APIKEY="")))
+    assert cli.main(["doctor"]) == 0
+    assert "put it into the environment as NDIF_API_KEY" in capsys.readouterr().out
+    monkeypatch.setattr(hosted, "ask_host", lambda seconds: ("", frozenset({name})))
+    found = {c.found.partition(":")[0]: c.found for c in doctor.examine() if c.name == "model"}
+    assert doctor.ON_NDIF in found[name]
+    assert doctor.ON_NDIF not in found["deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"]
 
 
 def test_lab_passes_its_options_on_and_other_commands_refuse_them(monkeypatch, capsys):

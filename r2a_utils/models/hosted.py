@@ -37,36 +37,42 @@ def hosted_wrapper(
 
 
 def what_lacks(hub_id: str) -> str:
-    """Why a host cannot run a model now, in one sentence; empty where it can.
+    """Why a host cannot run a model now, in one sentence; empty where it can."""
+    lacking, running = ask_host()
+    if not lacking and hub_id not in running:
+        named = ", ".join(sorted(running)) or "no model"
+        return f"the host {CONFIG.API.HOST} does not run {hub_id} now; it runs {named}."
+    return lacking
 
-    The host is nnsight's (`NDIF_HOST`), the key that of `NDIF_API_KEY` or of nnsight's own
-    configuration; no file of a run holds it.
+
+def ask_host(seconds: float = 30) -> tuple[str, frozenset[str]]:
+    """What stands between this machine and a host, in one sentence, and what the host runs now.
+
+    The sentence is empty where nothing does; models are told by their hub ids. The host is
+    nnsight's (`NDIF_HOST`), the key that of `NDIF_API_KEY` or of nnsight's own configuration; no
+    file of a run holds it. Without a key nothing is asked; an answer is waited for so many seconds.
     """
     host = CONFIG.API.HOST
     if not CONFIG.API.APIKEY:
-        return (
-            f"the host {host} asks for a key: get one at login.ndif.us, and put it into the "
-            "environment as NDIF_API_KEY."
-        )
+        said = "get one at login.ndif.us, and put it into the environment as NDIF_API_KEY"
+        return f"the host {host} asks for a key: {said}.", frozenset()
     try:
-        running = _running(ndif.status(raw=True))
-        if hub_id not in running:
-            named = ", ".join(sorted(running)) or "no model"
-            return f"the host {host} does not run {hub_id} now; it runs {named}."
+        # nnsight's own `status` takes a host that cannot be reached for one that runs nothing
+        answer = httpx.get(f"{host}/status", timeout=seconds).raise_for_status()
+        running = _running(answer.json())
         theirs = ndif.compare()
     except (httpx.HTTPError, OSError, ValueError) as error:
-        return f"the host {host} cannot be asked ({type(error).__name__}: {error})."
+        said = str(error).partition("\n")[0] or "no answer"
+        return f"the host {host} cannot be asked ({type(error).__name__}: {said}).", frozenset()
     differing = [
         f"{name} {found['remote']} (here {found['local']})"
         for name, found in theirs.packages.items()
         if name.lower() in MUST_AGREE and not found["match"]
     ]
     if differing:
-        return (
-            f"the host {host} has {' and '.join(differing)}: install the same, since blocks name "
-            "the operations of that release."
-        )
-    return ""
+        said = "install the same, since blocks name the operations of that release"
+        return f"the host {host} has {' and '.join(differing)}: {said}.", running
+    return "", running
 
 
 def narrowed(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -82,9 +88,9 @@ def narrowed(config: PreTrainedConfig) -> PreTrainedConfig:
     return narrow
 
 
-def _running(status: dict) -> set[str]:
-    return {
+def _running(status: dict) -> frozenset[str]:
+    return frozenset(
         one["repo_id"]
         for one in status.get("deployments", {}).values()
         if one.get("application_state") == "RUNNING" and one.get("repo_id")
-    }
+    )
