@@ -159,6 +159,16 @@ def test_search_finds_a_word_without_a_server(browser, html):
         assert visit.faults == []
 
 
+def test_what_is_found_is_quoted_from_a_file_that_no_other_page_loads(browser, html):
+    with Visit(browser, html, "search.html?q=reasoning") as visit:
+        quoted = visit.page.locator("#search-results li p.context")
+        quoted.first.wait_for(timeout=60_000)
+        assert "reasoning" in quoted.first.inner_text().lower()
+        assert visit.faults == []
+    loading = [path for path in html.rglob("*.html") if "search_texts.js" in path.read_text()]
+    assert loading == [html / "search.html"]
+
+
 def test_the_first_page_leads_to_the_home_page(browser, html):
     with Visit(browser, html, "index.html") as visit:
         visit.page.wait_for_url("**/intro.html", timeout=60_000)
