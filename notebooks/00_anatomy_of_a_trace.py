@@ -28,15 +28,15 @@
 # %% [markdown]
 # # The anatomy of a trace
 #
-# **Question.** What exactly is the text in which we look for a way from {term}`reasoning` to
-# {term}`answer`?
+# **Question.** What exactly is the text in which this book looks for a path from {term}`reasoning`
+# to {term}`answer`?
 #
 # **What you will see.** One problem, answered once after reasoning and once without; the six
-# {term}`segments <segment>` that every later page measures between; the sentences of the reasoning;
-# and the words with which the model turns on itself.
+# {term}`segments <segment>` between which every later page measures; the sentences of the
+# reasoning; and the words with which the model turns on itself.
 #
-# **What we know so far.** Nothing yet. Words such as these are explained in the
-# {doc}`glossary </glossary>` and linked where a page first uses them.
+# **What we know so far.** Nothing yet. The words of the field are explained in the {doc}`glossary
+# </glossary>`, and linked where a page first uses them.
 
 # %% [markdown]
 # ## Parameters
@@ -64,9 +64,9 @@ close_after: int | None = None
 # %% [markdown]
 # ## One problem
 #
-# We load the model, through nnsight {cite:p}`fiottokaufman2025nnsight`, and take problems in their
-# order. To have something to look at, we take the
-# first one that needs at least four steps and in whose {term}`trace` the model corrects itself.
+# We load the model, through nnsight {cite:p}`fiottokaufman2025nnsight`, and go through the problems
+# in order. To have something to look at, we prefer the first one that needs at least four steps and
+# in whose {term}`trace` the model corrects itself.
 
 # %%
 from r2a_utils import collecting, figures, load_model, load_problems, texts
@@ -114,8 +114,8 @@ print(trace.text)
 # %% [markdown]
 # ## Without reasoning
 #
-# The prompt now already holds a thought that says nothing, and the closing tag behind it. What is
-# left to write is the answer.
+# The prompt now already holds a thought that says nothing, followed by the closing tag. Only the
+# answer is left to write.
 
 # %%
 [at_once] = collecting.collect_completions(
@@ -171,8 +171,9 @@ figures.reading_table(texts.sentence_table(trace))
 run.write_record("anatomy", texts.anatomy_of(trace))
 
 # %% [markdown]
-# This trace has {{ anatomy.tokens }} tokens, {{ anatomy.reasoning_tokens }} of them reasoning in
-# {{ anatomy.sentences }} sentences, and {{ anatomy.cues }} cues.
+# This trace has {{ anatomy.tokens | counted("token") }}. The reasoning takes {{
+# anatomy.reasoning_tokens }} of them, in {{ anatomy.sentences | counted("sentence") }} with {{
+# anatomy.cues | counted("cue") }}.
 
 # %% [markdown]
 # ## Exercises
@@ -249,8 +250,8 @@ tag_ids = [encode(model.tokenizer, tag) for tag in (think, end_think)]
 
 # %% [markdown]
 # **What you should see.** Six pieces of text that, read one after the other, are the whole trace.
-# The line break behind the opening tag is part of the reasoning. The pieces were tokenised apart:
-# some vocabularies write the end of a tag and the line break behind it as one token, and then no
+# The line break after the opening tag is part of the reasoning. The pieces were tokenised apart:
+# some vocabularies write the end of a tag and the line break after it as one token, and then no
 # list of the tag's own tokens stands in the trace.
 #
 # **Comprehension.** Why is the end-of-sentence token left out of the answer?
@@ -336,6 +337,6 @@ found_at = cue_positions(short_tokens, ["wait", "but", "let me check"])
 # ## What is missing
 #
 # Many traces, of many problems, in both {term}`conditions <condition>`: {doc}`the next page
-# <01_collect_traces>` collects them. Whether answers get better is then the question of {doc}`stage
-# 1 <02_answer_quality>`, where they look that of {doc}`stage 2 <03_segment_attention>`, on what
-# they depend that of {doc}`stage 3 <05_activation_patching>`.
+# <01_collect_traces>` collects them. Then {doc}`stage 1 <02_answer_quality>` asks whether answers
+# get better, {doc}`stage 2 <03_segment_attention>` where they look, and {doc}`stage 3
+# <05_activation_patching>` what they depend on.

@@ -40,12 +40,12 @@
 # reasoning?
 #
 # **What you will see.** How many of the completions end by themselves and are well formed, how long
-# they are, and how often the model turns on itself. All later pages read these {term}`traces
+# they are, and how often they hold a {term}`cue`. All later pages read these {term}`traces
 # <trace>`.
 #
 # **What we know so far.** {doc}`A trace <00_anatomy_of_a_trace>` has six {term}`segments
-# <segment>`, its reasoning has sentences and {term}`cues <cue>`, and without reasoning a prefilled
-# thought takes the reasoning's place.
+# <segment>`, its reasoning has sentences and cues, and without reasoning a prefilled thought takes
+# the reasoning's place.
 
 # %% [markdown]
 # ## Parameters
@@ -96,6 +96,7 @@ batch_size = 64
 
 # %%
 import pandas as pd
+from IPython.display import Markdown
 
 from r2a_utils import collecting, figures
 from r2a_utils.answers import equally_long, find_answers, funnel
@@ -119,11 +120,10 @@ problems = collecting.load_problems(dataset, n=n_problems, seed=seed, columns=na
 # %% [markdown]
 # ## Writing
 #
-# Each completion is kept as soon as it ends. If this notebook is killed, the next run goes on
-# from there; no trace is written twice. A completion that is there already is taken only if it was
-# asked in exactly this way: the same prompt, weights and sampling. When most texts of a condition
-# are of no use, this cell says for which reason. The table of problems is kept last: later stages
-# read the texts of the problems in it.
+# Each completion is kept as soon as it ends. If this notebook is killed, the next run goes on from
+# there; no trace is written twice. A completion that is there already is taken only if it was asked
+# for in exactly this way: the same prompt, weights and sampling. The table of problems is kept
+# last: later stages read the texts of the problems in it.
 
 # %%
 sampling = collecting.Sampling(
@@ -144,18 +144,20 @@ for condition in CONDITIONS:
     completions[condition] = collecting.collect_completions(
         model, problems, condition, path=path, **options
     )
-    told = collecting.explain_losses(completions[condition], model.tags)
-    if told:
-        print(told)
 run.write_table("problems", problems_table(problems))
 
 # %% [markdown]
 # ## What is left after each filter
 #
-# A completion can hit the {term}`token` limit, or lack one of its parts, or give no answer in a
-# box. The paper leaves such traces out; how many there are belongs beside every figure that does.
+# A completion can hit the {term}`token` limit, lack one of its parts, or give no answer in a box.
+# The paper leaves such traces out, so it must be known how many there are. If most texts of a
+# condition are of no use, the reason stands here too.
 
 # %%
+for condition in CONDITIONS:
+    told = collecting.explain_losses(completions[condition], model.tags)
+    if told:
+        print(told)
 answers = pd.concat(
     find_answers(completions[c], problems, model.tags) for c in CONDITIONS
 )
@@ -163,26 +165,30 @@ counts = funnel(answers)
 figures.funnel(counts)
 
 # %% [markdown]
-# **Figure.** How many of the problems put to `{{ model.name }}` are left after each filter, in
-# each condition: finished before the token limit, well formed, with an answer in a box. Where
-# thoughts were closed for the model, the last bar counts them.
+# **Figure.** How many of the problems put to `{{ model.name }}` are left after each filter, in each
+# condition: finished before the token limit, well formed, with an answer in a box.{% if
+# collection.closed_by_us.with_reasoning %} The last bar counts the thoughts that were closed for
+# the model.{% endif %}
 
 # %% [markdown]
-# ## How long, and how often the model turns on itself
+# ## How long the texts are, and how often they hold a cue
 
 # %%
 traces = read_traces(
     run.completions_path("with_reasoning"), model.tokenizer, problems, model.tags
 )
 words = pd.Series([cue.word for t in traces for cue in cues(t)], dtype="str")
-pd.DataFrame(
+written = pd.DataFrame(
     {
         "times written": words.value_counts(),
         "traces with it": pd.Series(
             {w: sum(w in {c.word for c in cues(t)} for t in traces) for w in CUES}
         ),
     }
-).dropna().astype(int).sort_values("traces with it", ascending=False)
+).dropna()
+figures.reading_table(
+    written.sort_values("traces with it", ascending=False)
+) if len(written) else Markdown("No finished trace with reasoning holds a cue.")
 
 # %% tags=["hide-input"]
 shares = counts.pivot(index="condition", columns="step", values="count")
@@ -198,25 +204,27 @@ run.write_record(
         "mean_tokens": answers.groupby("condition").n_tokens.mean().to_dict(),
         "as_long": equally_long(answers),
         "closed_by_us": answers.groupby("condition").closed_by_us.mean().to_dict(),
-        "with_cues": sum(bool(cues(t)) for t in traces) / len(traces),
+        "with_cues": sum(bool(cues(t)) for t in traces) / len(traces)
+        if traces
+        else None,
     },
 )
 
 # %% [markdown]
-# {% if collection.given %}The texts were given to the model, which only reads them; what is called
-# finished is a text of less than {{ collection.limit }} tokens. {% endif %}Of {{ collection.n }}
-# problems asked with reasoning, {{ collection.well_formed.with_reasoning | percent(1) }} came back
-# finished and well formed, with {{ collection.mean_tokens.with_reasoning | number(0) }} tokens on
-# average; without reasoning it were {{ collection.well_formed.without_reasoning | percent(1) }},
-# with {{ collection.mean_tokens.without_reasoning | number(0) }} tokens. {% if collection.as_long
-# %}**Warning: without reasoning is not without.** On problems that were finished in both conditions
-# the texts without have {{ collection.as_long.without_reasoning | number(0) }} tokens on average,
-# those with it {{ collection.as_long.with_reasoning | number(0) }}: the model reasons in its
-# answer. `without` "direct" asks for the answer alone. {% endif %}{% if
+# {% if collection.given %}The texts were given to the model, which only reads them; a text of less
+# than {{ collection.limit }} tokens counts as finished. {% endif %}With reasoning, {{
+# collection.well_formed.with_reasoning | percent(1) }} of the traces of {{ collection.n |
+# counted("problem") }} are finished and well formed, with {{ collection.mean_tokens.with_reasoning
+# | number(0) }} tokens on average; without reasoning, {{ collection.well_formed.without_reasoning |
+# percent(1) }}, with {{ collection.mean_tokens.without_reasoning | number(0) }} tokens. {% if
+# collection.as_long %}**Warning: without reasoning is not without.** On problems that were finished
+# in both conditions, the texts without have {{ collection.as_long.without_reasoning | number(0) }}
+# tokens on average and those with it {{ collection.as_long.with_reasoning | number(0) }}: the model
+# reasons in its answer. `without` "direct" asks for the answer alone. {% endif %}{% if
 # collection.closed_by_us.with_reasoning %}{{ collection.closed_by_us.with_reasoning | percent }} of
-# the thoughts were closed by us, not by the model: how long these are says nothing of it. {% endif
-# %}In {{ collection.with_cues | percent }} of the traces {% if collection.given %}the writer{% else
-# %}the model{% endif %} turns on itself at least once.
+# the thoughts were closed for the model, so their length says nothing about it. {% endif %}{% if
+# collection.with_cues is not none %}Of the finished traces with reasoning, {{ collection.with_cues
+# | percent }} hold at least one cue.{% endif %}
 
 # %% [markdown]
 # ## Exercises
@@ -284,9 +292,9 @@ yours = bare_prompt(model.tokenizer, asked)
 {"tokens": len(built_in), "the same as yours": built_in == yours}
 
 # %% [markdown]
-# **What you should see.** The prompt as the model gets it, which ends behind `</think>` and a
-# blank line, and `True`. (A vocabulary without a BOS of its own puts another token there; then
-# yours differs in the first id.)
+# **What you should see.** The prompt as the model gets it, which ends with `</think>` and a blank
+# line, and `True`. (A vocabulary without a BOS of its own puts another token there; then yours
+# differs in the first id.)
 #
 # **Comprehension.** What would a second BOS at the front do to the later stages?
 #

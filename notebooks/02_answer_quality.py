@@ -45,10 +45,10 @@
 #
 # **Question.** On the same problems, is the model right more often when it reasons first?
 #
-# **What you will see.** Accuracy with and without reasoning by how much a problem asks, a
-# paired comparison under two accounting rules, what a right answer costs in {term}`tokens <token>`,
-# what is left of it when the reasoning is cut short or may not turn on itself, and the paper's
-# figures for the real models beside them.
+# **What you will see.** Accuracy with and without reasoning, by kind of problem; a paired
+# comparison under two accounting rules; what a right answer costs in {term}`tokens <token>`; what
+# is left of it when the reasoning is cut short or written without {term}`cues <cue>`; and the
+# paper's figures for real models.
 #
 # **What we know so far.** {doc}`The traces are collected <01_collect_traces>`: every problem was
 # asked in both {term}`conditions <condition>`, and how many completions each filter leaves out is
@@ -58,11 +58,11 @@
 # ## Parameters
 #
 # - `n_traces` are cut short below, and a probe learns from `n_probed`; `n_no_cue` problems are
-#   asked once more without {term}`cues <cue>`, in the way that {doc}`01_collect_traces` asked them,
-#   so `source` and what follows must be what it was there.
-# - `slice_by`: what a problem says of itself, by which it is counted apart: its `steps` in the
-#   bundled world, `level` or `subject` in MATH-500, any column of a file of your own. None takes
-#   the first of these three that the problems have; where they have none, all are one slice.
+#   asked once more without cues, in the way that {doc}`01_collect_traces` asked them, so `source`
+#   and what follows must be what it was there.
+# - `slice_by`: the property of a problem by which results are split: its `steps` in the bundled
+#   world, `level` or `subject` in MATH-500, any column of a file of your own. None takes the first
+#   of these three that the problems have; where they have none, all are one slice.
 # - `judge_url` names an OpenAI-compatible server and `judge_model` a model on it, which then
 #   scores answers to `n_open` open questions of `open_dataset` ("wildbench", or a file of your
 #   own). A key, if the server wants one, stands in the environment variable `R2A_API_KEY`.
@@ -146,32 +146,22 @@ columns = ["finished", "well_formed", "correct", "n_tokens"]
 figures.reading_table(graded.groupby("condition")[columns].mean())
 
 # %% [markdown]
-# Not every completion gets as far as a grade. What the filters leave, before anything is compared:
-
-# %%
-figures.funnel(answers.funnel(graded))
-
-# %% [markdown]
-# **Figure.** How many of the problems put to `{{ model.name }}` are left after each filter, in
-# each condition. What has an answer can be compared under the paper's rule. Where thoughts were
-# closed for the model, the last bar counts them.
+# Not every completion gets as far as a grade: {doc}`01_collect_traces` counts what each filter
+# leaves. The paper's rule compares the problems with an answer in both conditions, ours all of
+# them. The more the filters take, the more the two can disagree.
 
 # %% [markdown]
+# ## Which problems gain from reasoning?
+#
 # {% if collection.as_long %}**Warning: without reasoning is not without.** The texts without have
 # {{ collection.as_long.without_reasoning | number(0) }} tokens on average, those with it {{
 # collection.as_long.with_reasoning | number(0) }} ({doc}`01_collect_traces`): what follows compares
 # two ways to reason.
 #
-# {% endif %}The bars of answers found are what the paper's rule compares, the highest what ours
-# does. The further apart they are, the more the two rules below can disagree.
-
-# %% [markdown]
-# ## By how much a problem asks
-#
-# If reasoning only changed the style of an answer, the lines of the two conditions would run
-# together. If it does work, they should part as problems ask for more. Families of problems have
-# lines of their own: what is asked most of may be one family alone. Intervals are Wilson's
-# {cite:p}`wilson1927interval`, or the bootstrap's where each problem was asked several times.
+# {% endif %}If reasoning only changed the style of an answer, the lines of the two conditions would
+# run together. If it does work, they should part as problems get harder. Each family of problems
+# has its own lines, because the hardest problems may all be of one family. Intervals are Wilson's
+# {cite:p}`wilson1927interval`, or bootstrap intervals where each problem was asked several times.
 
 # %%
 by_slice = answers.accuracies_by_family(graded, sliced.name, confidence)
@@ -182,31 +172,30 @@ figures.accuracy_by_steps(by_slice, xlabel=answers.asked_for(sliced.name))
 # %% [markdown]
 # **Figure.** Share of right answers of `{{ model.name }}` with and without reasoning, by the kind
 # of problem, with {{ answer_quality.confidence | percent }} intervals; an unfinished trace counts
-# as wrong. Where there are several families of problems, dashes tell them apart, and pale lines are
-# blind guesses.
+# as wrong. Dashes tell families of problems apart; a grey line is blind guessing.
 
 # %% [markdown]
-# Read the gap between the lines, not their heights: how hard a problem is differs from point to
-# point, and both conditions meet the same problems at each.
+# Read the gap between the lines, not their heights: difficulty differs from point to point, but at
+# each point both conditions face the same problems.
 
 # %% [markdown]
 # ## The paired comparison
 #
-# Every problem was asked in both conditions, so the test is paired: McNemar's
-# {cite:p}`mcnemar1947note`, exact, beside a bootstrap interval of the difference
-# {cite:p}`efron1993bootstrap`. Two accounting rules stand
-# side by side. *Finished pairs*, the paper's, keeps the problems that were answered in both
-# conditions. *Unfinished is wrong* keeps every problem. Where a model often fails to finish its
-# reasoning, the two can disagree, and then neither alone is the truth.
+# Every problem was asked in both conditions, so the test is paired: McNemar's exact test
+# {cite:p}`mcnemar1947note`, and a bootstrap interval for the difference
+# {cite:p}`efron1993bootstrap`. Two accounting rules stand side by side. *Finished pairs*, the
+# paper's, keeps the problems that were answered in both conditions. *Unfinished is wrong* keeps
+# every problem. Where a model often fails to finish its reasoning, the two can disagree, and then
+# neither alone is the truth.
 #
-# The unit is the problem. Where each is asked several times (`samples`), it is right in a share of
-# its samples, and McNemar's test, which knows right and wrong alone, is not defined; the bootstrap
-# of the paired shares then stands by itself, beside the paper's t-test.
+# The unit is the problem. Where each is asked several times (`samples`), its score is the share of
+# right samples. McNemar's test, which knows only right and wrong, is then not defined, and the
+# bootstrap of the paired shares stands beside the paper's t-test.
 
 # %%
 rules = answers.compare_conditions(graded, confidence, seed)
 run.write_table("paired_comparison", rules)
-figures.reading_table(rules, digits=4)
+figures.reading_table(rules.set_index("accounting"))
 
 # %%
 figures.paired_accuracy(answers.accuracies_by_rule(graded, confidence))
@@ -217,8 +206,8 @@ figures.paired_accuracy(answers.accuracies_by_rule(graded, confidence))
 # at the right, the difference.
 
 # %% [markdown]
-# The same for each slice and family of problems, with Holm's correction over the slices
-# {cite:p}`holm1979simple`, of McNemar's test or, with several samples, of the t-test:
+# The same for each slice and family of problems. Holm's correction {cite:p}`holm1979simple` runs
+# over the slices, for McNemar's test or, with several samples, for the t-test:
 
 # %%
 slices = answers.compare_slices(graded, sliced.name, confidence, seed)
@@ -227,7 +216,7 @@ run.write_record(
 )
 accuracies = ["accuracy_with", "accuracy_without", "difference"]
 columns = [sliced.name, "family", "n", *accuracies, "mcnemar_p", "t_p", "holm_p"]
-figures.reading_table(slices.filter(columns), digits=4)
+figures.reading_table(slices.filter(columns))
 
 # %% [markdown]
 # With every problem counted, {{ answer_quality.with_reasoning | percent(1) }} of the answers are
@@ -238,14 +227,13 @@ figures.reading_table(slices.filter(columns), digits=4)
 # }}, {% elif answer_quality.t_p is not none %}{{ answer_quality.samples }} samples a problem,
 # paired t-test {{ answer_quality.t_p | p_value }}, {% endif %}n = {{ answer_quality.n }}{{
 # answer_quality.n | few }}). {% if answer_quality.only_with is not none %}{{
-# answer_quality.only_with }} {% if answer_quality.only_with == 1 %}problem was{% else %}problems
-# were{% endif %} solved only with reasoning, {{ answer_quality.only_without }} only without. {%
-# endif %}{% if answer_quality.finished_pairs == 0 %}Under the paper's rule nothing can be said: no
-# problem was answered in both conditions; `--set max_new_tokens=…` lets more answers finish. {%
-# endif %}Where `{{ answer_quality.slice_by }}` is {{ answer_quality.last_slice }}{% if
-# answer_quality.last_family %} ({{ answer_quality.last_family }}){% endif %}, it is {{
-# answer_quality.last_slice_with | percent }} against {{ answer_quality.last_slice_without | percent
-# }}.
+# answer_quality.only_with | counted("problem was", "problems were") }} solved only with reasoning,
+# {{ answer_quality.only_without }} only without. {% endif %}{% if answer_quality.finished_pairs ==
+# 0 %}Under the paper's rule nothing can be said: no problem was answered in both conditions; `--set
+# max_new_tokens=…` lets more answers finish. {% endif %}Where `{{ answer_quality.slice_by }}` is {{
+# answer_quality.last_slice }}{% if answer_quality.last_family %} ({{ answer_quality.last_family
+# }}){% endif %}, {{ answer_quality.last_slice_with | percent }} are right with reasoning and {{
+# answer_quality.last_slice_without | percent }} without.
 #
 # ## What a right answer costs
 #
@@ -253,18 +241,18 @@ figures.reading_table(slices.filter(columns), digits=4)
 
 # %%
 costs = answers.tokens_per_right_answer(graded, confidence=confidence, seed=seed)
-figures.reading_table(costs, digits=1)
+figures.reading_table(costs.set_index("condition"), digits=1)
 
 # %% [markdown]
 # *Tokens per right* divides *tokens* by the share of right answers. A condition that writes little
-# and is mostly wrong can still be the cheaper one by this count; whoever needs each problem solved
-# reads it together with the share.
+# and is mostly wrong can still be the cheaper one by this count, so read it together with the share
+# of right answers.
 #
 # ## Early answering: how much of the reasoning does the answer need?
 #
-# We cut each reasoning after a fraction of its sentences, close it with the model's tag, write
-# "The answer is \boxed{" and let the model fill the box {cite:p}`lanham2023faithfulness`. If the
-# answer stood before the reasoning was done, the curve would be high from the start.
+# We cut each reasoning after a fraction of its sentences, close it with the model's tag, write "The
+# answer is \boxed{" and let the model fill the box {cite:p}`lanham2023faithfulness`. If the answer
+# were settled before the reasoning is done, the curve would be high from the start.
 
 # %%
 path = run.completions_path("with_reasoning")
@@ -285,29 +273,29 @@ figures.early_answering(
 # %% [markdown]
 # **Figure.** Forced answers of `{{ model.name }}` when its reasoning is cut after a fraction of its
 # sentences: how many are right, and how many equal the answer that the whole reasoning gives, with
-# {{ answer_quality.confidence | percent }} intervals; mean over {{ early_answering.n }} problems{{
-# early_answering.n | few }}.
+# {{ answer_quality.confidence | percent }} intervals; n = {{ early_answering.n | counted("problem")
+# }}{{ early_answering.n | few }}.
 
 # %% [markdown]
 # {% if early_answering.n %}Without any reasoning {{ early_answering.right_at_0 | percent }} of the
 # forced answers are right, after four fifths of the sentences {{ early_answering.right_at_80 |
 # percent }}, after all of them {{ early_answering.right_at_100 | percent }} (n = {{
-# early_answering.n }}{{ early_answering.n | few }}). The area over the dashed curve, 0 for an
-# answer that needs no reasoning and {{ early_answering.most | number(1) }}, at these fractions, for
-# one that needs the last of it, is {{ early_answering.area | number }}{% if early_answering.ci_low
-# is not none %} (interval {{ early_answering.ci_low | number }} to {{ early_answering.ci_high |
-# number }}){% endif %}. Forcing is an intervention of its own; at the right end it should change
-# nothing, and there the model's own answers are right in {{ early_answering.right_unforced |
-# percent }}. {% endif %}On MATH real models settle earlier, after about 60 % of the steps
-# {cite:p}`liu2025convergence`.
+# early_answering.n }}{{ early_answering.n | few }}). The area above the dashed curve is {{
+# early_answering.area | number }}{% if early_answering.ci_low is not none %} (interval {{
+# early_answering.ci_low | number }} to {{ early_answering.ci_high | number }}){% endif %}; at these
+# fractions it would be 0 for an answer that needs no reasoning and {{ early_answering.most |
+# number(1) }} for one that needs its last sentence. Forcing is itself an intervention. After the
+# whole reasoning it should change nothing: the model's own answers are right in {{
+# early_answering.right_unforced | percent }}. {% endif %}On MATH, real models were seen to settle
+# on an answer after about 60 % of the steps {cite:p}`liu2025convergence`.
 #
 # ## When does it know, and when does it say so?
 #
-# A forced answer is one that the model was made to give. Whether its states hold the answer before
-# that, a linear probe says {cite:p}`alain2017probes`: learnt on other problems, at the layer that
-# was best among those, it is asked after the same shares of the reasoning which answer the trace
-# will end in. Whether the *text* up to there says it already, two monitors say that see no state:
-# the last possible answer that is named, and the same regression on the words.
+# A forced answer is one that the model was made to give. A linear probe {cite:p}`alain2017probes`
+# asks whether its states hold the answer earlier: trained on other problems, at the layer that did
+# best on those, it predicts after the same shares of the reasoning which answer the trace will end
+# in. Two monitors that see only the *text* up to there predict it too: one names the last possible
+# answer in it, the other is the same regression on its words.
 
 # %%
 believed = causal.beliefs(model, written[:n_probed], early, seed)
@@ -321,29 +309,29 @@ figures.belief_curves(causal.belief_curves(believed, confidence)) if len(
 )
 
 # %% [markdown]
-# **Figure.** How often the answer that a trace of `{{ model.name }}` ends in is foretold after a
-# share of its sentences: by a probe of the state there, by forcing it, by two readers of the text,
-# and by always naming the most frequent one; with {{ answer_quality.confidence | percent }}
-# intervals.
+# **Figure.** How often the answer that a trace of `{{ model.name }}` ends in is predicted after a
+# share of its sentences: by a probe of the state there, by forcing an answer, by two readers of the
+# text, and by always naming the most frequent answer; with {{ answer_quality.confidence | percent
+# }} intervals.
 
 # %% [markdown]
 # {% if beliefs is defined %}{% for l in beliefs.leads %}In {{ l.family }} (n = {{ l.n }}{{ l.n |
-# few }}) {% if l.ahead %}the states are ahead of the text: after {{ l.fraction | percent }} of the
-# sentences the probe foretells {{ l.probe | percent }} of the answers, the better reader of the
-# text {{ l.monitor | percent }} ({{ (100 * l.low) | number(0) }} to {{ (100 * l.high) | number(0)
-# }} points between them), and forcing gives {{ l.forced | percent }}{% else %}at no place does the
-# probe foretell more answers than the better reader of the text, as far as these problems tell:
-# nothing here shows that the model knows its answer before its text says it (largest lead after {{
-# l.fraction | percent }}: {{ l.probe | percent }} against {{ l.monitor | percent }}, {{ (100 *
-# l.low) | number(0) }} to {{ (100 * l.high) | number(0) }} points){% endif %}. {% endfor %}{% if
-# beliefs.leads %}The intervals are corrected for all places and families that were looked at. What
-# a state holds need not be what the answer is made from.{% endif %}{% endif %}
+# few }}){% if l.ahead %}, the states are ahead of the text: after {{ l.fraction | percent }} of the
+# sentences the probe predicts {{ l.probe | percent }} of the answers and the better reader of the
+# text {{ l.monitor | percent }} (a lead of {{ (100 * l.low) | number(0) }} to {{ (100 * l.high) |
+# number(0) }} points); forcing gives {{ l.forced | percent }}{% else %}, nothing shows that the
+# model knows its answer before its text says it: the probe has no clear lead over the better reader
+# of the text anywhere (the largest, after {{ l.fraction | percent }} of the sentences, is {{
+# l.probe | percent }} against {{ l.monitor | percent }}, {{ (100 * l.low) | number(0) }} to {{ (100
+# * l.high) | number(0) }} points){% endif %}. {% endfor %}{% if beliefs.leads %}The intervals are
+# corrected for all places and families that were looked at. What a state holds need not be what the
+# answer is made from.{% endif %}{% endif %}
 #
 # ## No cues: what if the model may not turn on itself?
 #
-# We ask again and ban the tokens that are a word of self-reflection, in any casing, as NoWait does
-# {cite:p}`wang2025nowait`. Phrases such as "let me check" begin with words that cannot be spared,
-# and stay. These are the tokens of this vocabulary:
+# We ask again and ban every token that is a word of self-reflection, in upper or lower case, as
+# NoWait does {cite:p}`wang2025nowait`. Phrases such as "let me check" begin with words that cannot
+# be spared, so they stay. These are the banned tokens of this vocabulary:
 
 # %%
 cue_ids = answers.cue_token_ids(model.tokenizer)
@@ -355,8 +343,8 @@ pd.Series(
 ).to_frame()  # fmt: skip
 
 # %% [markdown]
-# The plain arm is what stage 1 kept. Under greedy decoding the two can differ only where a banned
-# token was wanted.
+# The plain arm is what {doc}`01_collect_traces` kept. Under greedy decoding the two arms can differ
+# only where the model would have written a banned token.
 
 # %%
 asked = problems[:n_no_cue]
@@ -391,9 +379,9 @@ run.write_table("no_cue", by_cue)
 figures.no_cue(by_cue)
 
 # %% [markdown]
-# **Figure.** Accuracy and length of the texts of `{{ model.name }}` when it may write as it likes
-# and when words of self-reflection are banned, over all problems and by whether the plain text
-# held a banned word; {{ answer_quality.confidence | percent }} intervals.
+# **Figure.** Accuracy and length of the texts of `{{ model.name }}` when it writes freely and when
+# words of self-reflection are banned, over all problems and by whether the plain text held a banned
+# word; {{ answer_quality.confidence | percent }} intervals.
 
 # %% tags=["hide-input"]
 path = run.completions_path("no_cue")
@@ -406,37 +394,38 @@ run.write_record(
 )
 
 # %% [markdown]
-# The plain arm wrote a banned token on {{ no_cue.cued | percent }} of {{ no_cue.n }} problems.{% if
-# no_cue.cued_plain is not none %} On those, {{ no_cue.cued_plain | percent }} were right with the
-# cues and {{ no_cue.cued_no_cue | percent }} without.{% else %} To say what a cue is worth needs 1
-# problem with a cue, has 0; `--set n_no_cue=…` asks more.{% endif %} Over all problems the ban
-# changes accuracy by {{ (100 * no_cue.difference) | number(1) }} points ({% if no_cue.ci_low is not
-# none %}interval {{ (100 * no_cue.ci_low) | number(1) }} to {{ (100 * no_cue.ci_high) | number(1)
-# }}; {% endif %}{{ no_cue.only_plain }} problems {% if no_cue.mcnemar_p is none %}answered better{%
-# else %}solved only{% endif %} with cues, {{ no_cue.only_no_cue }} {% if no_cue.mcnemar_p is none
-# %}better{% else %}only{% endif %} without{% if no_cue.mcnemar_p is not none %}, McNemar's exact
-# test {{ no_cue.mcnemar_p | p_value }}{% endif %}), and the texts are {{ no_cue.length_ratio |
-# number }} times as long ({{ no_cue.ratio_low | number }} to {{ no_cue.ratio_high | number }}).
-# NoWait found {term}`traces <trace>` of large models 27 to 51 % shorter, at little cost; distilled
-# ones lose more. In the bundled world a cue mostly opens a step of work, a correction or a digit
-# that is borrowed, so that the step tends to go with the word.{% if no_cue.still_cued is not none
-# %} In {{ no_cue.still_cued | percent }} of the texts of this arm another cue, which has no token
-# of its own, still stands.{% endif %}
+# The plain arm wrote a banned token on {{ no_cue.cued | percent }} of {{ no_cue.n |
+# counted("problem") }}.{% if no_cue.cued_plain is not none %} On those, {{ no_cue.cued_plain |
+# percent }} were right with the cues and {{ no_cue.cued_no_cue | percent }} without.{% else %} What
+# a cue is worth cannot be said without a problem that has one; `--set n_no_cue=…` asks more
+# problems.{% endif %} Over all problems the ban changes accuracy by {{ (100 * no_cue.difference) |
+# number(1) }} points ({% if no_cue.ci_low is not none %}interval {{ (100 * no_cue.ci_low) |
+# number(1) }} to {{ (100 * no_cue.ci_high) | number(1) }}; {% endif %}{{ no_cue.only_plain |
+# counted("problem") }} {% if no_cue.mcnemar_p is none %}answered better{% else %}solved only{%
+# endif %} with cues, {{ no_cue.only_no_cue }} {% if no_cue.mcnemar_p is none %}better{% else
+# %}only{% endif %} without{% if no_cue.mcnemar_p is not none %}, McNemar's exact test {{
+# no_cue.mcnemar_p | p_value }}{% endif %}), and the texts are {{ no_cue.length_ratio | number }}
+# times as long ({{ no_cue.ratio_low | number }} to {{ no_cue.ratio_high | number }}). NoWait found
+# {term}`traces <trace>` of large models 27 to 51 % shorter, at little cost; distilled ones lose
+# more. In the bundled world a cue mostly opens a step of work, a correction or a digit that is
+# borrowed, so that the step tends to go with the word.{% if no_cue.still_cued is not none %} In {{
+# no_cue.still_cued | percent }} of the texts without banned tokens there is still another cue, one
+# that has no token of its own.{% endif %}
 #
 # ## Beside the paper: MATH-500
 #
 # These are the paper's figures for real models, not ours: MATH-500 {cite:p}`hendrycks2021math` at
 # temperature 0.6, finished pairs only, with a raw prompt and a limit of 10,000 tokens
 # {cite:p}`zhang2025reasoning`. The paper prints a paired t-test of 0/1 grades. Its t, n and
-# accuracies leave only one pair of counts possible for the problems solved in one condition alone,
-# and with them McNemar's exact test:
+# accuracies fit only one pair of counts of problems solved in one condition alone, and these give
+# McNemar's exact test:
 
 # %%
-answers.published_comparison()
+figures.reading_table(answers.published_comparison().set_index("model"))
 
 # %% [markdown]
-# The distilled models gain more from reasoning than the full R1. How many of the 500 problems each
-# of those comparisons rests on, the paper's own funnel says:
+# The distilled models gain more from reasoning than the full R1. The paper's own funnel says on how
+# many of the 500 problems each of these comparisons rests:
 
 # %%
 paper_funnel = answers.published_funnel()
@@ -452,12 +441,12 @@ figures.reading_table(paper_funnel)
 # graded each again with the grader of this page.
 
 # %%
-answers.regraded_counts()
+figures.reading_table(answers.regraded_counts())
 
 # %% [markdown]
 # The 100 problems are a selection in which the two conditions differ far more often than in all of
-# MATH-500, so these shares estimate no accuracy. Each case in which the two graders differ, worked
-# out by hand:
+# MATH-500, so these shares estimate no accuracy. Here is each case in which the two graders differ,
+# worked out by hand:
 
 # %%
 run.write_record("regrading", answers.regrading_summary())
@@ -471,29 +460,29 @@ Markdown("\n".join(answers.reviewed_disagreements()))
 #
 # ## Beside the paper: WildBench
 #
-# On open questions a judge model scores each answer from 1 to 10. The published means, by area; a
-# dark line joins two scores that differ by more than chance (the paper's p-values, corrected by
-# Holm's method over all of the panels).
+# On open questions a judge model scores each answer from 1 to 10. These are the published means by
+# area. A black line joins two scores that differ by more than chance (the paper's p-values,
+# corrected by Holm's method over all of the panels).
 
 # %%
 figures.score_panels(answers.published_scores())
 
 # %% [markdown]
 # **Figure.** The paper's WildBench scores (judge's mean, 1 to 10) with and without reasoning, by
-# area, a panel a model. A dark line joins two scores that differ by more than chance.
+# area, one panel for each model. A black line joins two scores that differ by more than chance.
 
 # %% [markdown]
 # Creative tasks gain the most, coding and analysis nothing that could be told from chance, and the
-# full R1 nothing anywhere. The scores stand in the paper with one decimal and without intervals;
-# the p-values were computed from the full ones.
+# full R1 gains nothing anywhere. The paper prints the scores with one decimal and without
+# intervals; its p-values come from the full scores.
 #
 # ## Open questions to the model of this run
 #
 # Where a run names a judge, the model answers open questions in both conditions and the judge
 # scores each answer in the manner of WildBench {cite:p}`lin2025wildbench`: it sees the question,
-# the answer and the question's checklist, not the reasoning, and replies in strict JSON. A reply
-# that is anything else is asked for again; an answer whose judge never obeys is counted as
-# rubbish and gets no score.
+# the answer and the question's checklist, not the reasoning, and replies in strict JSON. Any other
+# reply is asked for again; where the judge never obeys, the answer gets no score and is counted
+# apart.
 
 # %%
 if judge_url is None:
@@ -542,8 +531,7 @@ if judge_url is not None:
 #
 # Write each function yourself and let the check try it on hidden cases; {doc}`the workshop
 # </teach/workshop>` has copies of this page without the solutions. Of the page the exercises need
-# the parameters and the cell after them, nothing else. What the page makes, they read from the
-# run.
+# the parameters and the cell after them, nothing else. They read the page's results from the run.
 
 # %%
 import numpy as np
@@ -605,8 +593,9 @@ mcnemar_p(right[:, 0], right[:, 1])
 # **What you should see.** The p-value of the table of the paired comparison above, in its row
 # *unfinished is wrong*, where every problem was asked once.
 #
-# **Comprehension.** So many problems were solved without reasoning only: {{
-# answer_quality.only_without }}. Is that evidence that reasoning does harm?
+# **Comprehension.** Some problems may be solved only without reasoning{% if
+# answer_quality.only_without is not none %} (here {{ answer_quality.only_without }}){% endif %}. Is
+# that evidence that reasoning does harm?
 #
 # ```{admonition} Answer
 # :class: dropdown
@@ -747,13 +736,14 @@ forced_tokens | {"the trace itself": longest.answer_text[-16:]}
 # - **How large a gap to expect elsewhere.** The bundled model's figures and the paper's stand on
 #   one page and must not be compared: two small families of made-up problems against competition
 #   mathematics, greedy decoding against sampling, a model of a few million parameters that was
-#   trained on exactly this task. It is here so that every step can be seen to work.
+#   trained on exactly this task. It is here so that one can see every step work.
 # - **Anything about other models.** The bundled model was trained on both conditions equally
 #   often, so that a gap is not the artefact of a format it has never seen; but its answers
 #   without reasoning were short in training. A distilled R1 may write its steps into the answer
 #   instead, and its gap is smaller for that reason.
-# - **That a forced answer is the model's own.** It may know an answer that it would not yet write,
-#   or write one because it was made to. And a ban takes the word, not what the word stands for.
+# - **That a forced answer is the model's own.** It may know an answer that it would not write yet,
+#   or write one because it was made to. And a ban takes away the word, not what the word stands
+#   for.
 # - **That finished pairs are a fair sample.** In the paper's own runs
 #   {{ paper_funnel.most_unfinished | percent(1) }} of one model's traces with reasoning did not
 #   finish, and are left out with their partners.

@@ -35,30 +35,31 @@
 # # Stage 1: does the answer follow the text?
 #
 # {% set t = text_tests %}{% if t.n == 0 %}This run has no {term}`trace` with a boxed answer, so
-# that there is nothing to edit: `--set max_new_tokens=…` lets more answers finish.{% elif
-# t.outcomes.swapped is not defined %}No two of the {{ t.n }} problems are alike and differ in their
-# answer, so that no thought could be swapped.{% elif t.verdict == "reasoning" %}The answer follows
-# the text of the reasoning: put behind the question of a like problem, a thought decides {{
-# t.outcomes.swapped.follows | percent }} of the answers and the question {{
-# t.outcomes.swapped.before | percent }} (n = {{ t.outcomes.swapped.n }}{{ t.outcomes.swapped.n |
-# few }}).{% elif t.verdict == "question" %}The answer does not follow the text of the reasoning:
-# with the thought of a like problem, {{ t.outcomes.swapped.before | percent }} of the answers stay
-# what the question asks for, and {{ t.outcomes.swapped.follows | percent }} are what the thought
-# leads to (n = {{ t.outcomes.swapped.n }}{{ t.outcomes.swapped.n | few }}).{% else %}Neither the
-# reasoning nor the question alone decides most answers: with the thought of a like problem, {{
-# t.outcomes.swapped.follows | percent }} are what that thought leads to and {{
-# t.outcomes.swapped.before | percent }} what they were before (n = {{ t.outcomes.swapped.n }}{{
+# there is nothing to edit: `--set max_new_tokens=…` lets more answers finish.{% elif
+# t.outcomes.swapped is not defined %}No two problems of this run are alike but for their answer, so
+# no thought could be swapped.{% elif t.verdict == "reasoning" %}The answer follows the text of the
+# reasoning: put after the question of a similar problem, a thought decides {{
+# t.outcomes.swapped.follows | percent }} of the answers, and {{ t.outcomes.swapped.before | percent
+# }} stay as they were (n = {{ t.outcomes.swapped.n }}{{ t.outcomes.swapped.n | few }}).{% elif
+# t.verdict == "question" %}The answer does not follow the text of the reasoning: given the thought
+# of a similar problem, {{ t.outcomes.swapped.before | percent }} of the answers stay as they were
+# and {{ t.outcomes.swapped.follows | percent }} become what that thought leads to (n = {{
+# t.outcomes.swapped.n }}{{ t.outcomes.swapped.n | few }}).{% else %}Neither the reasoning nor the
+# question alone decides most answers: given the thought of a similar problem, {{
+# t.outcomes.swapped.follows | percent }} become what that thought leads to and {{
+# t.outcomes.swapped.before | percent }} stay as they were (n = {{ t.outcomes.swapped.n }}{{
 # t.outcomes.swapped.n | few }}).{% endif %}
 #
-# **Question.** When the text between a model's tags is changed, does the answer go with it, and
-# to where the changed text leads?
+# **Question.** When the text between a model's tags is changed, does the answer change too, and to
+# what the changed text leads to?
 #
 # **What you will see.** The answers after edits by rule, beside an edit that should change nothing;
-# thoughts swapped between questions; mistakes put into a step; sentences taken out; and questions
+# thoughts swapped between questions; mistakes put into a step; sentences left out; and questions
 # that hint at a wrong answer.
 #
 # **What we know so far.** {doc}`The page before <02_answer_quality>` compared answers with and
-# without {term}`reasoning`. That an answer is better after it does not say that it is made from it.
+# without {term}`reasoning`. That answers are better after reasoning does not show that they are
+# made from it.
 
 # %% [markdown]
 # ## Parameters
@@ -123,7 +124,7 @@ nothing = Markdown("No trace of this run has a boxed answer: nothing is edited."
 #
 # Each thought is edited by rule. A *closed* one is followed by the closing tag and "The answer is
 # \boxed{", as in early answering, and the model fills the box. One that is *written on* breaks off
-# behind the edit, and the model goes on to its answer.
+# after the edit, and the model continues it up to its answer.
 
 # %%
 mistakes = answers.mistaken(thoughts, review.leads_to)
@@ -157,13 +158,13 @@ run.write_record(
 )
 
 # %% [markdown]
-# ## Edits that leave no reasoning, or another order
+# ## Edits that should matter, beside one that should not
 #
 # *Reworded* is the control: words such as "okay" and "wait" are exchanged for others of the same
-# meaning. Whatever changes more answers than that takes away something that the answer needs. The
-# other edits: words that mark a conclusion reworded too ("so" is then "then"); sentences shuffled;
-# the last line removed; only the last part kept; each word a row of dots; nothing at all. The first
-# ones are those of {cite:t}`lanham2023faithfulness`.
+# meaning. An edit that changes more answers takes away something that the answer needs. In the
+# other edits, words that mark a conclusion are reworded too ("so" becomes "then"), sentences are
+# shuffled, the last line is removed, only the last part is kept, each word becomes a row of dots,
+# or nothing is left. Several of them follow {cite:t}`lanham2023faithfulness`.
 
 # %%
 figures.edited_answers(
@@ -180,23 +181,24 @@ tested = answers.edit_tests(closed, confidence) if thoughts else None
 nothing if tested is None else figures.reading_table(tested.set_index("arm"))
 
 # %% [markdown]
-# *Changed* are the answers that are not as before; *control* is that share for the harmless edit on
-# the same problems, *p* McNemar's exact test of the two, *holm p* corrected over the edits.{% set t
-# = text_tests %}{% if t.n %} The harmless edit changes {{ (1 - t.edits["reworded"].same) | percent
-# }} of {{ t.n }} answers, dots {{ (1 - t.edits["dots"].same) | percent }}, an empty thought {{ (1 -
+# *Changed* is the share of answers that are not as before, with its interval; *control* is that
+# share for the harmless edit on the same problems; *p* is McNemar's exact test of the two, followed
+# by its value after Holm's correction over the edits.{% set t = text_tests %}{% if t.n %} The
+# harmless edit changes {{ (1 - t.edits["reworded"].same) | percent }} of {{ t.n | counted("answer")
+# }}, dots {{ (1 - t.edits["dots"].same) | percent }}, an empty thought {{ (1 -
 # t.edits["empty"].same) | percent }}, a shuffled one {{ (1 - t.edits["shuffled"].same) | percent
-# }}, a removed conclusion {{ (1 - t.edits["conclusion removed"].same) | percent }}. {% if
-# t.more_than_harmless %}More than the harmless edit change: {{ t.more_than_harmless | join("; ")
-# }}.{% else %}None changes more answers than the harmless edit, as far as {{ t.n }} thoughts can
-# tell.{% endif %}{% endif %}
+# }}, and a removed conclusion {{ (1 - t.edits["conclusion removed"].same) | percent }}. {% if
+# t.more_than_harmless %}These change more answers than the harmless edit: {{ t.more_than_harmless |
+# join("; ") }}.{% else %}No edit changes more answers than the harmless one, as far as {{ t.n |
+# counted("thought") }} can tell.{% endif %}{% endif %}
 #
 # ## Where the edited text leads
 #
-# That an answer changes may mean that the text was spoilt. Sharper is a text of which it is known
-# where it must lead. A *swapped* thought leads to the answer of the problem that it is about. In
-# the bundled world a *mistake* in a step leads to one answer too: the steps that are left are done
-# on the wrong digit. Mistakes raise or lower the result of one equation by one; the rest is kept
-# word for word, its conclusion included, or written on by the model.
+# An answer may change only because the text was spoilt. A sharper test is a text that is known to
+# lead somewhere. A *swapped* thought leads to the answer of the problem that it is about. In the
+# bundled world a *mistake* in a step leads to one answer too, in which the remaining steps start
+# from the wrong digit. A mistake raises or lowers the result of one equation by one; the rest, its
+# conclusion included, is kept word for word or written on by the model.
 
 # %%
 led = answers.outcomes(pd.concat([closed, written_on]), confidence)
@@ -204,55 +206,57 @@ figures.answer_outcomes(led) if thoughts else nothing
 
 # %% [markdown]
 # **Figure.** What `{{ model.name }}` answers when a thought was swapped or a mistake put into it:
-# what the edited text leads to, the answer before the edit, or another. Below, as a control, what
-# is written on from the same place without a mistake.
+# what the edited text leads to, the answer before the edit, or another. “No mistake”, where it
+# stands, is the control: written on from the same place without one.
 
 # %%
 figures.reading_table(led.set_index("arm")) if len(led) else nothing
 
 # %% [markdown]
-# {% set t = text_tests %}{% if t.n and t.swap.n %}In the 2 × 2 of question and reasoning over {{
-# t.swap.n }} pairs of like problems{{ t.swap.n | few }}, exchanging the reasoning alone makes {{
-# t.swap.reasoning | percent }} of the change from one answer to the other (the indirect effect{% if
-# t.swap.reasoning_low is not none %}; {{ t.swap.reasoning_low | percent }} to {{
-# t.swap.reasoning_high | percent }}{% endif %}), exchanging the question alone {{ t.swap.question |
-# percent }} (the direct effect{% if t.swap.question_low is not none %}; {{ t.swap.question_low |
-# percent }} to {{ t.swap.question_high | percent }}{% endif %}). {% endif %}{% if t.n and
-# t.outcomes.anothers is defined %}With the thought of any other problem, {{
-# t.outcomes.anothers.follows | percent }} of the answers are that problem's (n = {{
+# {% set t = text_tests %}{% if t.n and t.swap.n %}In the 2 × 2 of question and reasoning (n = {{
+# t.swap.n | counted("pair") }} of similar problems{{ t.swap.n | few }}), exchanging the reasoning
+# alone makes {{ t.swap.reasoning | percent }} of the change from one answer to the other (the
+# indirect effect{% if t.swap.reasoning_low is not none %}; {{ t.swap.reasoning_low | percent }} to
+# {{ t.swap.reasoning_high | percent }}{% endif %}), and exchanging the question alone {{
+# t.swap.question | percent }} (the direct effect{% if t.swap.question_low is not none %}; {{
+# t.swap.question_low | percent }} to {{ t.swap.question_high | percent }}{% endif %}). {% endif
+# %}{% if t.n and t.outcomes.anothers is defined %}With the thought of any other problem, {{
+# t.outcomes.anothers.follows | percent }} of the answers become that problem's (n = {{
 # t.outcomes.anothers.n }}{{ t.outcomes.anothers.n | few }}).{% endif %}
 #
 # {% if t.n %}{% for key, place in (("earlier", "an earlier step"), ("last", "the last step")) %}{%
 # set kept, on = t.outcomes["kept_" ~ key], t.outcomes["written_on_" ~ key] %}{% if kept is defined
-# %}A mistake in {{ place }} with the rest kept leaves {{ kept.before | percent }} of the answers as
-# they were{% if kept.follows is not none %} and turns {{ kept.follows | percent }} into what the
-# mistake leads to{% endif %} (n = {{ kept.n }}{{ kept.n | few }}). Written on, {% if on.follows is
-# not none %}{{ on.follows | percent }} propagate it and {% endif %}{{ on.before | percent }} are
-# repaired (n = {{ on.n }}{{ on.n | few }}). {% endif %}{% endfor %}{% endif %}{% if t.verdict ==
-# "reasoning" and t.outcomes.kept_earlier is defined and t.outcomes.kept_earlier.before_low > 0.5
-# %}So an answer is mostly not made anew from the earlier steps: it takes what stands near the
-# end.{% endif %}
+# %}With the rest kept, a mistake in {{ place }} leaves {{ kept.before | percent }} of the answers
+# as they were{% if kept.follows is not none %} and turns {{ kept.follows | percent }} into what the
+# mistake leads to{% endif %} (n = {{ kept.n }}{{ kept.n | few }}). Written on by the model, {% if
+# on.follows is not none %}{{ on.follows | percent }} of the thoughts propagate the mistake and {%
+# endif %}{{ on.before | percent }} {% if on.follows is none %}of the thoughts {% endif %}repair it
+# (n = {{ on.n }}{{ on.n | few }}). {% endif %}{% endfor %}{% endif %}{% if t.verdict == "reasoning"
+# and t.outcomes.kept_earlier is defined and t.outcomes.kept_earlier.before_low > 0.5 %}So the
+# model mostly does not work its answer out anew from the earlier steps: it takes what stands near
+# the end.{% endif %}
 #
 # ## Does a removed sentence come back?
 #
 # One sentence is left out, the next one stays, and the model writes on. A sentence that comes back
-# word for word was needed, or is a habit; one that does not may still be missed by the answer. This
-# is the resilience of Thought Branches {cite:p}`macar2025branches`.
+# word for word was needed, or is a habit; one that does not may still be missed by the answer.
+# Thought Branches calls this resilience {cite:p}`macar2025branches`.
 #
-# {% set t = text_tests %}{% if t.n and t.removed.n %}Of {{ t.removed.n }} removed sentences {{
-# t.removed.back | percent }} come back ({{ t.removed.back_low | percent }} to {{
+# {% set t = text_tests %}{% if t.n and t.removed.n %}Of {{ t.removed.n | counted("removed
+# sentence") }}, {{ t.removed.back | percent }} come back ({{ t.removed.back_low | percent }} to {{
 # t.removed.back_high | percent }}); where nothing was removed, the same sentence is written a
 # second time in {{ t.not_removed.back | percent }}. The answer is as before in {{ t.removed.same |
-# percent }} with the sentence removed and in {{ t.not_removed.same | percent }} written on from
-# the same place with it.{% else %}No thought has a sentence between its first and its last line to
-# leave out.{% endif %}
+# percent }} without the sentence, and in {{ t.not_removed.same | percent }} where the thought was
+# written on from the same place with it.{% else %}No thought has a sentence between its first and
+# its last line that could be left out.{% endif %}
 #
 # ## Hints
 #
 # The question ends in a remark that names a wrong answer {cite:p}`turpin2023unfaithful`: a
-# suggestion, an expert's word, a leaked key. Does the answer follow it, and does the thought say
-# so {cite:p}`chen2025say`? The control is a remark that names none. Said is what a plain rule of
-# words finds: "hint", "suggest", "professor", "answer key", "you said" and the like.
+# suggestion, an expert's word, a leaked key. Does the answer follow it, and does the thought say so
+# {cite:p}`chen2025say`? The control is a remark that names none. Whether a thought says so is
+# decided by a plain rule of words: "hint", "suggest", "professor", "answer key", "you said" and the
+# like.
 
 # %%
 hinted = answers.hinted_questions(problems[:n_traces])
@@ -272,9 +276,9 @@ figures.hints(answers.hint_rates(told, confidence)) if hinted else Markdown(
 )
 
 # %% [markdown]
-# **Figure.** How often `{{ model.name }}` answers what a remark in the question hints at, a wrong
-# answer, with intervals, and how often it is right; at the right, in how many of the thoughts that
-# follow a hint it is said.
+# **Figure.** How often `{{ model.name }}` gives the wrong answer that a remark in the question
+# hints at (filled, with intervals), and how often it is right (open); beside it, how many of the
+# thoughts that lead to the hinted answer say so.
 
 # %%
 if judge_url is not None:
@@ -285,27 +289,32 @@ if judge_url is not None:
 run.write_table("hints", told)
 record = answers.hint_record(told, confidence)
 run.write_record("hints", record | {"judge": judge_model or None})
-figures.reading_table(pd.DataFrame.from_dict(record["arms"], orient="index"))
+figures.reading_table(
+    pd.DataFrame.from_dict(record["arms"], orient="index")
+) if hinted else None
 
 # %% [markdown]
-# {% if hints.n %}{% if hints.followed_by_hint %}More answers than without a hint follow: {{
-# hints.followed_by_hint | join("; ") }}. {% else %}No hint is followed more often than its answer
-# is given without one, as far as {{ hints.n }} problems can tell. {% endif %}{% for arm, h in
-# hints.arms.items() %}{% if h.p is not none %}{{ arm | capitalize }}: followed in {{ h.followed |
-# percent }} ({{ h.followed_low | percent }} to {{ h.followed_high | percent }}){% if h.n_followed
-# %}, said in {{ h.said_followed | percent }} of these {{ h.n_followed }}{% if h.judged is not none
-# %} ({{ h.judged | percent }} by the judge){% endif %}{% endif %}, right in {{ h.right | percent
-# }}. {% endif %}{% endfor %}Without a hint {{ hints.arms["no hint"].right | percent }} are right. A
-# share of right answers that falls while the hint is not followed says that the remark confuses the
-# model.{% else %}Hints need 2 problems of one kind with different answers.{% endif %}
+# {% if hints.n %}{% if hints.followed_by_hint %}{% if hints.followed_by_hint | length == 1 %}This
+# hint is followed more often than its answer is given without it{% else %}These hints are followed
+# more often than their answers are given without them{% endif %}: {{ hints.followed_by_hint |
+# join("; ") }}. {% else %}No hint is followed more often than its answer is given without one, as
+# far as {{ hints.n | counted("problem") }} can tell. {% endif %}{% for arm, h in hints.arms.items()
+# %}{% if h.p is not none %}{{ arm | capitalize }}: followed in {{ h.followed | percent }} ({{
+# h.followed_low | percent }} to {{ h.followed_high | percent }}){% if h.n_followed %}; the thought
+# says so in {{ (h.said_followed * h.n_followed) | number(0) }} of {{ h.n_followed | counted("case")
+# }}{% if h.judged is not none %} ({{ (h.judged * h.n_followed) | number(0) }} by the judge){% endif
+# %}{% endif %}; right in {{ h.right | percent }}. {% endif %}{% endfor %}Without a hint, {{
+# hints.arms["no hint"].right | percent }} of the answers are right. Where fewer are right although
+# the hint is not followed, the remark confuses the model.{% else %}Hints need 2 problems of one
+# kind with different answers.{% endif %}
 
 # %% [markdown]
 # ## What this does not show
 #
-# - **That the steps are used.** An answer that follows the text may copy its end. What happens
-#   after a mistake in an earlier step tells the two apart.
-# - **What happens inside.** A text is changed here and an answer read; which layers and heads carry
-#   the one into the other is asked in {doc}`stage 3 <05_activation_patching>`.
+# - **That the steps are used.** An answer that follows the text may copy its end. A mistake in an
+#   earlier step tells the two apart.
+# - **What happens inside.** Here a text is changed and an answer read. {doc}`Stage 3
+#   <05_activation_patching>` asks which layers and heads carry the one into the other.
 # - **That an edited text is a natural one.** Dots, shuffled sentences and swapped thoughts are
 #   texts that the model would not write. The harmless edit bounds what a change of surface does,
 #   not what strangeness does.

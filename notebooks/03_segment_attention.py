@@ -37,9 +37,9 @@
 # reasoning?
 #
 # **What you will see.** The attention of answer {term}`tokens <token>` on each of the six
-# {term}`segments <segment>`, with and without reasoning, with its controls; where in the model
+# {term}`segments <segment>`, with and without reasoning, and its controls; where in the model
 # (layer × {term}`head`) the attention on the reasoning lies; and the same figures from the authors'
-# own masses of the real distills.
+# own data on the real distills.
 #
 # **What we know so far.** {doc}`Stage 1 <02_answer_quality>` compared answers with and without
 # reasoning. It cannot say whether an answer reads the reasoning that stands before it.
@@ -49,7 +49,8 @@
 #
 # - `source`, `prompt_style`, `without`, `max_new_tokens`, `close_after`: how {doc}`the traces were
 #   written <01_collect_traces>`; the problem at the end of this page is asked in the same way.
-# - `n_untrained` twins of the model, of the same shape with random weights, read the same traces.
+# - `n_untrained` twins of the model, of the same shape but with random weights, read the same
+#   traces.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
@@ -114,12 +115,11 @@ mass = {
 }
 for name in CONDITIONS:
     run.write_array(f"segment_mass_{name}", mass[name])
-dict(mass["with_reasoning"].sizes)
 
 # %% [markdown]
 # ## The six boxes
 #
-# One point is one {term}`trace`, averaged over all layers and heads.
+# Each {term}`trace` gives one value for each segment: the mean over all layers and heads.
 
 # %%
 boxes = {
@@ -130,41 +130,40 @@ figures.six_boxes(boxes)
 
 # %% [markdown]
 # **Figure.** Attention of the answer's tokens on each of the six segments in `{{ model.name }}`,
-# with and without reasoning. A point is a trace (mean over all layers and heads); the number
-# beside a box is the mean.
+# with and without reasoning. A box holds the middle half of the traces, its line is the median, and
+# single points are traces far outside; the number beside it is the mean.
 
 # %% [markdown]
-# Compare the two panels box by box. With reasoning, the box of the reasoning holds what a long
-# text in between draws to itself; without, its place is taken by one prefilled sentence, and what
-# it draws shows how much of the attention goes to any text at that place.
+# Compare the two panels box by box. With reasoning, the box of the reasoning shows how much
+# attention a long text at that place draws. Without, a short prefilled thought stands there, and
+# its box shows what any text at that place draws.
 #
-# The boxes do not say that the reasoning is *preferred*. It is the longest segment, and a head
-# that looks at everything alike would give it most as well.
+# The boxes do not say that the reasoning is *preferred*. Where it is the longest segment, a head
+# that looks at everything alike gives it most as well.
 #
 # ## Is it more than length and sink?
 #
-# Two corrections. The {term}`uniform null` is the mass that a head which looks at everything alike
-# would have, trace by trace; {term}`lift` is mass over null. And where much attention rests on one
+# Two corrections. The {term}`uniform null` is the mass of a head that looks at everything alike,
+# trace by trace; {term}`lift` is mass divided by this null. And where much attention rests on one
 # token, the {term}`attention sink` {cite:p}`xiao2024sinks`, the sink-free mass is the share of what
-# is left. Which token that is, is looked for in a short text of plain prose that holds no
-# reasoning.
+# is left. The sink is looked for in a short text of plain prose, without reasoning.
 
 # %%
 sink = attention.find_sink(model)
 run.write_record("sink", asdict(sink))
 
 # %% [markdown]
-# {% if sink.position is none %}No sink is found in `{{ model.name }}`: the key with most attention
-# draws {{ sink.times_uniform | number(1) }} times what a head that looks at everything alike would
-# give it, and a sink {{ sink.least | number(0) }} times or more. So nothing is left out below, and
-# the sink-free mass is the mass itself.{% elif sink.position == 0 %}The sink of `{{ model.name }}`
-# is its first token, `{{ sink.token }}`{% if not sink.is_bos %}, which is not a BOS: the model has
-# none of its own, and what is called BOS here is the first token that it reads{% endif %}. It draws
-# {{ sink.share | percent }} of the attention, {{ sink.times_uniform | number(1) }} times what a
-# head that looks at everything alike would give it.{% else %}The sink of `{{ model.name }}` is not
-# its first token but token {{ sink.position + 1 }} of what it reads, whatever stands there. It
-# draws {{ sink.share | percent }} of the attention, {{ sink.times_uniform | number(1) }} times what
-# a head that looks at everything alike would give it.{% endif %}
+# {% if sink.position is none %}No sink is found in `{{ model.name }}`: the token with most
+# attention draws {{ sink.times_uniform | number(1) }} times what a head that looks at everything
+# alike would give it, and a sink would draw {{ sink.least | number(0) }} times or more. So nothing
+# is left out below, and the sink-free mass is the mass itself.{% elif sink.position == 0 %}The sink
+# of `{{ model.name }}` is its first token, `{{ sink.token }}`{% if not sink.is_bos %}, which is not
+# a BOS: the model has none of its own, and what is called BOS here is the first token that it
+# reads{% endif %}. It draws {{ sink.share | percent }} of the attention, {{ sink.times_uniform |
+# number(1) }} times what a head that looks at everything alike would give it.{% else %}The sink of
+# `{{ model.name }}` is not its first token but token {{ sink.position + 1 }} of what it reads,
+# whatever stands there. It draws {{ sink.share | percent }} of the attention, {{ sink.times_uniform
+# | number(1) }} times what a head that looks at everything alike would give it.{% endif %}
 
 # %%
 with_reasoning = mass["with_reasoning"]
@@ -177,21 +176,21 @@ figures.segment_shares({name: controls[name].values for name in measured})
 
 # %% [markdown]
 # **Figure.** The answer's attention by segment in `{{ model.name }}` with reasoning, three ways: as
-# measured, with the share on the sink left out, and as a head would have it that looks at
-# everything before it alike.
+# measured, with the share on the sink left out, and as it would be for a head that looks at
+# everything alike.
 
 # %% [markdown]
-# Read each bar against the one at the bottom: where the first is longer for a segment, heads go
-# there more than its length explains; where the second is longer than the first, a sink had hidden
-# it.
+# Compare the first bar with the last: a segment that is longer in the first draws more attention
+# than its length explains. One that is longer in the second bar than in the first had been hidden
+# by the sink.
 #
-# The null knows lengths and order only. A head that always looks a fixed way back differs from it
-# without knowing what a reasoning is; {doc}`the next page <04_reasoning_focus_heads>` compares the
-# heads with such that know nothing but distance.
+# The null knows lengths and order only. A head that always looks a fixed distance back differs from
+# it without knowing what reasoning is; {doc}`the next page <04_reasoning_focus_heads>` compares the
+# heads with ones that know nothing but distance.
 #
 # ## Does it take training?
 #
-# Heads that were never trained look somewhere, too, and the reasoning is in their way. So a few
+# Heads that were never trained look somewhere too, and some of that falls on the reasoning. So
 # {term}`untrained twins <untrained twin>`, models of the same shape with random weights, read the
 # same traces.
 
@@ -208,14 +207,15 @@ run.write_record("looking", {**asdict(beside), "above_untrained": above})
 figures.reading_table(beside.table(model.name))
 
 # %% [markdown]
-# {% set l = looking %}{% if l.n %}The largest lift of any head of {{ l.n }} untrained {% if l.n ==
-# 1 %}twin{% else %}twins{% endif %} is {{ l.untrained.largest_lift | number }}, and up to {{
-# l.untrained.above_uniform | number(0) }} of their heads are above a uniform head; the mean lift is
-# up to {{ l.untrained.lift | number }}. {% if l.above_untrained %}{{ l.above_untrained }} heads of
-# `{{ model.name }}` exceed the largest of theirs.{% else %}No head of `{{ model.name }}` exceeds
+# {% set l = looking %}{% if l.n %}The largest lift of any head of {{ l.n | counted("untrained
+# twin") }} is {{ l.untrained.largest_lift | number }}; at most {{ l.untrained.above_uniform |
+# number(0) | int | counted("head") }} of a twin {% if l.untrained.above_uniform == 1 %}lies{% else
+# %}lie{% endif %} above a uniform head, and the mean lift is {{ l.untrained.lift | number }} at
+# most. {% if l.above_untrained %}Of `{{ model.name }}`, {{ l.above_untrained | counted("head
+# exceeds", "heads exceed") }} the largest of theirs.{% else %}No head of `{{ model.name }}` exceeds
 # it: by this measure nothing tells the model from one that was never trained.{% endif %}{% else
-# %}No untrained twin was measured in this run (`n_untrained`), so that it is not known which of
-# these numbers take training.{% endif %}
+# %}No untrained twin was measured in this run (`n_untrained`), so it is not known which of these
+# numbers take training.{% endif %}
 #
 # ## Layer by layer, head by head
 
@@ -233,8 +233,8 @@ figures.head_maps(
 
 # %% [markdown]
 # **Figure.** Attention of the answer on four segments in `{{ model.name }}`, layer by layer (bottom
-# to top) and head by head, mean over {{ segment_attention.n }} traces{{ segment_attention.n | few
-# }}, all maps on one scale.
+# to top) and head by head, mean over {{ segment_attention.n | counted("trace") }}{{
+# segment_attention.n | few }}, all maps on one scale.
 
 # %%
 summary = attention.summarise_segments(with_reasoning, mass["without_reasoning"])
@@ -245,20 +245,20 @@ run.write_record("segment_attention", summary)
 # reasoning, {{ segment_attention.lift_reasoning | number }} times what a uniform head would ({{
 # segment_attention.uniform_reasoning | percent(1) }}){% if sink.position is not none %}; of what
 # does not rest on the sink it is {{ segment_attention.sink_free_reasoning | percent(1) }}{% endif
-# %}. On the prefilled thought they spend {{ segment_attention.prefilled | percent(1) }}. The single
-# head that reads the reasoning most gives it {{ segment_attention.largest_head | percent }}; {{
-# segment_attention.heads_above_uniform }} of {{ segment_attention.n_heads }} heads give it more
-# than a uniform head would. The layer that reads it most, on average over its heads, is layer {{
-# segment_attention.top_layer }} of 0 to {{ segment_attention.n_layers - 1 }}.{% if
-# segment_attention.attending < segment_attention.n_layers %} Attention stands in {{
-# segment_attention.attending }} of {{ segment_attention.n_layers }} layers; the others are missing,
-# not zero.{% endif %} Masses were {% if segment_attention.engine == "fast" %}read while the model
-# ran{% else %}summed from the weights that the model forms when it attends plainly, which is slow{%
-# endif %}.
+# %}. Without reasoning, they give the prefilled thought {{ segment_attention.prefilled | percent(1)
+# }}. The head that reads the reasoning most gives it {{ segment_attention.largest_head | percent
+# }}; {{ segment_attention.heads_above_uniform }} of {{ segment_attention.n_heads | counted("head")
+# }} {% if segment_attention.heads_above_uniform == 1 %}gives{% else %}give{% endif %} it more than
+# a uniform head would. On average over its heads, layer {{ segment_attention.top_layer }} reads it
+# most, of layers 0 to {{ segment_attention.n_layers - 1 }}.{% if segment_attention.attending <
+# segment_attention.n_layers %} Only {{ segment_attention.attending }} of {{
+# segment_attention.n_layers }} layers have attention; the others are missing, not zero.{% endif %}
+# The masses were {% if segment_attention.engine == "fast" %}read while the model ran{% else
+# %}summed from the weights that the model forms when it attends plainly, which is slow{% endif %}.
 #
 # A mean lift below 1 does not say that the reasoning is shunned: the mean runs over all heads, and
 # heads that look at their own neighbourhood, which here is the answer, pull it down. A layer whose
-# heads all look alike at everything reads the longest segment most.
+# heads look at everything alike reads the longest segment most.
 #
 # A map of means cannot show whether a bright head is bright on every trace or on a few; the
 # intervals are on {doc}`the next page <04_reasoning_focus_heads>`.
@@ -303,9 +303,10 @@ run.write_record(
 # {% for name, lift in segment_attention_of_distills.lift_reasoning.items() %} In {{ name }} the
 # answer gives the reasoning {{ lift | number }} times what a uniform head would; {{
 # segment_attention_of_distills.above[name] }} of its {{ segment_attention_of_distills.heads[name]
-# }} heads give it more.{% endfor %} Their reasoning is far longer than the bundled model's and
-# fills nearly all that a uniform head would see: a head that looks at everything alike would hold
-# most of its attention there, and hardly any head of theirs does.
+# }} heads {% if segment_attention_of_distills.above[name] == 1 %}gives{% else %}give{% endif %} it
+# more.{% endfor %} Their reasoning is far longer than the bundled model's and is nearly all that a
+# uniform head would see: such a head would spend most of its attention there, and hardly any head
+# of theirs does.
 #
 # {% set theirs = segment_attention_of_distills.lift_reasoning.get(collection.dataset) %}{% if
 # collection.given and theirs %}The texts of this run are traces of {{ collection.dataset }}, and
@@ -314,14 +315,13 @@ run.write_record(
 # number }}. {% if (segment_attention.lift_reasoning - theirs) | abs < 0.1 %}So the mean lift does
 # not tell a model that writes such texts from one that was not trained to.{% endif %}{% endif %}
 #
-# The masses come from sampled traces of one benchmark, on raw prompts without a chat template. What
-# a low lift does not show, {doc}`the next page <04_reasoning_focus_heads>` says.
+# The masses come from sampled traces of one benchmark, on raw prompts without a chat template.
+# {doc}`The next page <04_reasoning_focus_heads>` says what a low lift does not show.
 #
 # ## Beside the paper
 #
-# The paper's means over 100 MATH-500 cases for the real distills, and this run's model in the
-# last row. The rows differ in model, problems and lengths, so that their order means more than
-# their size.
+# The paper's means over 100 MATH-500 cases for the real distills, and this run's model in the last
+# row. The rows differ in model, problems and lengths, so a row's order says more than its numbers.
 
 # %%
 means = paper.published()["stage2_mean_segment_mass_answer"]
@@ -334,8 +334,8 @@ figures.reading_table(compared, digits=4)
 # ## Try it yourself
 #
 # A problem of your own, answered in both {term}`conditions <condition>`: the shares of the six
-# segments, and both traces as text, read through the three heads that look at the reasoning most.
-# In JupyterLab (`make lab`) the box takes any problem; the book shows the first one of this run.
+# segments, and both traces as text, as read by the three heads that look at the reasoning most. In
+# JupyterLab (`make lab`) the box takes any problem; the book shows the first one of this run.
 
 # %%
 to_reasoning = from_answer.sel(to_segment="reasoning")
@@ -343,7 +343,7 @@ looking = to_reasoning.to_series().nlargest(3).index.tolist()
 sampling = Sampling(max_new_tokens, close_after=close_after)
 asked = {"sampling": sampling, "prompt_style": prompt_style, "without": without}
 asked["system"] = system
-absent = "The model did not write the traces of this run: it is not asked here."
+absent = "The model did not write the traces of this run, so it is not asked here."
 ask_explorer(
     model, looking, problems[0].question, **asked
 ) if source == "model" else Markdown(absent)
@@ -354,8 +354,9 @@ ask_explorer(
 # an answer to see what it reads.
 
 # %% [markdown]
-# The two bars are one problem: an example beside the boxes above, which hold the whole run. Where
-# they differ most, the texts show what stood there to be read.
+# {% if not collection.given %}The two bars are one problem: an example beside the boxes above,
+# which hold the whole run. Where they differ most, the texts show what there was to read.{% endif
+# %}
 
 # %% [markdown]
 # ## Exercises
@@ -579,5 +580,4 @@ null_mass = uniform_null(from_part, to_part)
 #
 # ## What is missing
 #
-# Which heads read the reasoning. A mean over all heads hides the few that specialise; {doc}`the
-# next page <04_reasoning_focus_heads>` ranks them.
+# Which heads read the reasoning: {doc}`the next page <04_reasoning_focus_heads>` ranks them.

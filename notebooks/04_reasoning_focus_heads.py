@@ -44,8 +44,8 @@
 # %% [markdown]
 # ## Parameters
 #
-# `k` heads are ranked; the controls take `n_shuffles` borders, the first `n_long` and `n_generic`
-# traces, and `n_untrained` twins of the model with random weights.
+# The top `k` heads are listed; the controls use `n_shuffles` borders, the first `n_long` and
+# `n_generic` traces, and `n_untrained` twins of the model with random weights.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
@@ -92,9 +92,9 @@ traces = read_traces(written, model.tokenizer, problems, model.tags)
 # %% [markdown]
 # ## The ranking
 #
-# A {term}`Reasoning-Focus Head <RFH>` is a head among the top k by mean attention of the answer
-# on the reasoning. Beside the mass stand its bootstrap interval over traces, its {term}`lift`
-# over a head that looks at everything alike, and in how many resamples of the traces it is among
+# A {term}`Reasoning-Focus Head <RFH>` is a head among the top k by mean attention of the answer on
+# the reasoning. Beside its mass stand a bootstrap interval over traces, the {term}`lift` over a
+# head that looks at everything alike, and the share of resamples of the traces in which it is among
 # the top k again.
 
 # %%
@@ -112,16 +112,16 @@ figures.head_ranking(ranking, uniform=float(attention.uniform_mass(mass).mean())
 # %% [markdown]
 # The masses were {% if reasoning_focus_heads.engine == "fast" %}read while the model ran{% else
 # %}summed from the weights that the model forms when it attends plainly{% endif %}. Where the
-# intervals of neighbours overlap, their order is not known; where the last heads are stable in few
-# resamples, another set of traces would have listed others. That the first k are called by a name
-# is a cut through a continuous ranking, not a kind of head.
+# intervals of neighbours overlap, their order is not known; where the last heads are in few of the
+# resampled lists, other traces would have listed other heads. Giving the first k a name cuts
+# through a continuous ranking; it does not make them a kind of head.
 #
-# ## May the ranking be trusted?
+# ## Can the ranking be trusted?
 #
-# A ranking that two random halves of the traces do not share is noise. And one that such halves
-# share may still be that of their common kind: so a kind of traces against all others, by length
-# (longer reasoning attracts more attention from any head), by family and by the answer's form; and,
-# last, the tokens alone that write the boxed answer against the whole answer.
+# A ranking that two random halves of the traces do not share is noise. One that they share may
+# still hold only for traces of their kind. So each kind of trace is compared with all others: by
+# length (longer reasoning draws more attention from any head), by family and by the form of the
+# answer. Last, the tokens that write the boxed answer are compared with the whole answer.
 
 # %%
 n = mass.sizes["trace"]
@@ -134,23 +134,24 @@ run.write_record("head_lists", attention.summarise_lists(across, at_box, k))
 last = pd.DataFrame(
     [{"kind": "where the box is written", **at_box}] if at_box else []
 )
-figures.reading_table(pd.concat([across, last], ignore_index=True))
+figures.reading_table(pd.concat([across, last]).set_index("kind"))
 
 # %% [markdown]
 # {% set l = head_lists %}{% if l.least_shared is not none %}The kind that shares fewest of the top
-# {{ l.k }} with all other traces is "{{ l.least_kind }}": {{ l.least_shared }}, at a correlation of
-# {{ l.least_spearman | number }} over all heads. {% endif %}{% if l.written_shared is not none %}By
-# the tokens alone that write the boxed answer, {{ l.written_shared }} of the top {{ l.k }} are the
-# same ({{ l.written_spearman | number }}). {% endif %}A list of heads is a list for its traces and
-# for its question.
+# {{ l.k }} with all other traces is "{{ l.least_kind }}": it shares {{ l.least_shared }}, with a
+# correlation of {{ l.least_spearman | number }} over all heads. {% endif %}{% if l.written_shared
+# is not none %}Ranked by the tokens that write the boxed answer alone, {{ l.written_shared }} of
+# the top {{ l.k }} {% if l.written_shared == 1 %}is{% else %}are{% endif %} the same (correlation
+# {{ l.written_spearman | number }}). {% endif %}A list of heads belongs to its traces and to its
+# question.
 
 # %% [markdown]
 # The permutation null turns the borders of the reasoning along the text before the answer and keeps
-# its length. It excludes a head that reads all of that text alike, whatever the reasoning's length,
-# and it does not exclude recency: the reasoning stands right before the answer, and a head that
-# always looks twenty tokens back passes. *p, best of all heads* pays for having picked the best of
-# many; *at equal length* compares the reasoning with the prompt token by token (log2; above 0 the
-# reasoning is preferred), and *sink-free* leaves the {term}`attention sink` out where
+# its length. It rules out a head that reads all of that text alike, whatever the reasoning's
+# length. It does not rule out recency: the reasoning stands right before the answer, and a head
+# that always looks twenty tokens back passes. *p, best of all heads* allows for having picked the
+# best of many; *at equal length* compares the reasoning with the prompt token by token (log2; above
+# 0 the reasoning is preferred), and *sink-free* leaves the {term}`attention sink` out where
 # {doc}`03_segment_attention` found one.
 
 # %%
@@ -170,12 +171,12 @@ figures.reading_table(null[:k].merge(scores, on=["layer", "head"]))
 # The null turns the reasoning into the prompt and back, so that it still overlaps much of it: a
 # mass of the null near that of the head is no sign that the prompt is read as much.
 #
-# For recency there is another control. A head's weights by distance from the query, found on all
-# other traces and laid on this one, give what it would read of the reasoning if it looked by
-# distance only (*by distance*; the sink that stage 03 found, if it found one, is left out of both).
-# What it reads beyond that follows the reasoning's borders. Lengths that vary little from trace to
-# trace hide borders behind distances, so that a head which follows the borders shows only a part of
-# it as *excess*.
+# Recency has a control of its own. A head's weights by distance from the query, measured on all
+# other traces and applied to this one, give what it would read of the reasoning if it looked by
+# distance only (*by distance*; the sink that stage 03 found, if any, is left out of both). What it
+# reads beyond that follows the reasoning's borders. Lengths that vary little from trace to trace
+# hide borders behind distances, so that a head which follows the borders shows only a part of it as
+# *excess*.
 
 # %%
 watched = measured[:n_long]
@@ -189,8 +190,8 @@ figures.reading_table(pd.concat([ranking[["layer", "head"]], recency], axis=1))
 # %% [markdown]
 # ## Where in the model?
 #
-# The paper finds its heads in the middle layers. Below, the top heads of this model against an
-# even spread over all layers.
+# The paper finds its heads in the middle layers. The figure compares the top heads of this model
+# with an even spread over all layers.
 
 # %%
 size = (model.n_layers, model.n_heads, model.n_kv_heads)
@@ -209,11 +210,12 @@ figures.depth_distribution(rfhs, model.n_layers, depth.p_central, there)
 #
 # ## Are they heads that copy?
 #
-# Two scores from elsewhere. *Induction* {cite:p}`olsson2022induction`: on random {term}`tokens
-# <token>` said twice, the attention on what followed the present token the first time. *Retrieval*
-# {cite:p}`wu2024retrieval`: the share of a needle's tokens that a head looks up while they are
-# recited from between other texts, here the run's own questions. A list holds at most k heads, and
-# only such with a score of at least 0.1, below which nobody would say that a head copies.
+# Two scores from the literature. *Induction* {cite:p}`olsson2022induction`: on random {term}`tokens
+# <token>` repeated once, the attention on what followed the present token the first time.
+# *Retrieval* {cite:p}`wu2024retrieval`: the share of a needle's tokens that a head looks up while
+# they are recited from between other texts, here the run's own questions. A list holds at most k
+# heads, and only heads with a score of at least 0.1: below that, nobody would say that a head
+# copies.
 
 # %%
 cases = attention.needle_cases(
@@ -243,12 +245,12 @@ figures.head_maps({"answer → reasoning": to_reasoning.values}, marks)
 
 # %% [markdown]
 # {% set c = copying_heads %}The highest induction score is {{ c.induction_largest | number }} and
-# the highest retrieval score {{ c.retrieval_largest | number }}; {{ c.induction_n }} and {{
-# c.retrieval_n }} heads pass the bound. {% if c.induction_n + c.retrieval_n == 0 %}This model has
-# no head that copies arbitrary tokens, so that the Reasoning-Focus Heads cannot be the same ones:
-# what they look up, below, they look up in texts of their own kind only.{% else %}The table gives
-# the chance that a blind choice of as many heads shares as many; *p, groups* keeps heads together
-# that share keys and values and so read alike.{% endif %}
+# the highest retrieval score {{ c.retrieval_largest | number }}; {% if c.induction_n +
+# c.retrieval_n == 0 %}no head reaches the bound on either. By these scores no head of this model
+# copies arbitrary tokens, so the Reasoning-Focus Heads are not such heads: what they look up, they
+# look up in texts of their own kind only.{% else %}{{ c.induction_n }} and {{ c.retrieval_n }}
+# heads reach the bound. In the table, *p* is the chance that a blind choice of as many heads shares
+# as many; *p, groups* keeps heads together that share keys and values and so read alike.{% endif %}
 #
 # Both scores are measured on artificial texts. A head can copy on a real trace and score nothing
 # on these, and the other way round.
@@ -256,8 +258,7 @@ figures.head_maps({"answer → reasoning": to_reasoning.values}, marks)
 # %% [markdown]
 # ## Head by head
 #
-# To look at one head, point at it, or go to it by the arrow keys: its map on one trace stands
-# below.
+# Point at a head, or go to it with the arrow keys: its map on one trace appears below.
 
 # %%
 shown = sorted(traces, key=lambda t: not attention.corrects_itself(t))[:n_maps]
@@ -272,16 +273,16 @@ head_explorer(model, shown, mass, by_mass, marks=marks)
 # answer.
 
 # %% [markdown]
-# Heads of one brightness can read in different ways: some walk, some rest on one place, some
-# spread. {doc}`The next page <04b_what_the_heads_do>` has one trace as text, which shows what was
+# Heads of the same colour can read in different ways: some walk along, some rest in one place, some
+# spread out. {doc}`The next page <04b_what_the_heads_do>` shows one trace as text, with what was
 # read to write each token of its answer.
 
 # %% [markdown]
 # ## Are they heads for reasoning?
 #
 # The same borders laid over other texts: a passage of plain prose, and the run's questions strung
-# together, which this model knows well but which hold no reasoning. What remains of the ranking
-# is owed to places alone.
+# together, which hold no reasoning either. What remains of the ranking there is due to places
+# alone.
 
 # %%
 texts = {
@@ -301,26 +302,26 @@ figures.reading_table(
 
 
 # %% [markdown]
-# {% set r = reasoning_focus_heads %}{% set o = other_texts %}On plain prose all heads rank with a
-# correlation of {{ o.prose.spearman | number }} to their ranking on the traces, and {{
-# o.prose.shared }} of the top {{ r.k }} are the same ({{ r.expected_shared | number(1) }} would be
-# by chance); on questions it is {{ o.questions.spearman | number }} and {{ o.questions.shared }}.
-# Whatever of it is above chance belongs to the place of the reasoning and not to what it says.
-# Under the same borders the Reasoning-Focus Heads give the reasoning of a trace {{ (100 *
-# o.prose.excess) | number(1) }} points more than that stretch of prose ({{ (100 * o.prose.low) |
-# number(1) }} to {{ (100 * o.prose.high) | number(1) }}), and {{ (100 * o.questions.excess) |
-# number(1) }} more than that stretch of questions ({{ (100 * o.questions.low) | number(1) }} to {{
-# (100 * o.questions.high) | number(1) }}; {{ o.prose.n }} traces{{ o.prose.n | few }}, intervals
-# over traces). That the heads were picked on the traces favours these a little.
+# {% set r = reasoning_focus_heads %}{% set o = other_texts %}On plain prose, the ranking of all
+# heads has a correlation of {{ o.prose.spearman | number }} with that on the traces, and the two
+# share {{ o.prose.shared }} of the top {{ r.k }} ({{ r.expected_shared | number(1) }} expected by
+# chance); on questions these are {{ o.questions.spearman | number }} and {{ o.questions.shared }}.
+# What exceeds chance is due to the place of the reasoning and not to what it says. What the
+# Reasoning-Focus Heads give to the reasoning of a trace, minus what they give to the same stretch
+# of prose, is {{ (100 * o.prose.excess) | number(1) }} points ({{ (100 * o.prose.low) | number(1)
+# }} to {{ (100 * o.prose.high) | number(1) }}); minus the same stretch of questions, {{ (100 *
+# o.questions.excess) | number(1) }} ({{ (100 * o.questions.low) | number(1) }} to {{ (100 *
+# o.questions.high) | number(1) }}; n = {{ o.prose.n | counted("trace") }}{{ o.prose.n | few }},
+# intervals over traces). Choosing the heads on the traces favours the traces a little.
 #
-# To a model of a closed world, like the bundled one, plain prose is noise, so that there the first
-# row bounds the question from one side only.
+# To a model of a closed world, like the bundled one, plain prose is noise, so there the first row
+# bounds the question from one side only.
 #
 # ## Does it take training?
 #
-# A model with random weights has a strongest head as well, and by places alone its ranking may be
-# stable. So {term}`untrained twins <untrained twin>` read the same traces, and each one's own top
-# heads pass the same tests.
+# A model with random weights has a strongest head too, and its ranking may be stable by places
+# alone. So {term}`untrained twins <untrained twin>` read the same traces, and the top heads of each
+# are put to the same tests.
 
 # %%
 summary = attention.summarise_ranking(
@@ -343,26 +344,30 @@ figures.reading_table(beside.table(model.name))
 # gives {{ r.top_mass | percent }} of its attention to the reasoning, {{ r.top_lift | number }}
 # times what a uniform head would. {% if r.reliability is not none %}Two random halves of the traces
 # rank all heads with a correlation of {{ r.reliability | number }}{% if head_lists.least_spearman
-# is not none %}, the least alike kinds of traces with {{ head_lists.least_spearman | number }}{%
-# endif %}.{% else %}These are too few traces to say whether another half of them would rank the
-# heads alike.{% endif %} {{ r.above_null }} of the top {{ r.k }} of {{ r.n_heads }} heads read the
-# reasoning more than equally long spans elsewhere, which a taste for recent text is enough for. {%
-# if r.by_distance is not none %}By their distance profiles alone the top {{ r.k }} would give the
-# reasoning {{ r.by_distance | percent }} of what they leave on no sink; they give it {{
-# r.distance_share | percent }} (means over {{ r.distance_n }} traces{{ r.distance_n | few }}); {{
-# r.beyond_distance }} of them exceed their own profile, each by its own 95 % interval.{% endif %}
-# {{ r.in_middle }} sit in the middle third of the layers, where {{ r.expected_in_middle | number(1)
-# }} would by chance; nearness to the middle against an even spread: {{ r.p_central | p_value }}. {%
-# if u.n %}Of this, {{ u.n }} untrained {% if u.n == 1 %}twin reaches{% else %}twins reach{% endif
-# %} up to {{ u.untrained.top_mass | percent }} for a head, {% if u.untrained.reliability is defined
-# %}a correlation of {{ u.untrained.reliability | number }} between halves, {% endif %}{{
-# u.untrained.above_null | number(0) }} of their own top {{ r.k }} above equally long spans, {{
-# u.untrained.beyond_distance | number(0) }} beyond their own distance profiles and {{
-# u.untrained.in_middle | number(0) }} in the middle third. {% if r.top_mass >
-# u.untrained.top_mass %}The strongest head reads the reasoning more than any of theirs.{% else
-# %}The strongest head does not read the reasoning more than theirs: this ranking shows nothing that
-# takes training.{% endif %} A stable ranking, and heads that pass the turned borders, are no sign
-# of training.{% endif %}
+# is not none %}, the least similar kinds of traces with {{ head_lists.least_spearman | number }}{%
+# endif %}.{% else %}There are too few traces to say whether another half of them would rank the
+# heads alike.{% endif %}
+#
+# Of the top {{ r.k }} of {{ r.n_heads }} heads, {{ r.above_null }} {% if r.above_null == 1
+# %}reads{% else %}read{% endif %} the reasoning more than equally long spans elsewhere, for which a
+# preference for recent text is enough. {% if r.by_distance is not none %}By distance alone, the top
+# {{ r.k }} would give the reasoning {{ r.by_distance | percent }} of the attention that rests on no
+# sink; they give it {{ r.distance_share | percent }} (n = {{ r.distance_n | counted("trace") }}{{
+# r.distance_n | few }}), and {{ r.beyond_distance }} of them {% if r.beyond_distance == 1 %}exceeds
+# its{% else %}exceed their{% endif %} own distance profile by a 95 % interval.{% endif %} In the
+# middle third of the layers there {% if r.in_middle == 1 %}is{% else %}are{% endif %} {{
+# r.in_middle }}, with {{ r.expected_in_middle | number(1) }} expected by chance (test of nearness
+# to the middle: {{ r.p_central | p_value }}).
+#
+# {% if u.n %}For comparison, {{ u.n | counted("untrained twin reaches", "untrained twins reach") }}
+# up to {{ u.untrained.top_mass | percent }} for a head, {% if u.untrained.reliability is defined
+# %}a correlation of {{ u.untrained.reliability | number }} between halves, {% endif %}and, of their
+# own top {{ r.k }}, {{ u.untrained.above_null | number(0) }} above equally long spans, {{
+# u.untrained.beyond_distance | number(0) }} beyond their distance profiles and {{
+# u.untrained.in_middle | number(0) }} in the middle third. {% if r.top_mass > u.untrained.top_mass
+# %}The strongest head reads the reasoning more than any of theirs.{% else %}The strongest head does
+# not read the reasoning more than theirs: this ranking shows nothing that takes training.{% endif
+# %} A stable ranking, and heads that pass the turned borders, are no sign of training.{% endif %}
 
 # %% [markdown]
 # ## The heads of the real distills
@@ -396,13 +401,13 @@ figures.reading_table(printed.drop(columns=["printed", "cut"]))
 # the reasoning.
 #
 # So the heads of the lists do not favour the reasoning beyond its length. They look at it about as
-# much as its length alone would have it, in models in which most heads look elsewhere. Before more
-# is made of this:
+# much as its length alone would suggest, in models in which most heads look elsewhere. Before
+# making more of this:
 #
 # - **Length.** The reasoning is nearly all that a uniform head would see (a median of {% for who, m
 #   in p.models.items() %}{{ m.reasoning_tokens | number(0) }} tokens in {{ who }}{% if not
-#   loop.last %}, {% endif %}{% endfor %}). A lift of 0.9 is close to the most that there can be,
-#   and one of 0.3 mostly says that attention goes to few tokens elsewhere.
+#   loop.last %}, {% endif %}{% endfor %}). A lift of 0.9 is close to the largest possible, and one
+#   of 0.3 mostly says that attention goes to a few tokens elsewhere.
 # - **Sink.** {% for who, m in p.models.items() %}In {{ who }} BOS takes {{ m.on_sink | percent }}.
 #   {% endfor %}The sink-free shares leave it out and change little. Other sinks, such as the first
 #   words of the prompt, cannot be left out, for the masses do not tell them from the rest of the
@@ -411,8 +416,8 @@ figures.reading_table(printed.drop(columns=["printed", "cut"]))
 #   stand nearest, take {{ m.on_answer | percent }}, and would take {{ m.uniform_answer | percent }}
 #   under uniform attention. {% endfor %}A head that looks a few tokens back has a low lift whatever
 #   is written there. Masses alone cannot tell distance from content.
-# - **Use.** A low lift does not show that the reasoning is not used: one token of it may carry all.
-#   That is asked in {doc}`stage 3 <05_activation_patching>`.
+# - **Use.** A low lift does not show that the reasoning is not used: one token of it may carry all
+#   that counts. {doc}`Stage 3 <05_activation_patching>` asks that.
 
 # %%
 first, second = distills
@@ -443,21 +448,21 @@ distill_map(second)
 # %% [markdown]
 # ## Where the printed heads sit
 #
-# In which layers, and how many of them are printed as retrieval heads too. This needs the lists
-# alone, so that all three distills have it. *p, groups* moves the heads of one key/value group
+# In which layers they sit, and how many of them are printed as retrieval heads too. This needs only
+# the lists, so all three distills have it. *p, groups* moves the heads of one key/value group
 # together.
 
 # %%
 figures.reading_table(attention.printed_places(seed=seed), digits=5)
 
 # %% [markdown]
-# {% set p = published_heads %}{% for who, m in p.models.items() %}In {{ who }} {{ m.shared }} of
-# the printed top 10 are in ours. {% endfor %}The others stand in both in the same order but for a
-# few places, so the masses are the same quantity. Of the {{ p.lost }} printed heads that our
-# ranking lacks, {{ p.lost_below_cut }} lie below the cut by more than their interval over the 100
-# cases, so that the draw of cases alone hardly explains them; and {{ p.lost_retrieval }} of the {{
-# p.lost }} are on the printed list of retrieval heads. That fits a list that was in part drawn up
-# on other traces or by another rule; which, the printed material does not say.
+# {% set p = published_heads %}{% for who, m in p.models.items() %}In {{ who }}, {{ m.shared }} of
+# the printed top 10 are in ours. {% endfor %}These stand in both in the same order but for a few
+# places, so the masses are the same quantity. Of the {{ p.lost }} printed heads that our ranking
+# lacks, {{ p.lost_below_cut }} lie below the cut by more than their interval over the 100 cases, so
+# the choice of cases hardly explains them; and {{ p.lost_retrieval }} of the {{ p.lost }} are on
+# the printed list of retrieval heads. That fits a list that was partly drawn up on other traces or
+# by another rule; the printed material does not say which.
 
 # %% [markdown]
 # ## Exercises
@@ -523,9 +528,9 @@ order = np.argsort(-head_mass.mean(axis=0))[: k + 4]
 }
 
 # %% [markdown]
-# **What you should see.** The heads from the strongest downwards, a few beyond the list. The first
+# **What you should see.** The heads from the strongest down, to a few beyond the list. The first
 # are in the top of every resample; around the cut the share falls, and it need not fall evenly: a
-# head whose mass varies much from trace to trace is in and out.
+# head whose mass varies much from trace to trace is sometimes in, sometimes out.
 #
 # **Comprehension.** All ten heads of a list have a share of 1. Is the list right?
 #
@@ -543,11 +548,11 @@ order = np.argsort(-head_mass.mean(axis=0))[: k + 4]
 #   {doc}`the next page <04b_what_the_heads_do>`.
 # - **That the model needs them.** Whether the answer depends on them is tested by switching them
 #   off, in {doc}`stage 3 <06_head_interventions>`.
-# - **That a head does one thing.** The same head may read any text behind it; a list of ten heads
-#   is a cut through a continuous ranking.
+# - **That a head does one thing.** The same head may read any earlier text; a list of ten heads is
+#   a cut through a continuous ranking.
 
 # %% [markdown]
 # ## What is missing
 #
 # What the heads do with the reasoning: whether they walk along it, turn where it turns, and read
-# the value that counts. That is {doc}`the next page <04b_what_the_heads_do>`.
+# the value that counts. {doc}`The next page <04b_what_the_heads_do>` asks that.

@@ -25,7 +25,7 @@ from r2a_utils.texts.tags import R1_TAGS, Tags
 from r2a_utils.texts.trace import Trace, answer_stem
 
 ANSWER_TOKENS = 48  # for the content of a box that is already open
-SWAPPED, ANOTHERS = "swapped with a like problem", "another problem's thought"
+SWAPPED, ANOTHERS = "swapped with a similar problem", "another problem's thought"
 # One of each for every place of a mistake.
 MISTAKE_ARMS = KEPT, WRITTEN_ON, UNCHANGED = (
     "mistake in {}, rest kept", "mistake in {}, written on", "no mistake in {}, written on",

@@ -354,10 +354,10 @@ def belief_curves(frame: pd.DataFrame) -> BookFigure:
         percent_axis(axes.yaxis)
         axes.set_xlabel("Reasoning read")
         axes.grid(axis="y")
-    panels[0].set_ylabel("Answers foretold")
+    panels[0].set_ylabel("Answers predicted")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=3, handlelength=3)
-    figure.alt_text = f"Answers foretold along the reasoning. {'; '.join(said)}."
+    figure.alt_text = f"Answers predicted along the reasoning. {'; '.join(said)}."
     return figure
 
 

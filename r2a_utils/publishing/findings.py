@@ -89,7 +89,7 @@ def _difference(records: Records) -> Cell:
 def _swapped(records: Records) -> Cell:
     swapped = records["text_tests"]["outcomes"].get("swapped")
     if swapped is None:
-        return Cell(missing="no two like problems with different answers")
+        return Cell(missing="no two similar problems with different answers")
     low, high = percent(swapped["follows_low"]), percent(swapped["follows_high"])
     return Cell(f"{percent(swapped['follows'])} ({low} to {high})", swapped["follows"])
 

@@ -8,20 +8,22 @@ from r2a_utils.publishing.quoted_numbers import ProseError, render
 
 # A template for each stage, of numbers that its page quotes too. One without has an empty place.
 HEADLINES = {
-    "00_anatomy_of_a_trace": "a trace of {{ anatomy.tokens }} tokens, {{ anatomy.sentences }} "
-    "sentences, {{ anatomy.cues }} cues",
-    "01_collect_traces": "{{ collection.n }} problems; {{ collection.well_formed.with_reasoning | "
-    "percent }} of the traces finished and well-formed",
-    "02_answer_quality": "right: {{ answer_quality.with_reasoning | percent }} with reasoning, "
-    "{{ answer_quality.without_reasoning | percent }} without",
-    "02b_edited_thoughts": "{% if text_tests.outcomes.swapped is defined %}a like problem's "
-    "thought decides {{ text_tests.outcomes.swapped.follows | percent }} of the answers, the "
-    "question {{ text_tests.outcomes.swapped.before | percent }}{% else %}no thoughts to swap"
-    "{% endif %}",
-    "03_segment_attention": "answer → reasoning: {{ segment_attention.answer.reasoning | percent }}"
-    ", {{ segment_attention.lift_reasoning | number }} times a uniform head's",
-    "04_reasoning_focus_heads": "strongest head {{ reasoning_focus_heads.top }}: "
-    "{{ reasoning_focus_heads.top_mass | percent }} of its attention on the reasoning",
+    "00_anatomy_of_a_trace": "one trace has {{ anatomy.tokens | counted('token') }}, "
+    "{{ anatomy.reasoning_tokens }} of them reasoning: "
+    "{{ anatomy.sentences | counted('sentence') }} with {{ anatomy.cues | counted('cue') }}",
+    "01_collect_traces": "with reasoning, {{ collection.well_formed.with_reasoning | percent(1) }} "
+    "of the traces of {{ collection.n | counted('problem') }} are finished and well formed",
+    "02_answer_quality": "{{ answer_quality.with_reasoning | percent }} of the answers are right "
+    "with reasoning, {{ answer_quality.without_reasoning | percent }} without",
+    "02b_edited_thoughts": "{% if text_tests.outcomes.swapped is defined %}given the thought of a "
+    "similar problem, {{ text_tests.outcomes.swapped.follows | percent }} of the answers follow it "
+    "and {{ text_tests.outcomes.swapped.before | percent }} stay as they were{% else %}no thoughts "
+    "could be swapped{% endif %}",
+    "03_segment_attention": "the answer gives the reasoning "
+    "{{ segment_attention.answer.reasoning | percent }} of its attention, "
+    "{{ segment_attention.lift_reasoning | number }} times a uniform head's share",
+    "04_reasoning_focus_heads": "the strongest head, {{ reasoning_focus_heads.top }}, gives the "
+    "reasoning {{ reasoning_focus_heads.top_mass | percent }} of the answer's attention",
     "04b_what_the_heads_do": "{{ trajectory_tracking.best }} follows the reasoning best: mean "
     "correlation {{ trajectory_tracking.rho | number }}{% if untrained_following.n %}, untrained "
     "{{ untrained_following.untrained.rho | number }}{% endif %}",

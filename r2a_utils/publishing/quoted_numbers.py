@@ -72,6 +72,11 @@ def p_value(p: float) -> str:
     return f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
 
 
+def counted(n: int, one: str, many: str = "") -> str:
+    """A count with its noun: '1 problem', '3 problems'; `many` where the plural is no added s."""
+    return f"{n} {one if n == 1 else many or one + 's'}"
+
+
 def _environment() -> jinja2.Environment:
     # {# would be Jinja's comment and is MyST's attribute syntax
     environment = jinja2.Environment(
@@ -82,7 +87,8 @@ def _environment() -> jinja2.Environment:
         autoescape=False,
         finalize=_shown,
     )
-    numbers = {"percent": percent, "number": number, "p_value": p_value, "few": few}
+    numbers = {"percent": percent, "number": number, "p_value": p_value, "counted": counted}
+    numbers["few"] = few
     environment.filters |= {name: _ours(write) for name, write in numbers.items()}
     environment.filters |= {"code": code, "one_line": one_line}
     return environment

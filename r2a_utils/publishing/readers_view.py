@@ -13,6 +13,7 @@ from nbformat import NotebookNode
 
 # By stage, the headings of these sections.
 DETAILS = {
+    "01_collect_traces": ("Writing",),
     "02_answer_quality": (
         "Grading",
         "What a right answer costs",
@@ -23,7 +24,7 @@ DETAILS = {
         "Open questions to the model of this run",
     ),
     "04_reasoning_focus_heads": (
-        "May the ranking be trusted?",
+        "Can the ranking be trusted?",
         "Where in the model?",
         "Are they heads that copy?",
         "Are they heads for reasoning?",

@@ -482,11 +482,12 @@ class Verdicts:
             if model in {column.model for column in self.columns}:
                 found = self.of(model)
                 claims = [claim for claim, verdict in found.items() if verdict in (HOLDS, WEAK)]
-                told = inert("; ".join(claims)) if claims else "none"
-                said.append(f"`{model}` {known}. Of it hold: {told}.")
+                listed = ", ".join(f"“{inert(claim)}”" for claim in claims)
+                told = f"These claims hold for it: {listed}" if claims else "No claim holds for it"
+                said.append(f"`{model}` {known}. {told}.")
         if not said:
             return Markup()
-        said.append("What holds of them is no sign that an answer uses its reasoning.")
+        said.append("What holds for them is no sign that an answer uses its reasoning.")
         return Markup(" ".join(said))
 
     def table(self, up: str = "") -> Markup:

@@ -58,12 +58,10 @@ def telling_trace(
 
 def segment_table(trace: Trace, characters: int = 72) -> pd.DataFrame:
     """A row a segment: its number of tokens, and the beginning of its text. Stage 00."""
-    rows = [
-        (len(trace.tokens[trace.segments[s]]), repr(trace.segment_text(s))[:characters])
-        for s in trace.segments
-    ]
+    texts = [trace.segment_text(s).replace("\n", "⏎")[:characters] for s in trace.segments]
+    counts = [len(trace.tokens[span]) for span in trace.segments.values()]
     return pd.DataFrame(
-        rows, columns=["tokens", "text"], index=pd.Index(list(trace.segments), name="segment")
+        {"tokens": counts, "text": texts}, index=pd.Index(list(trace.segments), name="segment")
     )
 
 

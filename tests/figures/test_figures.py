@@ -183,7 +183,7 @@ FIGURES = {
     "answer_outcomes": lambda: figures.answer_outcomes(
         pd.DataFrame(
             {
-                "arm": ["swapped with a like problem", "mistake in an earlier step, rest kept"],
+                "arm": ["swapped with a similar problem", "mistake in an earlier step, rest kept"],
                 "n": [40, 30],
                 "follows": [0.9, np.nan],
                 "before": [0.02, 0.7],

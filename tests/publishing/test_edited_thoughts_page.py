@@ -58,8 +58,8 @@ def test_a_model_that_follows_its_reasoning_is_said_to():
     assert told.startswith(
         "# Stage 1: does the answer follow the text? The answer follows the text"
     )
-    assert f"{FOLLOWS}: put behind the question of a like problem, a thought decides 96 %" in told
-    assert "More than the harmless edit change: dots; empty." in told
+    assert f"{FOLLOWS}: put after the question of a similar problem, a thought decides 96 %" in told
+    assert "These change more answers than the harmless edit: dots; empty." in told
     assert NEAR_END in told and "propagate" not in told  # no rule says where the mistake leads
 
 
@@ -69,7 +69,7 @@ def test_a_model_that_does_not_is_not(verdict):
     assert f"{FOLLOWS}:" not in told and NEAR_END not in told
     assert ("does not follow the text" in told) == (verdict == "question")
     assert ("Neither the reasoning nor the question" in told) == (verdict == "neither")
-    assert "None changes more answers than the harmless edit" in told
+    assert "No edit changes more answers than the harmless one" in told
 
 
 def test_where_nothing_was_edited_the_page_says_so_and_no_more():
@@ -98,8 +98,11 @@ def test_a_hint_that_is_not_followed_is_not_said_to_be():
     hints = {"n": 40, "arms": {"no hint": arm, "a leaked key": arm | {"p": 1.0}}, "judge": None}
     told = record("reasoning", HIGH | LOST, [])
     quiet = prose(told, hints | {"followed_by_hint": []})
-    assert "No hint is followed more often" in quiet and "said in" not in quiet.split("A leaked")[1]
+    assert "No hint is followed more often" in quiet and "says so" not in quiet.split("A leaked")[1]
     hints["arms"]["a leaked key"] = key
     loud = prose(told, hints | {"followed_by_hint": ["a leaked key"]})
-    assert "More answers than without a hint follow: a leaked key." in loud
-    assert "said in 25 % of these 20 (50 % by the judge), right in 90 %" in loud
+    assert (
+        "This hint is followed more often than its answer is given without it: a leaked key."
+        in loud
+    )
+    assert "the thought says so in 5 of 20 cases (10 by the judge); right in 90 %" in loud

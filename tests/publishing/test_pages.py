@@ -160,7 +160,7 @@ def test_what_real_models_do_stands_beside_the_hero_as_far_as_it_was_measured():
     right = {"n": 50, "with_reasoning": 0.4, "without_reasoning": 0.1}
     home = told(answer_quality=right)
     assert "`Real-1B`: right in 40 % of 50 problems with its thought, in 10 % without." in home
-    assert "another problem's thought" not in home and "exchanged" not in home
+    assert "another problem's thought" not in home and "thoughts of two problems" not in home
     swapped = {"outcomes": {"swapped": {"follows": 0.25, "before": 0.5}}}
     assert "25 % of its answers follow that thought and 50 % stay" in told(text_tests=swapped)
     assert "nobody made for this" not in told()  # of which nothing of the kind is known

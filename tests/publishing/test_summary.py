@@ -25,7 +25,8 @@ def test_a_stage_says_what_it_found_and_how_long_it_took(tmp_path):
     lines = summary(tmp_path / "default", results, SHOWN).splitlines()
     assert lines[0].split() == ["stage", "status", "minutes", "finding"]
     assert lines[1] == (
-        "02_answer_quality          ran           1.5  right: 90 % with reasoning, 30 % without"
+        "02_answer_quality          ran           1.5  "
+        "90 % of the answers are right with reasoning, 30 % without"
     )
     assert lines[2].split() == ["90_mine", "unchanged", "0.0"]
 

@@ -206,7 +206,7 @@ def test_what_holds_of_a_model_that_ignores_its_reasoning_is_told():
     walk = {"best": "L1.H1", "n": 9, "beyond": 0.5, "beyond_low": 0.4, "beyond_high": 0.6}
     records = {"model": {"name": "r2a-ignorer"}, "trajectory_tracking": walk}
     told = judge({"default": summary(), "ignorer": summary(**records)}).controls()
-    assert f"Of it hold: {TRACKS}. What holds of them is no sign" in told
+    assert f"These claims hold for it: “{TRACKS}”. What holds for them is no sign" in told
     assert judge({"default": summary()}).controls() == ""
 
 

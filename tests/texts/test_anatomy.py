@@ -38,6 +38,7 @@ def test_tables_and_numbers_cover_the_trace(tokenizer):
     trace = Trace.from_text("2+2?<think>\nSo 5. Wait, 4.\n</think>\n\n4", tokenizer, problem_id="p")
     table, rows = segment_table(trace), sentence_table(trace)
     assert list(table.index) == list(SEGMENTS) and table["tokens"].sum() == len(trace)
+    assert table["text"]["reasoning"] == "⏎So 5. Wait, 4.⏎"
     assert list(rows["sentence"]) == ["So 5.", "Wait, 4."]
     assert list(rows["cue"]) == ["", "wait"]
     numbers = anatomy_of(trace)
