@@ -1,7 +1,8 @@
-"""HTTP servers on this machine: one whose replies a test decides, and `transformers serve`."""
+"""HTTP servers here: one whose replies a test decides, `transformers serve`, llama.cpp's."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
@@ -24,13 +25,13 @@ Reply = dict | str | tuple
 
 @contextmanager
 def serve(reply: Callable[[str, dict, dict], Reply]) -> Iterator[str]:
-    """Serve POSTs with `reply(path, body, headers)`; yields the URL that ends in /v1."""
+    """Serve requests with `reply(path, body, headers)`; yields the URL that ends in /v1."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"] or 0)) or "{}")
             answer = reply(self.path, body, dict(self.headers))
             status, content, headers = (*answer, {})[:3] if isinstance(answer, tuple) else (
                 200, answer, {},
@@ -48,6 +49,9 @@ def serve(reply: Callable[[str, dict, dict], Reply]) -> Iterator[str]:
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(data)
+
+        def do_GET(self):
+            self.do_POST()
 
         def log_message(self, *arguments):
             pass
@@ -72,15 +76,46 @@ def serve(reply: Callable[[str, dict, dict], Reply]) -> Iterator[str]:
 @contextmanager
 def transformers_serve(weights: str | Path, log: Path) -> Iterator[str]:
     """`transformers serve` on a folder of weights, in float32; yields the URL that ends in /v1."""
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(weights)]
+    command += ["--host", "127.0.0.1", "--device", "cpu", "--dtype", "float32"]
+    with _running([*command, "--port"], log) as url:
+        yield url
+
+
+# llama.cpp's own server, which the wheel of xllamacpp holds.
+LLAMA_CPP = """
+import sys, time, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.hostnames, params.port = sys.argv[1], ["127.0.0.1"], int(sys.argv[2])
+params.n_parallel, params.n_ctx, params.cpuparams.n_threads = 4, 4 * 2048, 1
+server = xllamacpp.Server(params)
+time.sleep(3600)
+"""
+
+
+@contextmanager
+def llama_cpp(weights: str | Path, log: Path) -> Iterator[str]:
+    """llama.cpp's server on a GGUF file, on one thread; yields the URL that ends in /v1.
+
+    Skips the test where xllamacpp is not installed, which nothing else needs.
+    """
+    if importlib.util.find_spec("xllamacpp") is None:
+        pytest.skip("llama.cpp's server is not here: pip install xllamacpp")
+    with _running([sys.executable, "-c", LLAMA_CPP, str(weights)], log) as url:
+        yield url
+
+
+@contextmanager
+def _running(command: list[str], log: Path) -> Iterator[str]:
+    """Run a server, whose last argument is a free port; yields the URL that ends in /v1."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(weights)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    command += ["--dtype", "float32"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+        process = subprocess.Popen(
+            [*command, str(port)], stdout=output, stderr=output, env=environment
+        )
         try:
             deadline = time.monotonic() + 300  # seconds on an idle machine
             while not _is_up(f"http://127.0.0.1:{port}/health"):

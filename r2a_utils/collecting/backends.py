@@ -19,6 +19,9 @@ from r2a_utils.texts.tags import respelt
 from r2a_utils.texts.trace import encode
 from r2a_utils.tiny.world import write_text
 
+# A text of 10,000 tokens at three in a second. Servers let wait what they have no room for.
+LONGEST_TEXT_S = 3600.0
+
 Write = Callable[[Problem, str], str]
 
 
@@ -38,7 +41,8 @@ def backend_of(source: str, model: ReasoningModel, write: Write | None = None) -
 
     "model" decodes here; "written" reads what `write(problem, condition)` has written, and lets
     nothing be generated; a URL that ends in the version ("http://localhost:8000/v1") asks an
-    OpenAI-compatible server for completions of the model under the name that it is loaded by.
+    OpenAI-compatible server for completions of the model under the name that it is loaded by, or
+    under the only one that the server has.
     Raises ValueError for anything else, or where nothing has been written.
     """
     if source == "model":
@@ -46,7 +50,7 @@ def backend_of(source: str, model: ReasoningModel, write: Write | None = None) -
     if source == "written" and write is not None:
         return teacher_forced(model, write)
     if source.startswith(("http://", "https://")):
-        endpoint = Endpoint(source, model.loaded_from or model.name)
+        endpoint = Endpoint(source, model.loaded_from or model.name, timeout_s=LONGEST_TEXT_S)
         return server_backend(endpoint, model.tokenizer, tags=model.tags, end_ids=model.end_ids)
     written = '"written", ' if write is not None else ""
     raise ValueError(f'source is {source!r}; choose "model", {written}or the URL of a server')

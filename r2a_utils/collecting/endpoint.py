@@ -17,15 +17,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TypeVar
 
 import httpx
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
-# Too busy, or broken in a way that may pass; every other refusal is final.
-PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+# Too much asked at once, or a model that is still being loaded: it passes, but may take a while.
+BUSY = frozenset({429, 503})
+# Broken in a way that may pass; every other refusal is final.
+PASSING = frozenset({408, 409, 425, 500, 502, 504}) | BUSY
 LONGEST_DELAY_S = 60.0
+LONGEST_BUSY_S = 600.0  # a large model is loaded in minutes; a quota that is used up does not pass
 # Far above any completion (10,000 tokens are some 50 kB); a body without an end stops here.
 LARGEST_BODY = 50_000_000
 TOLD = 300  # characters of a server's own words that an error repeats
@@ -40,12 +45,16 @@ class EndpointError(RuntimeError):
     """A server that could not be reached, or that refused; the message says what it said."""
 
 
+class RefusalError(EndpointError):
+    """A server that will not do what is asked, however often; the message says why."""
+
+
 class _PassingError(Exception):
     """What may be gone at the next attempt; `asked_s` is how long the server asks to wait."""
 
-    def __init__(self, fault: str, asked_s: float | None = None):
+    def __init__(self, fault: str, asked_s: float | None = None, busy: bool = False):
         super().__init__(fault)
-        self.asked_s = asked_s
+        self.asked_s, self.busy = asked_s, busy
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,8 @@ class Endpoint:
     `url` ends in the version, as in "http://localhost:8000/v1". `key_variable` names the
     environment variable that holds the server's key, if it wants one: keys stand in no file.
     A request may take `timeout_s` in all. One that meets a passing fault is repeated `retries`
-    times, after `delay_s` doubling each time, or after as long as the server asks for.
+    times, after `delay_s` doubling each time, or after as long as the server asks for; one that
+    meets a busy server, until `timeout_s`, or ten minutes, have gone by.
 
     Raises ValueError for a `url` that holds a password or a query: it would be published.
     """
@@ -82,12 +92,12 @@ class Endpoint:
     def post(self, path: str, body: dict) -> dict:
         """Post {"model": …} + `body` and return the server's JSON object. From any thread.
 
-        Raises EndpointError when the server refuses, or still fails after the last retry. No error
-        repeats the key, whatever the server says.
+        Raises RefusalError when the server refuses, EndpointError when it still fails after the
+        last retry. No error repeats the key, whatever the server says.
         """
         attempts = Retrying(
             retry=retry_if_exception_type(_PassingError),
-            stop=stop_after_attempt(self.retries + 1),
+            stop=self._is_over,
             wait=self._wait,
             reraise=True,
         )
@@ -95,9 +105,23 @@ class Endpoint:
             return attempts(self._post_once, f"{self.url.rstrip('/')}/{path}", body)
         except _PassingError as fault:
             raise EndpointError(
-                f"{self.url} ({self.model}) failed {self.retries + 1} times, the last time with "
-                f"{fault}: check that the server runs; what was done so far is kept"
+                f"{self.url} ({self.model}) failed {attempts.statistics['attempt_number']} times, "
+                f"the last time with {fault}: check that the server runs; what was done so far is "
+                "kept"
             ) from None
+
+    def models(self) -> list[str]:
+        """The names of the models that the server says it serves; none where it does not say."""
+        try:
+            reply = httpx.get(
+                f"{self.url.rstrip('/')}/models",
+                headers=self._headers,
+                timeout=self.timeout_s,
+                verify=_certificates(),
+            )
+            return [str(model["id"]) for model in reply.json()["data"]]
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return []
 
     def told(self, words: object) -> str:
         """A server's own words as an error may repeat them: one short line without the key."""
@@ -110,15 +134,18 @@ class Endpoint:
     def _key(self) -> str | None:
         return os.environ.get(self.key_variable, "").strip() or None
 
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._key}"} if self._key else {}
+
     def _post_once(self, url: str, body: dict) -> dict:
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         try:
             # A connection for each request: one that is given up takes no other with it.
             with httpx.stream(
                 "POST",
                 url,
                 json={"model": self.model} | body,
-                headers=headers,
+                headers=self._headers,
                 timeout=self.timeout_s,
                 verify=_certificates(),
             ) as response:
@@ -130,10 +157,16 @@ class Endpoint:
                     return reply
         except (httpx.TransportError, httpx.DecodingError, ValueError, RecursionError) as error:
             raise _PassingError(self.told(f"{type(error).__name__}: {error}")) from error
-        fault = self.told(f"{response.status_code}: {text}")
+        fault = self.told(f"{response.status_code}: {_reason(text)}")
         if response.status_code in PASSING or response.is_success:
-            raise _PassingError(fault, _asked_delay(response))
-        raise EndpointError(f"{url} refused with {fault}")
+            busy = response.status_code in BUSY
+            raise _PassingError(fault, _asked_delay(response), busy)
+        raise RefusalError(f"{url} refused with {fault}")
+
+    def _is_over(self, state: RetryCallState) -> bool:
+        if state.outcome.exception().busy:
+            return state.seconds_since_start >= min(self.timeout_s, LONGEST_BUSY_S)
+        return state.attempt_number > self.retries
 
     def _wait(self, state: RetryCallState) -> float:
         """Seconds to the next attempt, spread so that what failed together comes back apart."""
@@ -183,10 +216,31 @@ def _whole(response: httpx.Response, deadline: float) -> bytes:
     return bytes(content)
 
 
-def _asked_delay(response: httpx.Response) -> float | None:
-    """The seconds a server asks to wait; it may also name a date, which is not heeded."""
+def _reason(text: str) -> str:
+    """What a refusal says, out of the JSON around it, in the ways in which servers write it.
+
+    FastAPI's `detail` lists places and faults, and repeats what was sent, which is left out here.
+    """
     try:
-        asked = float(response.headers["Retry-After"])
-    except (KeyError, ValueError):
-        return None
+        reply = json.loads(text)
+        told = reply.get("error", reply)
+        told = told if isinstance(told, str) else told.get("message", told.get("detail"))
+        if isinstance(told, list):
+            faults = [(".".join(map(str, fault["loc"])), fault["msg"]) for fault in told]
+            return "; ".join(f"{place}: {fault}" for place, fault in faults)
+        return told if isinstance(told, str) and told else text
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return text
+
+
+def _asked_delay(response: httpx.Response) -> float | None:
+    """The seconds a server asks to wait, told as such or as a date; None where it asks nothing."""
+    told = response.headers.get("Retry-After", "")
+    try:
+        asked = float(told)
+    except ValueError:
+        try:
+            asked = (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):  # no date, or one without a time zone
+            return None
     return asked if math.isfinite(asked) and asked >= 0 else None

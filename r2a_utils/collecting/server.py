@@ -1,18 +1,20 @@
 """Collect completions from an OpenAI-compatible server: a back end for `collect_completions`.
 
 The prompt goes out as token ids, so that BOS stands there exactly once (vLLM, SGLang and
-llama.cpp's server take ids), or as text for a server that takes text only, such as `transformers
+llama.cpp's server take ids), or as text where a server takes text only, such as `transformers
 serve`; either way the server's own count of the prompt's tokens is held against ours. What comes
-back is token ids where the server gives them, as vLLM does; elsewhere text, which is tokenised
+back is token ids where the server gives them, as those three do; elsewhere text, which is tokenised
 again with the model's tokenizer and held against what that makes of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+import json
+from collections.abc import Collection, Iterator
 
 from transformers import PreTrainedTokenizerBase
 
+from r2a_utils.collecting.dialect import Dialect, prompt_tokens
 from r2a_utils.collecting.endpoint import (
     Endpoint,
     EndpointError,
@@ -37,46 +39,40 @@ def server_backend(
     endpoint: Endpoint,
     tokenizer: PreTrainedTokenizerBase,
     concurrency: int = 16,
-    prompt_as: str = "ids",
     tags: Tags = R1_TAGS,
     end_ids: Collection[int] = (),
 ) -> Backend:
     """A back end that asks a server, `concurrency` prompts at a time.
 
-    `tokenizer` is the model's own, and each of `end_ids` ends its texts. `prompt_as` is "ids" or
-    "text". Each prompt gets a seed of its own, from its stream, so that samples differ and can be
-    drawn again on the same server.
+    `tokenizer` is the model's own, and each of `end_ids` ends its texts. Each prompt gets a seed of
+    its own, from its stream, so that samples differ and can be drawn again on the same server.
 
     A thought that is to be closed after so many tokens (`Sampling.close_after`) is asked for as far
     as that, closed here, and written on from there by a second request. A thought that comes in a
     field of its own is put back before the text.
 
-    Raises ValueError, while completing, for a sampling that closes thoughts where prompts are text;
-    EndpointError when the server fails, counts another number of prompt tokens (it adds a BOS of
-    its own, or serves another model), leaves special tokens out of its text where the tags are
-    such, writes a token that it was told never to write, or ends its first replies without closing
-    a thought (it keeps the thought to itself). Stage 01 asks servers so.
+    Raises ValueError, while completing, for a sampling that closes thoughts on a server that takes
+    text alone; EndpointError when the server fails, counts another number of prompt tokens (it adds
+    a BOS of its own, or serves another model), leaves special tokens out of its text where the tags
+    are such, writes a token that it was told never to write, or ends its first replies without
+    closing a thought (it keeps the thought to itself). Stage 01 asks servers so.
     """
-    if prompt_as not in ("ids", "text"):
-        raise ValueError(f'prompt_as is {prompt_as!r}; choose "ids" or "text".')
     end_ids = {tokenizer.eos_token_id, *end_ids} - {None}
+    dialect = Dialect(endpoint, tokenizer)
 
     def complete(prompts: list[Prompt], sampling: Sampling) -> Iterator[Written]:
         if not prompts:
             return
-        if sampling.close_after is not None and prompt_as == "text":
+        dialect.learn(prompts[0].ids)
+        if sampling.close_after is not None and not dialect.takes_ids:
             raise ValueError("close_after goes on from token ids, and this server takes text only")
-        opening, post = "", _posting(endpoint, end_ids)
-        if prompt_as == "text":
-            opening = _text_opening(endpoint, post, tokenizer, prompts[0])
 
         def ask(prompt: Prompt, written: list[int], limit: int) -> tuple[list[int], bool]:
             """All that is written so far with up to `limit` more tokens, and whether it ended."""
             sent = [*prompt.ids, *written]
-            if prompt_as == "text":
-                sent = opening + _text_after_bos(tokenizer, prompt)
-            reply = post(_body(sent, prompt, sampling, limit))
-            _check_count(endpoint, reply, len(prompt.ids) + len(written))
+            needed = _needed(dialect.prompt(sent), prompt, sampling, limit)
+            reply = dialect.post(needed, _wished(sampling, end_ids))
+            _check_count(endpoint, reply, len(sent))
             ids, finished = _said(endpoint, reply, prompt, tags, tokenizer)
             _check_banned(ids, tokenizer, sampling)
             ended = [place for place, token in enumerate(ids) if token in end_ids]
@@ -117,47 +113,51 @@ def server_backend(
     return complete
 
 
-def _posting(endpoint: Endpoint, end_ids: Collection[int]) -> Callable[[dict], dict]:
-    """Ask for completions in the words that vLLM and SGLang have beyond the protocol.
-
-    That texts end at any of `end_ids`, that token ids come back, and that special tokens stay in
-    the text. A server that refuses one of these words by its name is asked without it from then on:
-    what it writes behind an end token is cut off here, and its text is tokenised here.
-    """
-    wishes = {"return_token_ids": True, "skip_special_tokens": False}
-    if end_ids:
-        wishes["stop_token_ids"] = sorted(end_ids)
-
-    def post(body: dict) -> dict:
-        while True:
-            asked = dict(wishes)
-            try:
-                return endpoint.post("completions", body | asked)
-            except EndpointError as error:
-                refused = [name for name in asked if name in str(error)]
-                if not refused:
-                    raise
-            for name in refused:
-                wishes.pop(name, None)
-
-    return post
-
-
-def _body(sent: list[int] | str, prompt: Prompt, sampling: Sampling, limit: int) -> dict:
+def _needed(sent: list[int] | str, prompt: Prompt, sampling: Sampling, limit: int) -> dict:
+    """What a text depends on; a server that refuses a word of this cannot write it."""
     body = {
         "prompt": sent,
         "max_tokens": limit,
         "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
         "seed": prompt.stream(sampling.seed).getrandbits(31),
     }
+    if sampling.temperature > 0 and sampling.top_p < 1:
+        body["top_p"] = sampling.top_p
     if sampling.banned_ids:
         body["logit_bias"] = {str(token): NEVER for token in sampling.banned_ids}
     return body
 
 
+def _wished(sampling: Sampling, end_ids: Collection[int]) -> dict:
+    """What servers have beyond the protocol, and what keeps their own habits out of a text.
+
+    Token ids come back (`return_token_ids` in vLLM and SGLang, `return_tokens` and `verbose` in
+    llama.cpp), or special tokens stay in the text, and any of `end_ids` ends it. All tokens can be
+    drawn: llama.cpp has a `top_k` of 40, a `min_p` and a `top_p` of its own, and vLLM,
+    SGLang and `transformers serve` take theirs and a penalty for repetition from the model's
+    `generation_config.json`. The last of them draws only where such a file says so.
+    """
+    ends = sorted(end_ids)
+    own = {"do_sample": sampling.temperature > 0, "top_k": 0, "eos_token_id": ends or None}
+    wished = {
+        "return_token_ids": True,
+        "return_tokens": True,
+        "verbose": True,
+        "skip_special_tokens": False,
+        "repetition_penalty": 1.0,
+        "generation_config": json.dumps(own),
+    }
+    if ends:
+        wished["stop_token_ids"] = ends
+    if sampling.temperature > 0:
+        wished |= {"top_k": -1, "min_p": 0.0}
+        if sampling.top_p == 1:
+            wished["top_p"] = 1.0
+    return wished
+
+
 def _check_count(endpoint: Endpoint, reply: dict, sent: int) -> None:
-    counted = _prompt_tokens(endpoint, reply)
+    counted = prompt_tokens(endpoint, reply)
     if counted != sent:
         raise EndpointError(
             f"the server made {counted} tokens of a prompt of {sent}: it adds a BOS of its own, or "
@@ -184,7 +184,7 @@ def _said(
         raise EndpointError(f"the server's reply holds no text: {endpoint.told(reply)}")
     finished = choice.get("finish_reason") not in BROKEN_OFF
     text, thought = parts[0] or "", parts[1] or parts[2] or ""
-    ids = choice.get("token_ids")
+    ids = _token_ids(reply)
     if isinstance(ids, list) and all(isinstance(token, int) for token in ids):
         spoken = tokenizer.decode(ids, skip_special_tokens=True)
         if not thought and whole_characters(text).strip() not in (
@@ -211,6 +211,13 @@ def _said(
     return ids, finished
 
 
+def _token_ids(reply: dict) -> object:
+    """The token ids of a reply, where vLLM and SGLang or where llama.cpp has them, or None."""
+    verbose = reply.get("__verbose")
+    told = verbose.get("tokens") if isinstance(verbose, dict) else None
+    return reply["choices"][0].get("token_ids", told)
+
+
 def _without_end(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     """The text of ids but for the last one, which may be an end token that the text leaves out."""
     return tokenizer.decode(ids[:-1], skip_special_tokens=False).strip()
@@ -223,7 +230,7 @@ def _check_tags_stay(tokenizer: PreTrainedTokenizerBase, tags: Tags, text: str) 
         raise EndpointError(
             f"{tags.close} is a special token of this tokenizer, and the server leaves those out "
             "of its text: where the reasoning ends would be lost. Take a server that knows "
-            "return_token_ids or skip_special_tokens, as vLLM does, or decode locally"
+            "return_token_ids, as vLLM and SGLang do, or llama.cpp's, or decode locally"
         )
 
 
@@ -252,39 +259,3 @@ def _unclosed(endpoint: Endpoint, tags: Tags) -> str:
         "llama.cpp with --reasoning-format none), or the model writes other tags or none; nothing "
         "of this was kept"
     )
-
-
-def _text_opening(
-    endpoint: Endpoint,
-    post: Callable[[dict], dict],
-    tokenizer: PreTrainedTokenizerBase,
-    prompt: Prompt,
-) -> str:
-    """What to put before a prompt's text so that the server sees BOS once: nothing, or BOS.
-
-    Found by asking for one token: whether a server adds BOS is its own affair.
-    """
-    counts = []
-    for opening in ("", tokenizer.decode(prompt.ids[:1])):
-        sent = opening + _text_after_bos(tokenizer, prompt)
-        body = _body(sent, prompt, Sampling(), 1)
-        counts.append(_prompt_tokens(endpoint, post(body)))
-        if counts[-1] == len(prompt.ids):
-            return opening
-    raise EndpointError(
-        f"the server makes {counts[0]} tokens of a prompt of {len(prompt.ids)}, and {counts[1]} "
-        "with BOS before it: it serves a model with another tokenizer"
-    )
-
-
-def _text_after_bos(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
-    return tokenizer.decode(prompt.ids[1:], skip_special_tokens=False)
-
-
-def _prompt_tokens(endpoint: Endpoint, reply: dict) -> int:
-    try:
-        return reply["usage"]["prompt_tokens"]
-    except (KeyError, TypeError) as error:
-        raise EndpointError(
-            f"the server does not count its tokens (usage): {endpoint.told(reply)}"
-        ) from error

@@ -47,7 +47,7 @@ def test_a_pretrained_model_answers_every_arm_through_its_server_as_it_does_here
     folder = expanded(find_gguf("smollm2-135m"), torch.float32)
     with transformers_serve(folder, tmp_path / "log.txt") as url:
         to = Endpoint(url, str(folder), timeout_s=300, retries=1)
-        backend = server_backend(to, smollm2.tokenizer, prompt_as="text")
+        backend = server_backend(to, smollm2.tokenizer)
         there = ask_edited(smollm2, asked, sampling=SAMPLING, backend=backend)
     assert there.equals(here)
     given = there.set_index(["arm", "problem_id"])["answer"]

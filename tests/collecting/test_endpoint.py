@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from local_server import serve
@@ -11,6 +13,7 @@ from local_server import serve
 from r2a_utils.collecting.endpoint import (
     Endpoint,
     EndpointError,
+    RefusalError,
     concurrently,
     whole_characters,
 )
@@ -66,11 +69,16 @@ def test_a_passing_fault_is_tried_again(fault):
 def test_the_last_fault_is_told():
     seen: list = []
     with (
-        serve(failing([(503, "the model is loading")] * 9, seen)) as url,
-        pytest.raises(EndpointError, match=r"failed 4 times.*503: the model is loading"),
+        serve(failing([(500, "out of memory")] * 9, seen)) as url,
+        pytest.raises(EndpointError, match=r"failed 4 times.*500: out of memory"),
     ):
         post(endpoint(url))
     assert len(seen) == 4
+    with (
+        serve(lambda *request: (503, "the model is loading")) as url,
+        pytest.raises(EndpointError, match=r"failed \d+ times.*503: the model is loading"),
+    ):
+        post(endpoint(url, timeout_s=0.3))
 
 
 def test_a_refusal_is_final():
@@ -83,12 +91,70 @@ def test_a_refusal_is_final():
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"error": {"message": "no model m", "code": 400}}, "no model m"),
+        ({"object": "error", "message": "no model m"}, "no model m"),
+        ({"error": "no model m"}, "no model m"),
+        ({"detail": "no model m"}, "no model m"),
+        (
+            {"detail": [{"loc": ["body", "top_p"], "msg": "too high", "input": {"prompt": 1}}]},
+            "body.top_p: too high",
+        ),
+        ({"detail": ["?"]}, '{"detail": ["?"]}'),
+        ([], "[]"),
+        ("no model m", "no model m"),
+    ],
+)
+def test_what_a_refusal_says_is_told_without_what_was_sent(body, told):
+    with serve(lambda *request: (422, body)) as url, pytest.raises(RefusalError) as refusal:
+        post(endpoint(url))
+    assert str(refusal.value).endswith(f"refused with 422: {told}")
+
+
+@pytest.mark.parametrize(
+    ("reply", "names"),
+    [({"data": [{"id": "a"}, {"id": "b"}]}, ["a", "b"]), ({"data": None}, []), ((404, "?"), [])],
+)
+def test_a_server_may_say_what_it_serves(reply, names):
+    asked = []
+
+    def models(path, body, headers):
+        asked.append(path)
+        return reply
+
+    with serve(models) as url:
+        assert endpoint(url).models() == names
+    assert asked == ["/v1/models"]
+    assert endpoint("http://127.0.0.1:9/v1").models() == []
+
+
 def test_the_server_may_ask_for_a_longer_wait():
     seen: list = []
     with serve(failing([(429, "later", {"Retry-After": "0.5"})], seen)) as url:
         start = time.monotonic()
         post(endpoint(url))
     assert time.monotonic() - start >= 0.5
+
+
+def test_a_wait_may_be_asked_for_as_a_date():
+    seen: list = []
+    then = datetime.now(UTC) + timedelta(seconds=3)  # dates are told in whole seconds
+    with serve(
+        failing([(503, "later", {"Retry-After": format_datetime(then, True)})], seen)
+    ) as url:
+        start = time.monotonic()
+        post(endpoint(url))
+    assert time.monotonic() - start >= 1.5
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_asked_for_longer_than_a_broken_one(status):
+    seen: list = []
+    with serve(failing([(status, "busy")] * 6, seen)) as url:
+        assert post(endpoint(url, retries=0, timeout_s=30)) == {"ok": True}
+    assert len(seen) == 7
 
 
 @pytest.mark.parametrize("asked", ["-5", "nan", "inf", "soon", "Wed, 21 Oct 2026 07:28:00 GMT"])
@@ -140,7 +206,7 @@ def test_no_error_repeats_the_key(monkeypatch, key, status):
         return status, "x" * 280 + f"\nyou\nsent {headers} " + f"{key}"
 
     with serve(echo) as url, pytest.raises(EndpointError) as refusal:
-        post(endpoint(url, retries=0))
+        post(endpoint(url, retries=0, timeout_s=0.2))
     assert "s3cret" not in str(refusal.value) and "\n" not in str(refusal.value)
 
 

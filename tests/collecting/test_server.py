@@ -1,4 +1,4 @@
-"""Completions from real servers: `transformers serve` with the bundled model, and a local one."""
+"""Completions from real servers (`transformers serve`, llama.cpp's), and from a local one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from local_server import serve, transformers_serve
+from local_server import llama_cpp, serve, transformers_serve
+from write_gguf import write
 
 from r2a_utils.collecting.endpoint import Endpoint, EndpointError
 from r2a_utils.collecting.generation import Prompt, Sampling, collect_completions
@@ -15,6 +16,7 @@ from r2a_utils.collecting.loading import load_problems
 from r2a_utils.collecting.server import server_backend
 from r2a_utils.models.registry import BUNDLED
 from r2a_utils.texts.problem import Problem
+from r2a_utils.texts.tokens import encode
 
 CONDITIONS = ("with_reasoning", "without_reasoning")
 
@@ -30,13 +32,13 @@ def endpoint(url: str, model: str = "m") -> Endpoint:
 def transformers_server(tmp_path):
     """`transformers serve` on the bundled model; yields its endpoint."""
     with transformers_serve(BUNDLED, tmp_path / "log.txt") as url:
-        yield endpoint(url, str(BUNDLED))
+        yield Endpoint(url, str(BUNDLED), timeout_s=600)
 
 
 def test_transformers_serve_writes_what_the_model_writes_here(tiny, transformers_server):
     # One test, because the server takes seconds to start in each process that runs tests.
     problems = load_problems("tiny", n=6, seed=1)
-    as_text = server_backend(transformers_server, tiny.tokenizer, 3, prompt_as="text")
+    as_text = server_backend(transformers_server, tiny.tokenizer, 3, end_ids=tiny.end_ids)
     for condition in CONDITIONS:
         sampling = Sampling(max_new_tokens=400)
         here = collect_completions(tiny, problems, condition, sampling=sampling)
@@ -50,25 +52,70 @@ def test_transformers_serve_writes_what_the_model_writes_here(tiny, transformers
     assert [c.finished for c in cut] == [False] * 6
     assert [len(c.completion_ids) for c in cut] == [5] * 6
 
-    as_ids = server_backend(transformers_server, tiny.tokenizer, prompt_as="ids")
-    with pytest.raises(EndpointError, match="prompt must be a string"):
-        list(as_ids([Prompt((1, 70, 71), problems[0], "with_reasoning", 0)], Sampling(1)))
+    samples = collect_completions(
+        tiny, problems[:1], sampling=Sampling(60, temperature=2.0), samples=3, backend=as_text
+    )
+    assert len({c.text for c in samples}) == 3  # it draws, though the model's file says greedy
+
+    forced = server_backend(transformers_server, tiny.tokenizer)
+    with pytest.raises(ValueError, match="takes text only"):
+        collect_completions(tiny, problems, sampling=Sampling(40, close_after=9), backend=forced)
+
+
+def test_llama_cpp_writes_what_the_model_writes_here(tiny, tmp_path):
+    write(tmp_path / "tiny.gguf", tiny)
+    problems = load_problems("tiny", n=6, seed=1)
+    banned = tuple(encode(tiny.tokenizer, "Wait"))
+    with llama_cpp(tmp_path / "tiny.gguf", tmp_path / "log.txt") as url:
+        options = {"tags": tiny.tags, "end_ids": tiny.end_ids}
+        to = Endpoint(url, "tiny", timeout_s=600)
+        backend = server_backend(to, tiny.tokenizer, 3, **options)
+        for condition in CONDITIONS:
+            for limits in ({}, {"close_after": 24}, {"banned_ids": banned}):
+                asked = {"sampling": Sampling(400, **limits)}
+                here = collect_completions(tiny, problems, condition, **asked)
+                there = collect_completions(tiny, problems, condition, backend=backend, **asked)
+                assert [replace(c, settings="") for c in there] == [
+                    replace(c, settings="") for c in here
+                ]
+        drawn = collect_completions(
+            tiny, problems[:1], sampling=Sampling(200, temperature=4.0), backend=backend
+        )
+    # Hot enough, a model writes what it holds least likely; by itself llama.cpp draws from 40.
+    [read] = [[*c.prompt_ids, *c.completion_ids] for c in drawn]
+    with torch.no_grad():
+        logits = tiny.hf(torch.tensor([read])).logits[0, :-1]
+    ranks = (logits > logits.gather(1, torch.tensor(read[1:])[:, None])).sum(1)
+    assert ranks[len(drawn[0].prompt_ids) - 1 :].max() > 300
 
 
 # --- a local server whose replies a test decides -------------------------------------------------
 
 
 class Echo:
-    """Completes every prompt with the same words and counts tokens as `tokenizer` does."""
+    """Completes every prompt with the same words and counts tokens as `tokenizer` does.
 
-    def __init__(self, tokenizer, text="\nHm.\n</think>\n\n4", reason="stop", adds_bos=False):
+    `bodies` are the requests after the first ones, which ask for one token.
+    """
+
+    def __init__(
+        self,
+        tokenizer,
+        text="\nHm.\n</think>\n\n4",
+        reason="stop",
+        adds_bos=False,
+        takes_ids=True,
+    ):
         self.tokenizer, self.text, self.reason = tokenizer, text, reason
-        self.adds_bos, self.bodies = adds_bos, []
+        self.adds_bos, self.takes_ids, self.bodies = adds_bos, takes_ids, []
 
     def __call__(self, path, body, headers):
         assert path == "/v1/completions"
-        self.bodies.append(body)
+        if body["max_tokens"] > 1:
+            self.bodies.append(body)
         prompt = body["prompt"]
+        if not self.takes_ids and not isinstance(prompt, str):
+            return 422, {"detail": [{"loc": ["body", "prompt"], "msg": "not a valid string"}]}
         if isinstance(prompt, str):
             prompt = self.tokenizer.encode(prompt, add_special_tokens=False)
         return {
@@ -106,6 +153,40 @@ def test_prompts_go_out_as_ids_with_bos_once(tokenizer, prompts):
     assert "logit_bias" not in body
 
 
+def test_a_server_draws_from_all_tokens_and_not_as_it_is_used_to(tokenizer, prompts):
+    """llama.cpp cuts at 40 tokens by itself, vLLM does what the model's own file says."""
+
+    class Strict(Echo):
+        def __call__(self, path, body, headers):
+            if "top_p" in body and not body["top_p"] < 1:
+                return 422, {"error": "Input validation error: `top_p` must be < 1.0"}
+            return super().__call__(path, body, headers)
+
+    for echo in (Echo(tokenizer), Strict(tokenizer)):
+        with serve(echo) as url:
+            complete(endpoint(url), tokenizer, prompts, Sampling(9))
+            complete(endpoint(url), tokenizer, prompts, Sampling(9, temperature=0.6))
+        greedy, drawn = echo.bodies[0], echo.bodies[-1]
+        assert not {"top_p", "top_k", "min_p"} & set(greedy)
+        assert (drawn["temperature"], drawn["top_k"], drawn["min_p"]) == (0.6, -1, 0.0)
+        assert drawn.get("top_p") == (None if isinstance(echo, Strict) else 1.0)
+        assert greedy["repetition_penalty"] == drawn["repetition_penalty"] == 1.0
+
+
+def test_what_a_text_depends_on_is_never_left_out(tokenizer, prompts):
+    class Strict(Echo):
+        def __call__(self, path, body, headers):
+            if "seed" in body:
+                return 422, {"detail": [{"loc": ["body", "seed"], "msg": "extra", "input": body}]}
+            return super().__call__(path, body, headers)
+
+    with (
+        serve(Strict(tokenizer)) as url,
+        pytest.raises(EndpointError, match=r"refused with 422: body.seed: extra$"),
+    ):
+        complete(endpoint(url), tokenizer, prompts)
+
+
 def test_each_prompt_has_a_seed_of_its_own_and_keeps_it(tokenizer, prompts):
     seeds = []
     for _ in range(2):
@@ -120,9 +201,10 @@ def test_each_prompt_has_a_seed_of_its_own_and_keeps_it(tokenizer, prompts):
 
 @pytest.mark.parametrize("adds_bos", [False, True])
 def test_as_text_bos_is_added_where_the_server_does_not(tokenizer, prompts, adds_bos):
-    echo = Echo(tokenizer, adds_bos=adds_bos)
+    echo = Echo(tokenizer, adds_bos=adds_bos, takes_ids=False)
     with serve(echo) as url:
-        complete(endpoint(url), tokenizer, prompts, prompt_as="text")
+        found = complete(endpoint(url), tokenizer, prompts)
+    assert found == {i: (encode(tokenizer, echo.text), True) for i in range(5)}
     for body in echo.bodies[-5:]:
         assert body["prompt"].startswith(tokenizer.bos_token) is not adds_bos
 
@@ -139,11 +221,48 @@ def test_another_models_server_is_refused(tokenizer, prompts):
     def other(path, body, headers):
         return {"choices": [{"text": "a", "finish_reason": "stop"}], "usage": {"prompt_tokens": 99}}
 
-    with serve(other) as url:
-        with pytest.raises(EndpointError, match="another tokenizer"):
+    with serve(other) as url, pytest.raises(EndpointError, match="another tokenizer"):
+        complete(endpoint(url), tokenizer, prompts)
+
+
+@pytest.mark.parametrize("around", ["[INST] {} [/INST]", "{} and so on"])
+def test_a_server_that_puts_a_template_around_the_text_is_refused(tokenizer, prompts, around):
+    """As Ollama does, which takes no token ids."""
+
+    class Templating(Echo):
+        def __call__(self, path, body, headers):
+            reply = super().__call__(path, body, headers)
+            if isinstance(reply, dict):
+                text = around.format(body["prompt"])
+                reply["usage"]["prompt_tokens"] = len(encode(self.tokenizer, text))
+            return reply
+
+    with (
+        serve(Templating(tokenizer, takes_ids=False)) as url,
+        pytest.raises(EndpointError, match="a template of its own around it"),
+    ):
+        complete(endpoint(url), tokenizer, prompts)
+
+
+@pytest.mark.parametrize("listed", [["theirs"], ["one", "two"], ["m"], []])
+def test_the_one_model_that_is_served_is_asked_under_its_name(tokenizer, prompts, listed):
+    class Named(Echo):
+        def __call__(self, path, body, headers):
+            if path == "/v1/models":
+                return {"object": "list", "data": [{"id": name} for name in listed]}
+            if body["model"] != "theirs":
+                return 404, {"error": {"message": f"The model `{body['model']}` does not exist."}}
+            return super().__call__(path, body, headers)
+
+    echo = Named(tokenizer)
+    with serve(echo) as url:
+        if listed == ["theirs"]:
+            assert len(complete(endpoint(url), tokenizer, prompts)) == 5
+            assert {body["model"] for body in echo.bodies} == {"theirs"}
+            return
+        told = "it serves one, two" if len(listed) == 2 else "The model `m` does not exist"
+        with pytest.raises(EndpointError, match=told):
             complete(endpoint(url), tokenizer, prompts)
-        with pytest.raises(EndpointError, match="another tokenizer"):
-            complete(endpoint(url), tokenizer, prompts, prompt_as="text")
 
 
 def test_a_cut_completion_is_not_finished_and_an_end_token_is_dropped(tokenizer, prompts):
@@ -285,11 +404,27 @@ def test_token_ids_are_taken_where_a_server_gives_them(special_tags, prompts):
     assert special_tags.convert_tokens_to_ids("</think>") in written
 
 
+def test_token_ids_are_taken_where_llama_cpp_has_them(special_tags, prompts):
+    class Verbose(Knowing):
+        def __call__(self, path, body, headers):
+            reply = super().__call__(path, body | {"return_token_ids": True}, headers)
+            ids = reply["choices"][0].pop("token_ids")
+            if body.get("verbose") and body.get("return_tokens"):
+                reply["__verbose"] = {"tokens": ids}
+            return reply
+
+    knowing = Verbose(special_tags)
+    with serve(knowing) as url:
+        found = complete(endpoint(url), special_tags, prompts)
+    assert found == {i: (encode(special_tags, knowing.text), True) for i in range(5)}
+
+
 def test_token_ids_of_another_text_are_refused(tokenizer, prompts):
     class Other(Knowing):
         def __call__(self, *request):
             reply = super().__call__(*request)
-            reply["choices"][0]["token_ids"][2:4] = [70, 71]
+            if "token_ids" in reply["choices"][0]:
+                reply["choices"][0]["token_ids"][2:4] = [70, 71]
             return reply
 
     with (
@@ -328,8 +463,6 @@ def test_a_server_that_drops_the_tags_is_refused(special_tags, tokenizer, prompt
     answers = [replace(prompt, condition="without_reasoning") for prompt in prompts]
     with serve(Dropping(special_tags, "\n\n4")) as url:  # an answer has no tag to lose
         assert len(complete(endpoint(url), special_tags, answers)) == 5
-    with pytest.raises(ValueError, match='choose "ids" or "text"'):
-        server_backend(endpoint("http://127.0.0.1:9/v1"), tokenizer, prompt_as="chat")
 
 
 def test_a_thought_that_is_closed_for_the_model_goes_on_as_in_decoding_here(tiny):
@@ -366,12 +499,6 @@ def test_a_thought_that_is_closed_for_the_model_goes_on_as_in_decoding_here(tiny
     assert [c.completion_ids for c in there] == [c.completion_ids for c in here]
     assert [c.closed_by_us for c in there] == [c.closed_by_us for c in here]
     assert any(c.closed_by_us for c in there)
-    with pytest.raises(ValueError, match="takes text only"):
-        list(
-            server_backend(endpoint("http://127.0.0.1:9/v1"), tiny.tokenizer, prompt_as="text")(
-                [Prompt((1, 70), problems[0], "with_reasoning", 0)], sampling
-            )
-        )
 
 
 def test_a_broken_off_collection_goes_on_where_it_was(make_random_model, tokenizer, tmp_path):
