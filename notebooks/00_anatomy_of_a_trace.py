@@ -65,12 +65,16 @@ close_after: int | None = None
 # ## One problem
 #
 # We load the model, through nnsight {cite:p}`fiottokaufman2025nnsight`, and go through the problems
-# in order. To have something to look at, we prefer the first one that needs at least four steps and
-# in whose {term}`trace` the model corrects itself.
+# in order, the one on which the book opens before all others. To have something to look at, we
+# prefer the first one that needs at least four steps and in whose {term}`trace` the model corrects
+# itself.
 
 # %%
+from IPython.display import Markdown
+
 from r2a_utils import collecting, figures, load_model, load_problems, texts
 from r2a_utils.runs import Run
+from r2a_utils.tiny import opening
 
 run = Run.open(run_dir)
 model = load_model(
@@ -83,9 +87,8 @@ model = load_model(
 )
 run.record_model(model)
 names = collecting.column_names(columns)
-problems = texts.problems_of_steps(
-    load_problems(dataset, seed=seed, columns=names)[:40]
-)
+loaded = load_problems(dataset, seed=seed, columns=names)
+problems = texts.problems_of_steps(opening.opening_first(loaded)[:40])
 options = {
     "sampling": collecting.Sampling(max_new_tokens, close_after=close_after),
     "prompt_style": prompt_style,
@@ -100,6 +103,9 @@ completions = collecting.collect_completions(
 trace = texts.telling_trace(completions, model.tokenizer, tags=model.tags)
 problem = next(p for p in problems if p.id == trace.problem_id)
 print(problem.question)
+
+# %% tags=["hide-input"]
+Markdown(f"This is {opening.SAID}.") if opening.opens(trace) else None
 
 # %% [markdown]
 # ## With reasoning

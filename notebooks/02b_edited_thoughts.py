@@ -100,7 +100,7 @@ from IPython.display import Markdown
 from r2a_utils import answers, collecting, figures, load_model
 from r2a_utils.runs import Run
 from r2a_utils.texts import problems_from_table, read_traces
-from r2a_utils.tiny import review
+from r2a_utils.tiny import opening, review
 
 pd.set_option("display.precision", 3)
 run = Run.open(run_dir)
@@ -115,7 +115,8 @@ model = load_model(
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
 path = run.completions_path("with_reasoning")
-traces = read_traces(path, model.tokenizer, problems, model.tags)[:n_traces]
+written = read_traces(path, model.tokenizer, problems, model.tags)
+traces = written[:n_traces]
 thoughts = answers.own_thoughts(traces, problems, model.tags)
 nothing = Markdown("No trace of this run has a boxed answer: nothing is edited.")
 
@@ -156,6 +157,42 @@ run.write_table("edited_thoughts", pd.concat([closed, written_on]))
 run.write_record(
     "text_tests", answers.text_record(closed, written_on, confidence, seed)
 )
+
+# %% [markdown]
+# ## One thought, edit by edit
+#
+# Before any share, one problem: each edit of its thought as the model gets it, and what it then
+# puts into the box. It is the problem on which the book opens or, where the run does not have it,
+# its first; it is asked here for itself and counts in no figure below unless it is among the
+# `n_traces`. Of a long thought, its end.
+
+
+# %%
+def end_of(text, most=600):
+    """The last characters of a text."""
+    return text if len(text) <= most else f"… {text[-most:]}"
+
+
+own = answers.own_thoughts(opening.opening_first(written)[:1], problems, model.tags)
+edits = answers.edited(own or thoughts[:1])
+edits += answers.mistaken(own or thoughts[:1], review.leads_to)
+edits = [each for each in edits if each.closed]
+boxes = answers.ask_edited(model, edits, backend=backend, **options)["answer"]
+said = pd.DataFrame(
+    {
+        "edit": [each.arm for each in edits],
+        "thought": [end_of(each.text.strip()) or "(nothing)" for each in edits],
+        "box": list(boxes),
+    }
+)
+said.style.set_uuid("edits").hide(axis="index").set_properties(
+    **{"white-space": "pre-line", "text-align": "left", "vertical-align": "top"}
+) if edits else nothing
+
+# %% tags=["hide-input"]
+Markdown(f"This is {opening.SAID}.") if own and opening.opens(
+    own[0].problem
+) else None
 
 # %% [markdown]
 # ## Edits that should matter, beside one that should not

@@ -81,6 +81,7 @@ from r2a_utils import Run, attention, figures, load_model, paper
 from r2a_utils.collecting import Sampling
 from r2a_utils.explorers import ask_explorer
 from r2a_utils.texts import CONDITIONS, SEGMENTS, problems_from_table, read_traces
+from r2a_utils.tiny import opening
 
 run = Run.open(run_dir)
 model = load_model(
@@ -335,7 +336,8 @@ figures.reading_table(compared, digits=4)
 #
 # A problem of your own, answered in both {term}`conditions <condition>`: the shares of the six
 # segments, and both traces as text, as read by the three heads that look at the reasoning most. In
-# JupyterLab (`make lab`) the box takes any problem; the book shows the first one of this run.
+# JupyterLab (`make lab`) the box takes any problem; the book shows the one on which it opens or,
+# where the run does not have it, the run's first.
 
 # %%
 to_reasoning = from_answer.sel(to_segment="reasoning")
@@ -344,9 +346,15 @@ sampling = Sampling(max_new_tokens, close_after=close_after)
 asked = {"sampling": sampling, "prompt_style": prompt_style, "without": without}
 asked["system"] = system
 absent = "The model did not write the traces of this run, so it is not asked here."
+[first, *_] = opening.opening_first(problems)
 ask_explorer(
-    model, looking, problems[0].question, **asked
+    model, looking, first.question, **asked
 ) if source == "model" else Markdown(absent)
+
+# %% tags=["hide-input"]
+Markdown(f"This is {opening.SAID}.") if source == "model" and opening.opens(
+    first
+) else None
 
 # %% [markdown]
 # **Figure.** To explore: one problem put to `{{ model.name }}` with and without reasoning. Bars:

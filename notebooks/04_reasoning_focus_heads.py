@@ -68,11 +68,13 @@ from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 
 from r2a_utils import attention, figures, load_model
 from r2a_utils.explorers import head_explorer
 from r2a_utils.runs import Run
 from r2a_utils.texts import problems_from_table, read_traces
+from r2a_utils.tiny import opening
 
 run = Run.open(run_dir)
 model = load_model(
@@ -261,11 +263,17 @@ figures.head_maps({"answer → reasoning": to_reasoning.values}, marks)
 # Point at a head, or go to it with the arrow keys: its map on one trace appears below.
 
 # %%
-shown = sorted(traces, key=lambda t: not attention.corrects_itself(t))[:n_maps]
+shown = sorted(traces, key=lambda t: not attention.corrects_itself(t))
+shown = opening.opening_first(shown)[:n_maps]
 by_mass = (
     to_reasoning.to_series().dropna().sort_values(ascending=False).index.tolist()
 )
 head_explorer(model, shown, mass, by_mass, marks=marks)
+
+# %% tags=["hide-input"]
+Markdown(f"The first trace is of {opening.SAID}.") if opening.opens(
+    shown[0]
+) else None
 
 # %% [markdown]
 # **Figure.** To explore: attention of the answer on the reasoning in `{{ model.name }}` by layer

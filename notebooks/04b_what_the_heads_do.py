@@ -65,6 +65,7 @@ from r2a_utils import attention, figures, load_model
 from r2a_utils.explorers import trace_explorer
 from r2a_utils.runs import Run
 from r2a_utils.texts import cues, problems_from_table, read_traces
+from r2a_utils.tiny import opening
 
 run = Run.open(run_dir)
 model = load_model(
@@ -244,10 +245,12 @@ figures.reading_table(beside.table(model.name))
 #
 # The three strongest heads on three traces: the first ones with a long answer, a correction and
 # at least four steps where there are such. A diagonal inside the green box means that the head
-# walks along the reasoning as the answer is written.
+# walks along the reasoning as the answer is written. The problem on which the book opens goes
+# before them, where the run has it.
 
 # %%
 in_order = sorted(traces, key=lambda t: not attention.corrects_itself(t))
+in_order = opening.opening_first(in_order)
 shown = in_order[:n_maps]
 rows = [
     attention.attention_rows(model, trace, rfhs[:3], slice(0, len(trace)))
@@ -288,6 +291,11 @@ figures.attention_maps(
 
 # %%
 trace_explorer(model, in_order, rfhs)
+
+# %% tags=["hide-input"]
+Markdown(f"The first trace is of {opening.SAID}.") if opening.opens(
+    in_order[0]
+) else None
 
 # %% [markdown]
 # **Figure.** To explore: one trace of `{{ model.name }}`, shaded by what its answer reads through

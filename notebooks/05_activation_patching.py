@@ -99,7 +99,7 @@ paper_data: str | None = None
 from functools import partial
 
 import pandas as pd
-from IPython.display import display
+from IPython.display import Markdown, display
 
 from r2a_utils import Run, causal, figures, load_model, paper
 from r2a_utils.collecting import (
@@ -111,7 +111,7 @@ from r2a_utils.collecting import (
     write_solution,
 )
 from r2a_utils.explorers import patch_explorer
-from r2a_utils.tiny import world
+from r2a_utils.tiny import opening, world
 from r2a_utils.tiny.organisms import told_pairs
 
 run = Run.open(run_dir)
@@ -148,17 +148,25 @@ draw, write = {
 }[pairs]
 problems = draw(n_pairs, seed)
 
+
 # %%
-sides = [
-    collect_traces(
+def collected(asked, path=None):
+    """The traces of problems, as this run has them written."""
+    return collect_traces(
         model,
-        [pair[side] for pair in problems],
-        path=run.completions_path(f"contrast_{name}"),
+        asked,
+        path=path,
         sampling=Sampling(512),
         prompt_style=prompt_style,
         system=system,
         backend=teacher_forced(model, write) if source == "written" else None,
         on_unfinished="drop",
+    )
+
+
+sides = [
+    collected(
+        [pair[side] for pair in problems], run.completions_path(f"contrast_{name}")
     )
     for side, name in enumerate(("clean", "corrupted"))
 ]
@@ -247,8 +255,8 @@ figures.layer_curves(
 
 
 # %%
-def read_as(name):
-    """(clean, corrupted) traces of all pairs that ended, under a protocol."""
+def read_as(name, asked=ended):
+    """(clean, corrupted) traces of pairs that ended, under a protocol."""
     return [
         tuple(
             causal.under_protocol(
@@ -256,7 +264,7 @@ def read_as(name):
             )
             for side in pair
         )
-        for pair in ended
+        for pair in asked
     ]
 
 
@@ -303,16 +311,39 @@ if not kept:
 # %% [markdown]
 # ## One pair, every cell
 #
-# {term}`Patching <patch>` {cite:p}`zhang2024patching,heimersheim2024patching` the first pair that
-# was kept. A cell says how much of the difference between the two answers
-# comes back when the state of one token, before one layer, is taken from the clean trace: 0 is
-# nothing, 1 is all.
+# First the pair itself, both sides in full: the first one that was kept or, where the pairs are
+# those of the bundled world, that of the problem on which the book opens, if it would be kept too.
 
 # %%
-pair = kept[0].pair
+asked_first = [opening.opening_pair()] if pairs == "tiny" else []
+by_id |= {t.problem_id: t for pair in asked_first for t in collected(pair)}
+asked_first = [p for p in asked_first if all(side.id in by_id for side in p)]
+in_order = [*causal.sift(model, read_as(protocol, asked_first)).kept, *kept]
+ids = {recorded.pair.problem_id for recorded in in_order}
+read = [*read_as(protocol, asked_first), *read_as(protocol)]
+told = [sides for sides in read if sides[0].problem_id in ids]
+pair = in_order[0].pair
+figures.pair_texts(*told[0], pair.alignment)
+
+# %% [markdown]
+# **Text.** The clean and the corrupted trace of a pair. Bold and underlined: tokens that differ
+# from their partner on the other side.
+
+# %% tags=["hide-input"]
+Markdown(
+    f"The clean side is of {opening.SAID}. The pair is none of those that are counted "
+    "above and below."
+) if opening.opens(told[0][0]) else None
+
+# %% [markdown]
+# {term}`Patching <patch>` {cite:p}`zhang2024patching,heimersheim2024patching` this pair: a cell
+# says how much of the difference between the two answers comes back when the state of one token,
+# before one layer, is taken from the clean trace: 0 is nothing, 1 is all.
+
+# %%
 tail = range(pair.flipping_position - 6, len(pair))
 positions = sorted({*pair.differing_positions, *tail} & set(pair.alignment))
-cells = causal.patch_metrics(model, kept[0], positions=positions)
+cells = causal.patch_metrics(model, in_order[0], positions=positions)
 run.write_array("patch_grid", cells)
 figures.patch_grid(
     cells["effect"].values,
@@ -331,8 +362,6 @@ figures.patch_grid(
 # and how probable both answers were before and after.
 
 # %%
-ids = {recorded.pair.problem_id for recorded in kept}
-told = [sides for sides in read_as(protocol) if sides[0].problem_id in ids]
 patch_explorer(model, *zip(*told, strict=True))
 
 # %% [markdown]

@@ -72,11 +72,11 @@ class View:
         safe = data.replace("<", "\\u003c")
         return (
             f'<div class="r2a-view" data-r2a-view="{name}" style="{colours}">'
-            f"<style>{_asset('views.css')}</style>"
+            f"<style>{asset('views.css')}</style>"
             f'<script type="application/json">{safe}</script>'
             f"<noscript><p>{html.escape(self.text)}</p><p>With JavaScript, this is a view to "
             "explore.</p></noscript></div>"
-            f'<script>{_asset("views.js")}\nr2aViews.mount("{name}");</script>'
+            f'<script>{asset("views.js")}\nr2aViews.mount("{name}");</script>'
         )
 
     def _repr_html_(self) -> str:
@@ -108,7 +108,8 @@ def shelf(views: Sequence[View], label: str) -> View:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a style or script that lies beside this file."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 

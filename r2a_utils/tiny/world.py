@@ -121,10 +121,11 @@ def arithmetic_problem(rng: random.Random, steps: int) -> Problem:
         "wording": rng.randrange(len(WORDINGS)),
         "who": rng.choice(NAMES),
     }
-    return _counted(meta)
+    return problem_of(meta)
 
 
-def _counted(meta: dict) -> Problem:
+def problem_of(meta: dict) -> Problem:
+    """The arithmetic problem that its `meta` describes."""
     written = [WORDINGS[meta["wording"]][kind].format(n) for kind, n in meta["operations"]]
     question = ARITHMETIC_FORMS[meta["form"]].format(
         start=meta["start"],
@@ -147,7 +148,7 @@ def twins(problem: Problem) -> list[Problem]:
             operations = [*meta["operations"]]
             operations[at] = (kind, operand)
             others.append({**meta, "operations": operations})
-    found = [_counted({**other, "like": problem.id}) for other in others]
+    found = [problem_of({**other, "like": problem.id}) for other in others]
     return [
         twin
         for twin in found
