@@ -43,10 +43,11 @@ def head_contributions(
     differences of logits count. Dims (head, query, key) with the coordinates layer, head_index,
     and query (the written token's position); summed over keys it is z · W_O · direction.
 
-    Raises ValueError for written tokens outside the trace, and for a model that scales or
-    normalises its logits, or what a layer gives before it is added: the parts then do not add up to
-    them. Stage 04 explains.
+    Raises ValueError for written tokens outside the trace, for a model on a host, and for one that
+    scales or normalises its logits, or what a layer gives before it is added: the parts then do not
+    add up to them. Stage 04 explains.
     """
+    model.check_here("what heads give directly needs")
     answer = trace.segments["answer"]
     writes = list(range(answer.start, answer.stop)) if writes is None else [int(w) for w in writes]
     if not writes or not all(0 < write < len(trace) for write in writes):

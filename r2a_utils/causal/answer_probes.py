@@ -82,7 +82,7 @@ def _end_states(
     states: list[list[np.ndarray]] = []
     for trace in traces:
         at = sentences(trace)[-1].stop - 1
-        cache = run_with_cache(model, trace.token_ids[: at + 1])
+        cache = run_with_cache(model, trace.token_ids[: at + 1], ("resid",))
         states.append([layer[at].float().cpu().numpy() for layer in cache.activations["resid"]])
     return np.array(states, dtype=float).swapaxes(0, 1)
 

@@ -200,7 +200,7 @@ def _states(
     found = []
     for trace in traces:
         places = [_stop(trace, fraction) - 1 for fraction in FRACTIONS]
-        cache = run_with_cache(model, trace.token_ids[: places[-1] + 1])
+        cache = run_with_cache(model, trace.token_ids[: places[-1] + 1], ("resid",))
         found.append([layer[places].float().cpu().numpy() for layer in cache.activations["resid"]])
     return np.array(found, dtype=np.float32).swapaxes(0, 1)
 

@@ -39,7 +39,7 @@ def conclusion_states(
     Raises ValueError where the reasoning's last line does not name the answer. Stage 06b.
     """
     at = _stated(trace, answer)[-1]
-    cache = run_with_cache(model, trace.token_ids[: at + 1])
+    cache = run_with_cache(model, trace.token_ids[: at + 1], ("resid",))
     return [layer[at] for layer in cache.activations["resid"]]
 
 

@@ -176,7 +176,7 @@ def _exchanged_scores(model: ReasoningModel, recorded: RecordedPair, places: Seq
     for place in places:
         ids[pair.alignment[place]] = pair.clean_ids[place]
     after = next(iter(recorded.corrupted.values()))
-    caches = answer_caches(model, ids, pair.answers, recorded.components, after=after)
+    caches = answer_caches(model, ids, pair.answers, after=after)
     return cached_scores(caches, pair.answers)
 
 

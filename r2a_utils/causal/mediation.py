@@ -163,7 +163,7 @@ def _exchanged(
     """Gains [all layers, then each alone][exchanged], own, before, and the share of tokens."""
     (problem, trace), (_, received) = donor, receiver
     answer = tuple(encode(model.tokenizer, problem.answer))
-    given, other = _run(model, trace, answer), _run(model, control, answer)
+    given, other = (_run(model, text, answer, ("resid",)) for text in (trace, control))
     cache = _run(model, received, answer)
     count = min(map(_thought, (trace, received, control)))
     questions = min(_length(each.segments["prompt"]) for each in (trace, received))
@@ -189,12 +189,14 @@ def _exchanged(
     return gained, own, before, count / _thought(received)
 
 
-def _run(model: ReasoningModel, trace: Trace, answer: tuple[int, ...]) -> ActivationCache:
+def _run(
+    model: ReasoningModel, trace: Trace, answer: tuple[int, ...], components: Sequence[str] = ()
+) -> ActivationCache:
     """The text up to the box and into the answer, read where each token of it is foretold."""
     ids = forced_ids(trace, model.tokenizer, len(sentences(trace)), tags=model.tags)
     last = len(ids) - 1
     read = range(last, last + len(answer))
-    return run_with_cache(model, (*ids, *answer[:-1]), read=read)
+    return run_with_cache(model, (*ids, *answer[:-1]), components, read)
 
 
 def _length(part: slice) -> int:

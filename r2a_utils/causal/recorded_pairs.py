@@ -101,6 +101,7 @@ def record_pair(
     for component in components:
         if component not in COMPONENTS:
             raise ValueError(f"unknown component {component!r}: choose from {COMPONENTS}")
+    components = ("resid", *components)  # what a patch that changes nothing writes
     corrupted = answer_caches(model, pair.corrupted_ids, pair.answers, components)
     # The clean sequence differs from the corrupted one only from some token on.
     first = next(iter(corrupted.values()))

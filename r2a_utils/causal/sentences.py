@@ -66,7 +66,7 @@ def answer_lens(
         raise ValueError(
             f"the lens reads positions before the answer, which starts at {span.start}"
         )
-    cache = run_with_cache(model, trace.token_ids[: span.start])
+    cache = run_with_cache(model, trace.token_ids[: span.start], ("resid",))
     answer = ((trace.token_ids[span.start],),)
     layers = cache.activations["resid"]
     rows = torch.cat([residual[list(positions)].to(model.device) for residual in layers])

@@ -71,7 +71,8 @@ def run_with_cache(
 
     `read` are the positions whose logits are kept. What a cache `after` has in common with the
     sequence, up to the first token that differs or is read, is taken from it and not run again; it
-    must hold the same components. A model that cannot be replayed is run plainly, from nothing.
+    must hold those components. A model that cannot be replayed is run plainly, from nothing; from a
+    host residual streams come back where they are among the components ("resid"), and no others.
     Raises ValueError for a component that cannot be read in this model.
     """
     for name in components:

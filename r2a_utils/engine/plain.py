@@ -41,12 +41,16 @@ def cache_plainly(
 ) -> ActivationCache:
     """What `run_with_cache` gives, keys and values as the model's own attention call takes them.
 
+    From a host comes what is asked for: residual streams where `components` name them, and no keys
+    and values (they have the width 0), since nothing is replayed here.
+
     Raises ValueError for a component that cannot be read in this model.
     """
     for name in components:
         check_component(model, name)
     lm, places, read = model.lm, architecture(model), tuple(range(len(token_ids))[i] for i in read)
-    names = [name for name in COMPONENTS if name == "resid" or name in components]
+    always, width = ((), 0) if model.remote else (("resid",), None)
+    names = [name for name in COMPONENTS if name in (*always, *components)]
     ids = torch.tensor([list(token_ids)], device=model.device)
     options = {"use_cache": False, "logits_to_keep": torch.tensor(read)}
     with torch.no_grad(), lm.trace(ids, remote=model.remote, **options):
@@ -57,8 +61,8 @@ def cache_plainly(
             for name in COMPONENTS:  # in the order of the forward pass, z with its keys and values
                 if name == "z" and layer in places.attending:
                     (_, _, key, value, *_), _ = places.attend(layer).inputs
-                    keys.append(key[0].clone())
-                    values.append(value[0].clone())
+                    keys.append(key[0, ..., :width].clone())
+                    values.append(value[0, ..., :width].clone())
                 elif name == "z":
                     keys.append(torch.empty(0, ids.shape[1], 0))
                     values.append(torch.empty(0, ids.shape[1], 0))
@@ -68,7 +72,8 @@ def cache_plainly(
                     kept[name].append(places.component(layer, name)[0].clone())
                 else:
                     kept[name].append(torch.empty(ids.shape[1], 0, device=ids.device))
-        kept["resid"].append(places.final_norm.input[0].clone())
+        if "resid" in names:
+            kept["resid"].append(places.final_norm.input[0].clone())
         logits = nnsight.save(lm.output.logits)
     ids = tuple(int(i) for i in token_ids)
     return ActivationCache(ids, read, at_least_float(logits[0]), kept, keys, values)

@@ -21,12 +21,18 @@ from nnsight.schema.request import RequestModel
 
 from r2a_utils.attention.mass import attention_profile, attention_rows, segment_mass
 from r2a_utils.causal.interventions import Ablation, Knockout, measure
+from r2a_utils.causal.mediation import mediation
+from r2a_utils.causal.pairs import ContrastPair
+from r2a_utils.causal.patching import patch_grid
 from r2a_utils.engine.answer_logprobs import answer_scores
 from r2a_utils.engine.forward import continue_greedily, replay, run_with_cache, run_with_graph
 from r2a_utils.engine.patches import EdgeCut, Patch, PatchedRun
 from r2a_utils.engine.plain import cache_plainly, replay_plainly
 from r2a_utils.models.loading import load_model, random_model, stand_in
 from r2a_utils.models.places import architecture
+from r2a_utils.texts.prompts import render_prompt
+from r2a_utils.texts.trace import Trace, encode
+from r2a_utils.tiny import world
 
 NOT_THERE = ("r2a_utils", "jaxtyping", "lazy_loader", "pandas", "tqdm", "xarray")
 IDS = list(range(5, 30))
@@ -150,6 +156,42 @@ def test_no_module_within_the_model_is_traced_for_a_host(
     segment_mass(remote, world_traces[:2])
     measure(remote, world_traces[0], [Knockout()])
     assert traced and set(traced) == {remote.lm.path}
+
+
+def test_nothing_comes_back_that_nobody_asked_for(tiny, remote, host):
+    asked = {(): set(), ("resid",): {"resid"}, ("z", "resid"): {"z", "resid"}}
+    for components, names in asked.items():
+        there = run_with_cache(remote, IDS, components, (20, 24))
+        here = run_with_cache(tiny, IDS, components, (20, 24))
+        assert set(there.activations) == names
+        for name in names:
+            for mine, theirs in zip(here.activations[name], there.activations[name], strict=True):
+                assert torch.allclose(mine, theirs, atol=1e-5)
+        assert torch.allclose(here.logits, there.logits, atol=1e-4)
+        assert sum(part.numel() for part in (*there.keys, *there.values)) == 0
+
+
+def test_thoughts_and_grids_take_what_they_asked_for(tiny, remote, host):
+    pairs = [
+        tuple((problem, as_written(tiny, problem)) for problem in sides)
+        for sides in world.contrast_problems(4)[::2]
+    ]
+    here, there = (mediation(model, pairs, by_layer=False) for model in (tiny, remote))
+    assert host.requests and len(here.pairs)
+    assert abs(here.together - there.together).max() < 1e-5
+    pair = ContrastPair.from_traces(*(trace for _, trace in pairs[0]))
+    for component in ("resid", "z"):
+        grids = [
+            patch_grid(model, pair, [pair.differing_positions[-1]], component=component, min_gap=0)
+            for model in (tiny, remote)
+        ]
+        assert abs(grids[0] - grids[1]).max() < 1e-5
+
+
+def as_written(model, problem):
+    ids = render_prompt(model.tokenizer, problem.question)
+    ids += encode(model.tokenizer, world.write_text(problem, "with_reasoning"))
+    return Trace.from_ids(ids, model.tokenizer, problem_id=problem.id, meta=problem.meta)
 
 
 def test_what_needs_the_weights_here_says_so(remote):
