@@ -19,6 +19,7 @@
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
 #       dtype: {choices: [auto, float32, bfloat16]}
 #       device: {choices: [auto, cpu, cuda], or: [gpu]}
+#       remote: {choices: [local], or: [url]}
 #       n_traces: {least: 1, most: 1000000}
 #       batch_size: {least: 1, most: 1000000}
 #       n_untrained: {least: 0, most: 100}
@@ -51,6 +52,8 @@
 #   written <01_collect_traces>`; the problem at the end of this page is asked in the same way.
 # - `n_untrained` twins of the model, of the same shape but with random weights, read the same
 #   traces.
+# - `remote`: whether {doc}`the weights stay on a host </rerun>`. Of such a model no twin is made,
+#   and it writes nothing here.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
@@ -59,6 +62,7 @@ display_name = ""
 revision: str | None = None
 dtype = "auto"
 device = "auto"
+remote: bool | str = False
 tags: dict | None = None
 n_traces = 120
 batch_size = 16
@@ -91,6 +95,7 @@ model = load_model(
     revision=revision,
     display_name=display_name,
     tags=tags,
+    remote=remote,
 )
 run.record_model(model)
 problems = problems_from_table(run.read_table("problems"))
@@ -216,7 +221,8 @@ figures.reading_table(beside.table(model.name))
 # exceeds", "heads exceed") }} the largest of theirs.{% else %}No head of `{{ model.name }}` exceeds
 # it: by this measure nothing tells the model from one that was never trained.{% endif %}{% else
 # %}No untrained twin was measured in this run (`n_untrained`), so it is not known which of these
-# numbers take training.{% endif %}
+# numbers take training{% if model.remote is defined %}: of a model on a host none is made here{%
+# endif %}.{% endif %}
 #
 # ## Layer by layer, head by head
 
@@ -489,9 +495,11 @@ workshop.check_mass_from_q_k(mass_from_q_k)
 
 
 # %%
+group = top_head // (model.n_heads // model.n_kv_heads)
+
+
 def keep_head(layer, query, key, value, mask, scaling, z):
     """Queries and keys of the top head, read inside the running model."""
-    group = top_head // (model.n_heads // model.n_kv_heads)
     both = torch.stack([query[0, top_head], key[0, group]])
     return both.float().cpu() * scaling**0.5
 

@@ -19,6 +19,7 @@
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
 #       dtype: {choices: [auto, float32, bfloat16]}
 #       device: {choices: [auto, cpu, cuda], or: [gpu]}
+#       remote: {choices: [local], or: [url]}
 #       k: {least: 1, most: 1000000}
 #       n_shuffles: {least: 1, most: 1000000}
 #       n_long: {least: 1, most: 1000000}
@@ -45,7 +46,8 @@
 # ## Parameters
 #
 # The top `k` heads are listed; the controls use `n_shuffles` borders, the first `n_long` and
-# `n_generic` traces, and `n_untrained` twins of the model with random weights.
+# `n_generic` traces, and `n_untrained` twins of the model with random weights. `remote`:
+# whether {doc}`the weights stay on a host </rerun>`; of such a model no twin is made.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
@@ -54,6 +56,7 @@ display_name = ""
 revision: str | None = None
 dtype = "auto"
 device = "auto"
+remote: bool | str = False
 tags: dict | None = None
 k = 10
 n_shuffles = 100
@@ -84,6 +87,7 @@ model = load_model(
     revision=revision,
     display_name=display_name,
     tags=tags,
+    remote=remote,
 )
 run.record_model(model)
 mass = run.read_array("segment_mass_with_reasoning")
@@ -375,7 +379,9 @@ figures.reading_table(beside.table(model.name))
 # u.untrained.in_middle | number(0) }} in the middle third. {% if r.top_mass > u.untrained.top_mass
 # %}The strongest head reads the reasoning more than any of theirs.{% else %}The strongest head does
 # not read the reasoning more than theirs: this ranking shows nothing that takes training.{% endif
-# %} A stable ranking, and heads that pass the turned borders, are no sign of training.{% endif %}
+# %} A stable ranking, and heads that pass the turned borders, are no sign of training.{% elif
+# model.remote is defined %}Which of this takes training is not known: of a model on a host no
+# untrained twin is made here.{% endif %}
 
 # %% [markdown]
 # ## The heads of the real distills

@@ -20,6 +20,7 @@
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
 #       dtype: {choices: [auto, float32, bfloat16]}
 #       device: {choices: [auto, cpu, cuda], or: [gpu]}
+#       remote: {choices: [local], or: [url]}
 #       pairs: {choices: [tiny, told, questions, grade_school, paper]}
 #       source: {choices: [model, written], or: [url]}
 #       protocol: {choices: [own, probe, boxed_probe]}
@@ -72,6 +73,8 @@
 # - `prompt_style`: "chat" puts the question in the model's own template, "raw" as the paper does,
 #   followed by the instruction to reason, without a template; `smollm2-135m` tells more pairs apart
 #   with it.
+# - `remote`: whether {doc}`the weights stay on a host </rerun>`. Such a model writes nothing here,
+#   so that `source` is "written"; gradients are left out.
 # - `n_mediated`: pairs whose whole thoughts are exchanged, state by state.
 # - `paper_data` names a folder with the authors' data; `None` stands for what the environment
 #   variable `R2A_PAPER_DATA` names, if it is set.
@@ -83,6 +86,7 @@ display_name = ""
 revision: str | None = None
 dtype = "auto"
 device = "auto"
+remote: bool | str = False
 tags: dict | None = None
 pairs = "tiny"
 source = "model"
@@ -122,6 +126,7 @@ model = load_model(
     revision=revision,
     display_name=display_name,
     tags=tags,
+    remote=remote,
 )
 run.record_model(model)
 
@@ -605,38 +610,44 @@ run.write_record("activation_patching", found)
 # its own strongest.
 
 # %%
-checked = causal.check_attribution(model, kept[:n_attributed])
+checked = None if remote else causal.check_attribution(model, kept[:n_attributed])
 recalls = {k: f"recall of the top {k}" for k in causal.BUDGETS}
-figures.reading_table(checked.quality.rename(columns=recalls), digits=2)
+absent = "A gradient needs the weights here, and they are on a host: this part is left out."
+figures.reading_table(
+    checked.quality.rename(columns=recalls), digits=2
+) if checked else Markdown(absent)
 
 # %% [markdown]
-# Every cell of these pairs at the differing tokens and the last {{ attribution_patching.tail }},
-# with the sign of the effect; the recalls are means over pairs. Cells far below the line are where
-# the answer is already certain: a gradient sees the slope at one end, and the patch crosses the
-# whole way.
+# Every cell of these pairs at the differing tokens{% if attribution_patching.n %} and the last {{
+# attribution_patching.tail }}{% endif %}, with the sign of the effect; the recalls are means over
+# pairs. Cells far below the line are where the answer is already certain: a gradient sees the slope
+# at one end, and the patch crosses the whole way.
 
 # %%
-plain = checked.quality.loc["atp"]
 figures.approximate_against_exact(
-    checked.exact, checked.estimate, {k: plain[k] for k in causal.BUDGETS}
-)
+    checked.exact,
+    checked.estimate,
+    {k: checked.quality.loc["atp"][k] for k in causal.BUDGETS},
+) if checked else Markdown(absent)
 
 # %% [markdown]
 # **Figure.** Attribution patching against exact patching in `{{ model.name }}`, a point a cell of
 # the grids of {{ attribution_patching.n }} pairs; on the dotted line the estimate is exact.
 
 # %% tags=["hide-input"]
-run.write_record("attribution_patching", checked.summary())
+run.write_record("attribution_patching", checked.summary() if checked else {"n": 0})
 
 # %% [markdown]
-# Over {{ attribution_patching.n }} {% if attribution_patching.n == 1 %}pair{% else %}pairs{% endif
-# %}{{ attribution_patching.n | few }}, of the {{ attribution_patching.budget }} strongest cells of
-# the exact grid the gradient finds {{ attribution_patching.recall | percent }}{% if
+# {% if attribution_patching.n %}Over {{ attribution_patching.n }} {% if attribution_patching.n == 1
+# %}pair{% else %}pairs{% endif %}{{ attribution_patching.n | few }}, of the {{
+# attribution_patching.budget }} strongest cells of the exact grid the gradient finds {{
+# attribution_patching.recall | percent }}{% if
 # attribution_patching.recall_low is not none %} ({{ attribution_patching.recall_low | percent }} to
 # {{ attribution_patching.recall_high | percent }}, interval over pairs){% endif %} (`atp*`: {{
 # attribution_patching.recall_star | percent }}); its ranks correlate with the exact ones at {{
 # attribution_patching.spearman | number }} (`atp*`: {{ attribution_patching.spearman_star | number
-# }}).
+# }}).{% else %}How near a gradient comes is not known of a model whose weights are on a host.{%
+# endif %}
 #
 # ## Beside the paper
 #

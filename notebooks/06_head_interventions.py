@@ -21,6 +21,7 @@
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
 #       dtype: {choices: [auto, float32, bfloat16]}
 #       device: {choices: [auto, cpu, cuda], or: [gpu]}
+#       remote: {choices: [local], or: [url]}
 #       n_traces: {least: 1, most: 1000000}
 #       knockout_kind: {choices: [renormalised, zeroed, mean]}
 #       n_spans: {least: 1, most: 1000000}
@@ -52,6 +53,9 @@
 
 # %% [markdown]
 # ## Parameters
+#
+# `remote`: whether {doc}`the weights stay on a host </rerun>`. What needs them here is left out:
+# one trace with its lens and its continuations.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
@@ -60,6 +64,7 @@ display_name = ""
 revision: str | None = None
 dtype = "auto"
 device = "auto"
+remote: bool | str = False
 tags: dict | None = None
 n_traces = 24
 knockout_kind = "renormalised"
@@ -91,6 +96,7 @@ model = load_model(
     revision=revision,
     display_name=display_name,
     tags=tags,
+    remote=remote,
 )
 run.record_model(model)
 problems = texts.problems_from_table(run.read_table("problems"))
@@ -383,24 +389,28 @@ run.write_record("held_out_heads", held_out)
 # sentence_importance.shown_sentences }}.
 
 # %%
-example = causal.example_of(traces)
-sampling = Sampling(resampled_tokens, temperature=1.0, seed=seed)
-resampled = causal.resampled_answers(
-    model, example, sampling=sampling, samples=n_resampled
-)
+example, resampled = causal.example_of(traces), None
+if not remote:
+    sampling = Sampling(resampled_tokens, temperature=1.0, seed=seed)
+    resampled = causal.resampled_answers(
+        model, example, sampling=sampling, samples=n_resampled
+    )
+    lens = causal.answer_lens(model, example)["log_probability"]
 forced = causal.forced_answers(model, example)
 knocked = causal.sentence_knockouts(model, example, seed=seed, kind=knockout_kind)
-lens = causal.answer_lens(model, example)["log_probability"].values[:, :-1]
 
 # %%
 figures.sentence_page(
     ["".join(example.tokens[span]) for span in texts.sentences(example)],
     causal.read_by_sentence(model, example, rfhs),
-    lens,
+    lens.values[:, :-1],
     forced,
     resampled,
     knocked,
     title=example.problem_id,
+) if not remote else Markdown(
+    "Lens and continuations need the weights here, and they are on a host: "
+    "this figure is left out."
 )
 
 # %% [markdown]
@@ -442,12 +452,13 @@ run.write_record("sentence_importance", told)
 # sentence_importance.n }} traces after which it is written at all{{ sentence_importance.needed_n |
 # few }}; {% if sentence_importance.needed > 0.5 %}forced earlier it is mostly another{% else %}it
 # is often known early{% endif %}.{% else %}After none of the traces does the model write the forced
-# answer, though it has read all of the reasoning.{% endif %} In the trace above {{
-# sentence_importance.first_share | percent }} of the continuations end in its answer before any
-# sentence and {{ sentence_importance.last_share | percent }} after all{% if
+# answer, though it has read all of the reasoning.{% endif %}{% if sentence_importance.samples %} In
+# the trace above {{ sentence_importance.first_share | percent }} of the continuations end in its
+# answer before any sentence and {{ sentence_importance.last_share | percent }} after all{% if
 # sentence_importance.unfinished %}; {{ sentence_importance.unfinished | percent }} of all
 # continuations were cut off after {{ sentence_importance.resampled_tokens }} tokens and count as
-# another answer, so that the shares are lower bounds{% else %}; none was cut off{% endif %}.
+# another answer, so that the shares are lower bounds{% else %}; none was cut off{% endif %}.{%
+# endif %}
 #
 # In {{ sentence_importance.dear_n }} of {{ sentence_importance.n }} traces some sentence costs the
 # answer more than {{ sentence_importance.noise | number(1) }} nats; in the others none does, and

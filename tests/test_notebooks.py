@@ -2,15 +2,21 @@
 
 import ast
 import inspect
+import io
 import json
 import os
 import re
 import shutil
+import zipfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
+import netCDF4
+import pandas as pd
 import pytest
+import xarray as xr
 from local_server import serve
 from teaching.right_variants import RIGHT
 
@@ -19,6 +25,7 @@ from r2a_utils.models.registry import BUNDLED
 from r2a_utils.publishing.book_runs import declared_runs
 from r2a_utils.publishing.exercises import has_tag, load_exercises
 from r2a_utils.publishing.headlines import headline
+from r2a_utils.runs.archive import pack
 from r2a_utils.runs.execution import StageFailed
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.manifest import read_manifest
@@ -42,6 +49,7 @@ ELSEWHERE = {
     "dataset": "test_problems_of_one_s_own_file_run_through_the_first_stages",
     "columns": "test_problems_of_one_s_own_file_run_through_the_first_stages",
     "revision": "test_a_revision_on_the_hub_is_the_one_that_runs",
+    "remote": "test_a_stage_on_the_way_to_a_host_gives_the_same_tables",
     "pairs": "test_pairs_of_plain_questions_are_run_too",
     "paper_data": "test_every_stage_completes_with_a_second_value_of_every_parameter",
 }
@@ -133,6 +141,73 @@ def test_a_revision_on_the_hub_is_the_one_that_runs(tmp_path, monkeypatch):
     with pytest.raises(StageFailed):
         settings["revision"] = "main"
         run_stages(tmp_path / "run", ["00"], settings=settings, progress=False)
+
+
+KEYS = {name: f"known-{name.lower()}-4711" for name in ("NDIF_API_KEY", "HF_TOKEN")}
+
+
+@pytest.fixture(scope="module")
+def there_and_here(tmp_path_factory) -> tuple[Path, Path]:
+    """A run whose stage 03 went the way to a host, made with keys in the environment, and one here.
+
+    Given texts, so that nothing is written.
+    """
+    here, there = (tmp_path_factory.mktemp("hosts") / name for name in ("here", "there"))
+    given = {"n_problems": 12, "n_traces": 6, "n_untrained": 0, "source": "written"}
+    with pytest.MonkeyPatch.context() as patched:
+        for name, key in KEYS.items():
+            patched.setenv(name, key)
+        run_stages(here, ["01", "03"], given=given, progress=False)
+        shutil.copytree(here, there)
+        run_stages(there, ["03"], settings={"remote": "local"}, progress=False)
+    return there, here
+
+
+@own_run
+def test_a_stage_on_the_way_to_a_host_gives_the_same_tables(there_and_here):
+    there, here = map(Run.open, there_and_here)
+    assert there.read_record("model")["remote"] == "local"
+    assert "remote" not in here.read_record("model")
+    for name in ("segment_mass_with_reasoning", "segment_mass_without_reasoning"):
+        xr.testing.assert_allclose(there.read_array(name), here.read_array(name), atol=1e-6)
+    for name in ("segment_attention", "sink", "looking"):
+        numbers = (flatten(run.read_record(name)) for run in (there, here))
+        assert next(numbers) == pytest.approx(next(numbers), abs=1e-5)
+
+
+@own_run
+def test_a_key_stands_in_no_file_of_a_run_and_in_no_archive(there_and_here, tmp_path):
+    folder, archive = there_and_here[0], tmp_path / "run.r2a"
+    pack(folder, archive, traces=True)
+    files = [*(path for path in folder.rglob("*") if path.is_file()), archive]
+    assert len(files) > 10
+    for path in files:
+        for name, data in opened(path.name, path.read_bytes()):
+            for key in KEYS.values():
+                assert key.encode() not in data, name
+
+
+def flatten(record, name="") -> dict[str, float]:
+    """The numbers of a record, by where they stand."""
+    if isinstance(record, dict):
+        parts = (flatten(value, f"{name}/{key}") for key, value in record.items())
+        return {place: number for part in parts for place, number in part.items()}
+    return {name: record} if isinstance(record, int | float) else {}
+
+
+def opened(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+    """A file as it lies there and as it is read: what is packed in it, and the words of arrays."""
+    yield name, data
+    if name.endswith((".zip", ".r2a")):
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
+            for member in file.namelist():
+                yield from opened(f"{name}/{member}", file.read(member))
+    elif name.endswith(".nc"):
+        with netCDF4.Dataset(name, memory=data) as file:
+            words = [v[:].tolist() for v in file.variables.values() if v.dtype is str]
+            yield name, str([file.__dict__, words]).encode()
+    elif name.endswith(".parquet"):
+        yield name, pd.read_parquet(io.BytesIO(data)).to_csv().encode()
 
 
 @own_run

@@ -67,8 +67,9 @@ def beside_untrained(
 ) -> Beside:
     """A model's `own` measure, a dataclass of numbers, beside that of n untrained twins.
 
-    One twin lives at a time.
+    One twin lives at a time. Of a model on a host there is none: it may be too large to be here.
     """
+    n = 0 if model.remote else n
     twins = [asdict(measure(untrained_twin(model, seed=seed))) for seed in range(n)]
     numbers = {
         name: [twin[name] for twin in twins if twin[name] is not None] for name in asdict(own)

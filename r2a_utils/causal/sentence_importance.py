@@ -186,20 +186,22 @@ class SentenceImportance:
     fewest_sentences: int
     agreement: dict[str, dict[str, float | None]]
     shown_sentences: int
-    first_share: float
-    last_share: float
+    first_share: float | None
+    last_share: float | None
     samples: int
-    unfinished: float
+    unfinished: float | None
     resampled_tokens: int
 
 
 def summarised_sentences(
-    many: ManyTraces, resampled: pd.DataFrame, resampled_tokens: int
+    many: ManyTraces, resampled: pd.DataFrame | None, resampled_tokens: int
 ) -> SentenceImportance:
     """What is told: of many traces, and of the example's `resampled_answers`. Stage 06 quotes it.
 
-    `resampled_tokens` is how long a continuation could be.
+    `resampled` is None of a model that writes nothing here. `resampled_tokens` is how long a
+    continuation could be.
     """
+    asked = resampled is not None
     dear = len(many.dear)
     low, high = wilson_interval(many.last, dear) if dear else (None, None)
     return SentenceImportance(
@@ -215,9 +217,9 @@ def summarised_sentences(
         fewest_sentences=FEWEST_SENTENCES,
         agreement=many.correlations(),
         shown_sentences=SHOWN_SENTENCES,
-        first_share=resampled["share"].iloc[0],
-        last_share=resampled["share"].iloc[-1],
-        samples=int(resampled["n"].iloc[0]),
-        unfinished=resampled["unfinished"].sum() / resampled["n"].sum(),
+        first_share=resampled["share"].iloc[0] if asked else None,
+        last_share=resampled["share"].iloc[-1] if asked else None,
+        samples=int(resampled["n"].iloc[0]) if asked else 0,
+        unfinished=resampled["unfinished"].sum() / resampled["n"].sum() if asked else None,
         resampled_tokens=resampled_tokens,
     )

@@ -143,8 +143,9 @@ class Run:
     def record_model(self, model: Any) -> None:
         """Keep which model the run looks at, for its manifest: name, revision, weights, device.
 
-        And by which engine it may be measured: each verdict on it is kept as it is found, and those
-        of an earlier stage stand for the same weights. `model` is a ReasoningModel.
+        Of a model on a host, also which (True: NDIF). And by which engine it may be measured: each
+        verdict on it is kept as it is found, and those of an earlier stage stand for the same
+        weights. `model` is a ReasoningModel.
         """
         device = str(model.device)
         if device.startswith("cuda"):
@@ -162,6 +163,8 @@ class Run:
         }
         if model.packed is not None:
             record["packed"] = str(model.packed)
+        if model.remote:
+            record["remote"] = model.remote
         path = self._path("records", "model", ".json")
 
         def found_before() -> dict[str, Any]:
