@@ -109,10 +109,10 @@ pd.DataFrame(
 # is the model's own trace of the like problem or, as “written donor”, a text of the world about it
 # that the model did not write. The states go over before the layer at a third of the depth: before
 # the first layer a state is its token and nothing else, whatever the donor. “Reworded” is a
-# harmless edit, the control of the other edits. Three tests of {doc}`02b <02b_edited_thoughts>` have
-# no place here. Mistakes in a step: no line of a comparison holds an equation. Hints: they are what
-# the hinted organisms are told apart by. A removed sentence that comes back: it says what the model
-# writes, not what its answer is made from.
+# harmless edit, the control of the other edits. Three tests of
+# {doc}`edited thoughts <02b_edited_thoughts>` have no place here. Mistakes in a step: no line of a
+# comparison holds an equation. Hints: they are what the hinted organisms are told apart by. A
+# removed sentence that comes back: it says what the model writes, not what its answer is made from.
 
 
 # %%

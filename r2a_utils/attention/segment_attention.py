@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 from jaxtyping import Float
 
 from r2a_utils.attention.heads import LEARNED_SINK, Masses, sink_free_mass, uniform_mass
+from r2a_utils.stats import bootstrap_means
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,9 @@ class SegmentAttention:
     """What a run's answers read of their n reasonings; all but counts are shares of 0 to 1.
 
     answer: by segment, mean over traces, layers and heads. sink_free_reasoning, uniform_reasoning,
-    lift_reasoning: the reasoning's controls (`segment_controls`). prefilled: what the answers
-    without reasoning give to the prefilled thought. top_layer: the layer that reads the reasoning
+    lift_reasoning: the reasoning's controls (`segment_controls`); lift_low and lift_high: 95 % of
+    bootstrap samples of the traces, None for a single one. prefilled: what the answers without
+    reasoning give to the prefilled thought. top_layer: the layer that reads the reasoning
     most, of n_layers. largest_head: the largest mean of a head; heads_above_uniform: how many of
     n_heads have a `lift_by_head` above 1. attending: how many layers have attention; engine: "fast"
     for masses read by marks, "plain" for those summed from eager weights.
@@ -32,6 +35,8 @@ class SegmentAttention:
     sink_free_reasoning: float
     uniform_reasoning: float
     lift_reasoning: float
+    lift_low: float | None
+    lift_high: float | None
     prefilled: float
     top_layer: int
     n_layers: int
@@ -78,12 +83,25 @@ def lift_by_head(mass: Masses) -> Float[xr.DataArray, "layer head"]:
     return reading / segment_controls(mass)["uniform null"]["reasoning"]
 
 
+def _lift_interval(mass: Masses) -> tuple[float | None, float | None]:
+    """95 % of bootstrap samples of the traces: mean mass on the reasoning over the mean null."""
+    if mass.sizes["trace"] < 2:
+        return None, None
+    read = answer_by_segment(mass).sel(to_segment="reasoning")
+    null = uniform_mass(mass, "answer", "reasoning")
+    null = null.mean([name for name in null.dims if name != "trace"])
+    means = bootstrap_means(np.stack([read.values, null.values], axis=1))
+    low, high = np.quantile(means[:, 0] / means[:, 1], [0.025, 0.975])
+    return float(low), float(high)
+
+
 def summarise_segments(mass: Masses, prefilled: Masses) -> SegmentAttention:
     """Sum up a run's masses with reasoning and, `prefilled`, without.
 
     Raises ValueError for masses without the borders of the segments.
     """
     controls = segment_controls(mass)
+    lift_low, lift_high = _lift_interval(mass)
     reading = mass.sel(from_segment="answer", to_segment="reasoning").mean("trace")
     by_layer = reading.mean("head").to_series()
     return SegmentAttention(
@@ -92,6 +110,8 @@ def summarise_segments(mass: Masses, prefilled: Masses) -> SegmentAttention:
         sink_free_reasoning=float(controls["sink-free"]["reasoning"]),
         uniform_reasoning=float(controls["uniform null"]["reasoning"]),
         lift_reasoning=float(controls["lift"]["reasoning"]),
+        lift_low=lift_low,
+        lift_high=lift_high,
         prefilled=float(answer_by_segment(prefilled).sel(to_segment="reasoning").mean()),
         top_layer=int(by_layer.idxmax()),
         n_layers=mass.sizes["layer"],

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from r2a_utils.causal.two_places import FLIPPING, crossed_flips
 from r2a_utils.publishing.book_runs import BOOK, declared_runs
 from r2a_utils.runs.archive import opened, read_archive
 from r2a_utils.runs.folder import Run
@@ -66,6 +67,5 @@ def test_what_patching_does_follows_from_the_grids(run):
     assert said["n"] == effects.sizes["pair"]
     first = effects["effect"].isel(layer=0, place=0).mean().item()
     assert said["flipping_first"] == pytest.approx(first)
-    assert said["flip_rate"] == pytest.approx(
-        effects["flip"].isel(place=0).mean("pair").max().item()
-    )
+    flips = effects["flip"].transpose("pair", "layer", "place").values
+    assert said["flip_rate"] == pytest.approx(crossed_flips(flips)[:, FLIPPING].mean())

@@ -10,8 +10,9 @@ import nbformat
 import pytest
 
 from r2a_utils.publishing.book_runs import declared_runs
+from r2a_utils.publishing.evidence import HOLDS, WEAK
 from r2a_utils.publishing.quoted_numbers import ProseError, render
-from r2a_utils.publishing.verdicts import HOLDS, WEAK, judge
+from r2a_utils.publishing.verdicts import judge
 from r2a_utils.runs.archive import opened, read_archive
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.stage import load_stages

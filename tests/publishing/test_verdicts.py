@@ -2,17 +2,17 @@
 
 import pytest
 
-from r2a_utils.publishing.verdicts import (
+from r2a_utils.publishing.claims import CLAIMS
+from r2a_utils.publishing.evidence import (
     CANNOT_TELL,
-    CLAIMS,
     HOLDS,
     NOT_TESTED,
     OPPOSITE,
     WEAK,
     Evidence,
-    judge,
     verdict,
 )
+from r2a_utils.publishing.verdicts import judge
 
 BY_STAGE = {claim.claim: claim.stage for claim in CLAIMS}
 MATH, QUERIES, GAIN, ATTENDS, HEADS, MIDDLE, TRACKS, CUES, DEBUGGING, FLIPS, THROUGH = BY_STAGE
@@ -64,6 +64,14 @@ def test_a_run_without_a_record_has_tested_nothing():
     assert set(own().values()) == {NOT_TESTED}
 
 
+def family(of_asked=0.5, low=0.4, high=0.6, crossing=(3, 3)) -> dict:
+    """Patching in one family of pairs, as `activation_patching` records it."""
+    first, last = crossing or (None, None)
+    layers = {"layer": first, "low": first, "high": last}
+    known = {"family": f"flips in {of_asked}", "asked": 60, "of_asked": of_asked}
+    return {**known, "low": low, "high": high, "crossing": layers}
+
+
 SELDOM_READ_MORE = {"word": "hmm", "n": 5, "lift": 1.8, "low": 1.5, "high": 2.2}
 OFTEN_READ_LESS = {"word": "wait", "n": 9, "lift": 0.6, "low": 0.5, "high": 0.8}
 
@@ -87,11 +95,20 @@ OFTEN_READ_LESS = {"word": "wait", "n": 9, "lift": 0.6, "low": 0.5, "high": 0.8}
         (MIDDLE, "reasoning_focus_heads", {"in_middle": 7}, HOLDS),
         (MIDDLE, "reasoning_focus_heads", {"in_middle": 5}, CANNOT_TELL),
         (MIDDLE, "reasoning_focus_heads", {"in_middle": 0}, OPPOSITE),
+        (MIDDLE, "reasoning_focus_heads", {"in_middle": 7, "p_central": 0.1}, CANNOT_TELL),
+        (MIDDLE, "reasoning_focus_heads", {"in_middle": 7, "p_central": 0.01}, HOLDS),
+        (MIDDLE, "reasoning_focus_heads", {"in_middle": 0, "p_central": 0.999}, OPPOSITE),
         (
             TRACKS,
             "trajectory_tracking",
             {"beyond": 0.5, "beyond_low": 0.4, "beyond_high": 0.6},
             HOLDS,
+        ),
+        (  # the best of many heads, on few traces
+            TRACKS,
+            "trajectory_tracking",
+            {"beyond": 0.5, "beyond_low": 0.4, "beyond_high": 0.6, "beyond_p": 0.25},
+            CANNOT_TELL,
         ),
         (TRACKS, "trajectory_tracking", {"beyond": None}, CANNOT_TELL),
         (CUES, "cue_lift", {"words": [SELDOM_READ_MORE, OFTEN_READ_LESS]}, OPPOSITE),
@@ -102,26 +119,39 @@ OFTEN_READ_LESS = {"word": "wait", "n": 9, "lift": 0.6, "low": 0.5, "high": 0.8}
         (
             FLIPS,
             "activation_patching",
-            {"flips_of_asked": 1.0, "asked_low": 0.9, "asked_high": 1.0},
+            {"families": [family(1.0, 0.9, 1.0)]},
             HOLDS,
+        ),
+        (  # a mixture of families is no population
+            FLIPS,
+            "activation_patching",
+            {"families": [family(1.0, 0.9, 1.0), family(0.2, 0.09, 0.4)]},
+            CANNOT_TELL,
         ),
         (
             FLIPS,
             "activation_patching",
-            {"flips_of_asked": 0, "asked_low": 0, "asked_high": 0.06},
+            {"families": [family(0, 0, 0.06)]},
             OPPOSITE,
         ),
         (
             FLIPS,
             "activation_patching",
-            {"flips_of_asked": 0, "asked_low": 0, "asked_high": 0.2},
+            {"families": [family(0, 0, 0.2)]},
             CANNOT_TELL,
         ),
         (FLIPS, "contrast_pairs", {"kept": 0}, CANNOT_TELL),
-        (THROUGH, "activation_patching", {"crossing": 3}, HOLDS),
-        (THROUGH, "activation_patching", {"crossing": 5}, OPPOSITE),
-        (THROUGH, "activation_patching", {"crossing": None}, CANNOT_TELL),
-        (THROUGH, "activation_patching", {"crossing": 3, "asked_low": 0.05}, CANNOT_TELL),
+        (THROUGH, "activation_patching", {"families": [family(crossing=(3, 3))]}, HOLDS),
+        (THROUGH, "activation_patching", {"families": [family(crossing=(5, 5))]}, OPPOSITE),
+        (THROUGH, "activation_patching", {"families": [family(crossing=(3, 5))]}, CANNOT_TELL),
+        (THROUGH, "activation_patching", {"families": [family(crossing=None)]}, CANNOT_TELL),
+        (THROUGH, "activation_patching", {"families": [family(0.1, 0.05, 0.2)]}, CANNOT_TELL),
+        (  # a family that does not flip crosses nothing that matters
+            THROUGH,
+            "activation_patching",
+            {"families": [family(crossing=(3, 3)), family(0.1, 0.05, 0.2, crossing=(5, 5))]},
+            HOLDS,
+        ),
     ],
 )
 def test_a_run_is_judged_by_its_records(claim, record, entries, said):
@@ -136,13 +166,8 @@ def test_a_run_is_judged_by_its_records(claim, record, entries, said):
             "in_middle": 3,
             "expected_in_middle": 10 / 3,
         },
-        "trajectory_tracking": {"best": "L1.H1", "n": 9},
+        "trajectory_tracking": {"best": "L1.H1", "n": 9, "beyond_p": 0.001},
         "activation_patching": {
-            "asked": 60,
-            "flips_of_asked": 0.5,
-            "asked_low": 0.4,
-            "asked_high": 0.6,
-            "crossing": 3,
             "n_layers": 6,
         },
     }
@@ -150,12 +175,32 @@ def test_a_run_is_judged_by_its_records(claim, record, entries, said):
 
 
 @pytest.mark.parametrize(
-    ("lift", "said"), [(0.9, OPPOSITE), (1.01, CANNOT_TELL), (1.1, WEAK), (1.3, HOLDS)]
+    ("lift", "untrained", "said"),
+    [
+        ((0.9, None, None), 1.02, OPPOSITE),
+        ((1.01, None, None), 1.02, CANNOT_TELL),
+        ((0.998, None, None), 0.997, CANNOT_TELL),  # random weights are nearly uniform
+        ((1.1, None, None), 1.02, WEAK),
+        ((1.3, None, None), 1.02, HOLDS),
+        ((1.3, 1.01, 1.6), 1.02, CANNOT_TELL),
+        ((0.9, 0.8, 1.0), 1.02, CANNOT_TELL),
+    ],
 )
-def test_a_lift_that_untrained_models_reach_too_tells_nothing(lift, said):
-    attention = {"lift_reasoning": lift, "answer": {"reasoning": 0.4}}
-    twins = {"n": 3, "untrained": {"lift": 1.02}}
+def test_a_lift_that_untrained_models_reach_too_tells_nothing(lift, untrained, said):
+    names = ("lift_reasoning", "lift_low", "lift_high")
+    attention = {**dict(zip(names, lift, strict=True)), "answer": {"reasoning": 0.4}}
+    twins = {"n": 3, "untrained": {"lift": untrained}}
     assert own(segment_attention=attention, looking=twins)[ATTENDS] == said
+
+
+def test_what_lies_below_untrained_models_does_not_contradict():
+    """They are no null from below: most random weights lie below the largest of them."""
+    walk = {"best": "L1.H1", "n": 9, "beyond": -0.07, "beyond_low": -0.17, "beyond_high": 0.04}
+    twins = {"n": 3, "untrained": {"beyond": 0.17}}
+    walk["beyond_p"] = 0.8
+    assert own(trajectory_tracking=walk, untrained_following=twins)[TRACKS] == CANNOT_TELL
+    walk |= {"beyond": -0.5, "beyond_low": -0.6, "beyond_high": -0.4}
+    assert own(trajectory_tracking=walk, untrained_following=twins)[TRACKS] == OPPOSITE
 
 
 def test_untrained_models_set_what_heads_must_exceed():
@@ -178,7 +223,9 @@ def test_the_papers_models_are_judged_by_what_it_prints():
     assert full[GAIN] == NOT_TESTED
     assert verdicts.of("R1-Llama-8B (paper)")[GAIN] == HOLDS
     assert small[GAIN] == CANNOT_TELL  # 8.5 against 5.5 points
-    assert small[FLIPS] == HOLDS and verdicts.of("R1-Llama-8B (paper)")[FLIPS] == WEAK
+    assert small[FLIPS] == CANNOT_TELL  # no flip is printed
+    # its seven middle heads of ten belong to five of eight key/value groups
+    assert verdicts.of("R1-Qwen-7B (paper)")[MIDDLE] == CANNOT_TELL
     assert verdicts.of("R1-Llama-8B (paper)")[THROUGH] == HOLDS  # 15 of 32
     assert small[THROUGH] == CANNOT_TELL  # 18 to 20 of 28: the border lies between
     assert small[DEBUGGING] == CANNOT_TELL
@@ -193,8 +240,7 @@ def test_an_archive_may_lack_a_number_and_a_run_may_not():
 
 
 def test_a_cell_says_its_number_and_leads_to_its_page():
-    patching = {"asked": 60, "flips_of_asked": 1, "asked_low": 0.94, "asked_high": 1.0}
-    patching["crossing"] = None
+    patching = {"families": [family(1, 0.94, 1.0, crossing=None)], "n_layers": 6}
     table = judge({"default": summary(activation_patching=patching)}).table("../")
     told = "100 % (94 % to 100 %) of 60 answers asked flip"
     cell = f'title="{told}" aria-label="holds: {told}">holds</a></td>'
@@ -204,6 +250,7 @@ def test_a_cell_says_its_number_and_leads_to_its_page():
 
 def test_what_holds_of_a_model_that_ignores_its_reasoning_is_told():
     walk = {"best": "L1.H1", "n": 9, "beyond": 0.5, "beyond_low": 0.4, "beyond_high": 0.6}
+    walk["beyond_p"] = 0.001
     records = {"model": {"name": "r2a-ignorer"}, "trajectory_tracking": walk}
     told = judge({"default": summary(), "ignorer": summary(**records)}).controls()
     assert f"These claims hold for it: “{TRACKS}”. What holds for them is no sign" in told
