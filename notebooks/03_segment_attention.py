@@ -11,9 +11,8 @@
 #   r2a:
 #     reads: [tables/problems, traces/with_reasoning, traces/without_reasoning]
 #     writes: [
-#       arrays/segment_mass_with_reasoning, arrays/segment_mass_without_reasoning,
-#       records/segment_attention, records/segment_attention_of_distills, records/looking,
-#       records/sink
+#       arrays/segment_mass_with_reasoning, records/segment_attention,
+#       records/segment_attention_of_distills, records/looking, records/sink
 #     ]
 #     parameters:
 #       model_name: {choices: [r2a-tiny, smollm2-135m], or: [hub, path]}
@@ -119,8 +118,7 @@ mass = {
     name: attention.segment_mass(model, found, batch_size=batch_size)
     for name, found in traces.items()
 }
-for name in CONDITIONS:
-    run.write_array(f"segment_mass_{name}", mass[name])
+run.write_array("segment_mass_with_reasoning", mass["with_reasoning"])
 
 # %% [markdown]
 # ## The six boxes

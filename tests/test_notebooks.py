@@ -168,8 +168,8 @@ def test_a_stage_on_the_way_to_a_host_gives_the_same_tables(there_and_here):
     there, here = map(Run.open, there_and_here)
     assert there.read_record("model")["remote"] == "local"
     assert "remote" not in here.read_record("model")
-    for name in ("segment_mass_with_reasoning", "segment_mass_without_reasoning"):
-        xr.testing.assert_allclose(there.read_array(name), here.read_array(name), atol=1e-6)
+    masses = (run.read_array("segment_mass_with_reasoning") for run in (there, here))
+    xr.testing.assert_allclose(*masses, atol=1e-6)
     for name in ("segment_attention", "sink", "looking"):
         numbers = (flatten(run.read_record(name)) for run in (there, here))
         assert next(numbers) == pytest.approx(next(numbers), abs=1e-5)
