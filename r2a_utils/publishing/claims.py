@@ -63,7 +63,7 @@ def _math(records: Records) -> Evidence | None:
     q = records["answer_quality"]
     ends = q["difference"], q["ci_low"], q["ci_high"]
     told = f"{_interval(_points, *ends)} percentage points, n = {q['n']}"
-    return Evidence(ends[0], 0, 0.05, told, ends[1], ends[2])
+    return Evidence(ends[0], 0, 0.05, told, *ends[1:], n=q["n"])
 
 
 def _queries(records: Records) -> Evidence | None:
@@ -74,7 +74,7 @@ def _queries(records: Records) -> Evidence | None:
         return Evidence(None, 0, 0.25, "no answer was scored in both conditions")
     ends = scores["difference"], scores["ci_low"], scores["ci_high"]
     told = f"{_interval(_signed, *ends)} of 10 points, n = {scores['n']}"
-    return Evidence(ends[0], 0, 0.25, told, *ends[1:])
+    return Evidence(ends[0], 0, 0.25, told, *ends[1:], n=scores["n"])
 
 
 def _printed_differences() -> dict[str, tuple[float, float, int]]:
@@ -227,7 +227,7 @@ def _tracks(records: Records) -> Evidence | None:
     told += f", p = {number(walk['beyond_p'])} over all heads, n = {walk['n']}"
     told += "" if untrained is None else f"; untrained up to {number(untrained)}"
     value = None if ends[1] > 0 and walk["beyond_p"] >= 0.05 else ends[0]
-    return Evidence(value, 0, 0.3, told, *ends[1:], untrained)
+    return Evidence(value, 0, 0.3, told, *ends[1:], untrained, walk["n"])
 
 
 def _cues(records: Records) -> Evidence | None:
@@ -241,7 +241,7 @@ def _cues(records: Records) -> Evidence | None:
     if most["low"] is None:
         return Evidence(None, 1, 1.25, f"“{most['word']}” in {most['n']} traces only")
     told = f"after “{most['word']}” {_interval(number, *ends)} times the attention on matched text"
-    return Evidence(ends[0], 1, 1.25, f"{told}, n = {most['n']}", *ends[1:])
+    return Evidence(ends[0], 1, 1.25, f"{told}, n = {most['n']}", *ends[1:], n=most["n"])
 
 
 def _debugging(records: Records) -> Evidence | None:
@@ -253,7 +253,7 @@ def _debugging(records: Records) -> Evidence | None:
     ends = failed["rfh_rate"], failed["rfh_ci_low"], failed["rfh_ci_high"]
     told = f"the sentence read most holds the first error in {_interval(percent, *ends)}"
     told += f" of {failed['n']} failed traces, {percent(failed['rfh_chance'])} by chance"
-    return Evidence(ends[0], failed["rfh_chance"], 0.5, told, *ends[1:])
+    return Evidence(ends[0], failed["rfh_chance"], 0.5, told, *ends[1:], n=failed["n"])
 
 
 def _flips(records: Records) -> Evidence | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from r2a_utils.stats import FEWEST_FOR_A_MEAN
+
 HOLDS, WEAK, OPPOSITE = "holds", "weak", "opposite"
 CANNOT_TELL, NOT_TESTED = "cannot tell", "not tested"
 
@@ -18,7 +20,8 @@ class Evidence:
 
     null: the value at which the claim would be empty; larger values speak for the claim. large:
     from here on it holds and is not weak. untrained: what untrained models reach; a number between
-    that and the null tells nothing. `told` says the number and the interval in words.
+    that and the null tells nothing. n: the cases behind it, where they may be too few for a mean.
+    `told` says the number and the interval in words.
     """
 
     value: float | None
@@ -28,19 +31,21 @@ class Evidence:
     low: float | None = None
     high: float | None = None
     untrained: float | None = None
+    n: int | None = None
 
 
 def verdict(evidence: Evidence | None) -> str:
     """The rule: what one number says of a claim.
 
-    *not tested* without a number's record, *cannot tell* without a number or where the interval
-    holds the null value or anything between it and what untrained models reach, *opposite* where
-    all of it lies below, else *holds* if the number itself is as large as the claim needs, and
-    *weak* if it is not. A number without an interval stands for its interval.
+    *not tested* without a number's record, *cannot tell* without a number, from fewer than
+    `FEWEST_FOR_A_MEAN` cases, or where the interval holds the null value or anything between it
+    and what untrained models reach, *opposite* where all of it lies below, else *holds* if the
+    number itself is as large as the claim needs, and *weak* if it is not. A number without an
+    interval stands for its interval.
     """
     if evidence is None:
         return NOT_TESTED
-    if evidence.value is None:
+    if evidence.value is None or (evidence.n is not None and evidence.n < FEWEST_FOR_A_MEAN):
         return CANNOT_TELL
     low = evidence.value if evidence.low is None else evidence.low
     high = evidence.value if evidence.high is None else evidence.high

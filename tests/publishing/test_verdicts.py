@@ -115,6 +115,7 @@ OFTEN_READ_LESS = {"word": "wait", "n": 9, "lift": 0.6, "low": 0.5, "high": 0.8}
         (CUES, "cue_lift", {"words": [SELDOM_READ_MORE]}, HOLDS),
         (CUES, "cue_lift", {"words": [{**OFTEN_READ_LESS, "low": None}]}, CANNOT_TELL),
         (CUES, "cue_lift", {"words": [], "n": 0}, CANNOT_TELL),
+        (CUES, "cue_lift", {"words": [{**SELDOM_READ_MORE, "n": 2}]}, CANNOT_TELL),
         (DEBUGGING, "failed_traces", {"n": 0}, CANNOT_TELL),
         (
             FLIPS,
