@@ -3,7 +3,7 @@
 #   docker build --tag r2a .
 #   docker run --rm --publish 8888:8888 r2a
 #
-# Building runs every stage, about ten minutes on two cores; `--build-arg MAKE=true` leaves that out,
+# Building runs every stage, about six minutes on two cores; `--build-arg MAKE=true` leaves that out,
 # and the copies of the notebooks then begin without results.
 FROM python:3.11-slim
 

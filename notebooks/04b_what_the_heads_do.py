@@ -34,14 +34,16 @@
 # **What you will see.** How {term}`heads <head>` walk along the reasoning, what they read at
 # {term}`cues <cue>` and after a correction, and maps of the strongest ones.
 #
-# **What we know so far.** {doc}`The ranking <04_reasoning_focus_heads>` says how much the top heads
-# read of the reasoning and how far to trust that. How much is not yet what.
+# **What we know so far.** {doc}`The ranking <04_reasoning_focus_heads>` says how much of their
+# attention the top heads give to the reasoning, and how far that can be trusted. It does not say
+# what they read there.
 
 # %% [markdown]
 # ## Parameters
 #
 # The first `n_long` {term}`traces <trace>` with a long answer and the first `n_cued` with a cue are
-# measured, by the model and by `n_untrained` twins of it with random weights; `n_maps` are drawn.
+# measured in the model and in `n_untrained` twins of it with random weights; `n_maps` traces are
+# drawn as maps.
 
 # %% tags=["parameters"]
 run_dir = "runs/default"
@@ -88,10 +90,10 @@ rfhs = attention.head_pairs(ranking)
 #
 # {term}`Trajectory tracking` is the rank correlation between how far the answer is written and
 # the place in the reasoning that a head reads (its mean attended position), on the long answers.
-# The null reads each path forwards or backwards with equal chance. It tests a direction and not
-# what is read: a head that always looks twenty tokens back walks as well. So the same is asked of
-# the place that a head reads less the place that it would read by distance alone, with its weights
-# by distance taken from the other traces (*beyond*).
+# Under the null, each path is read forwards or backwards with equal chance. This tests the
+# direction and not what is read: a head that always looks twenty tokens back walks along, too. So
+# the same is asked of what is left (*beyond*) when the place that the head would read by distance
+# alone, by its weights in the other traces, is taken away.
 
 # %%
 long = [trace for trace in traces if attention.has_long_answer(trace)]
@@ -104,7 +106,7 @@ tracking = attention.tracking_and_beyond(profiles, rfhs, seed=seed)
 run.write_table("trajectory_tracking", tracking)
 walk = attention.best_tracking(tracking)
 run.write_record("trajectory_tracking", walk)
-figures.reading_table(tracking.head(8))
+figures.reading_table(tracking.head(8).drop(columns=["n", "p"]))
 
 # %%
 best = attention.head_pairs(tracking.head(3))
@@ -118,22 +120,22 @@ figures.trajectories(paths)
 
 # %% [markdown]
 # **Figure.** Where three heads of `{{ model.name }}` read in the reasoning (0 to 100 % of it)
-# while the answer is written (0 to 100 %), a point a token of twelve answers. The dotted line is
-# a reader that keeps pace.
+# while the answer is written (0 to 100 %); each point is a token of one of at most twelve answers.
+# The dotted line is a head that reads at the answer's pace.
 
 # %% [markdown]
-# {% set t = trajectory_tracking %}Head {{ t.best }} follows best: a mean correlation of {{ t.rho |
-# number }} ({{ t.low | number }} to {{ t.high | number }}; against the best of all heads under the
-# null {{ t.p_familywise | p_value }}; {{ t.n }} answers{{ t.n | few }}). {% if t.beyond is not none
-# %}Less what its distance explains, {{ t.beyond | number }} is left ({{ t.beyond_low | number }} to
-# {{ t.beyond_high | number }}; {{ t.beyond_p | p_value }}). {% endif %}{{ t.tracking_rfhs }} of the
-# {{ t.k }} Reasoning-Focus Heads follow forwards by the same test, {{ t.beyond_rfhs }} of them
-# beyond their distance. Points along the dotted line would be a head that reads the reasoning once,
-# from start to end, at the answer's pace.
+# {% set t = trajectory_tracking %}Head {{ t.best }} follows most closely: its mean correlation is
+# {{ t.rho | number }} ({{ t.low | number }} to {{ t.high | number }}; against the best of all heads
+# under the null {{ t.p_familywise | p_value }}; {{ t.n }} answers{{ t.n | few }}). {% if t.beyond
+# is not none %}With what distance explains taken away, {{ t.beyond | number }} is left ({{
+# t.beyond_low | number }} to {{ t.beyond_high | number }}; {{ t.beyond_p | p_value }}). {% endif
+# %}By the same test {{ t.tracking_rfhs }} of the {{ t.k }} Reasoning-Focus Heads follow forwards,
+# and {{ t.beyond_rfhs }} of these also beyond distance. A head that reads the reasoning once, from
+# start to end, at the answer's pace, would have its points along the dotted line.
 #
-# The correlation is over all tokens of the answer, those that need nothing from the reasoning
-# included: a head that jumps to the right step for each digit and rests elsewhere in between has
-# a low one. And where a head looks is not what it takes from there.
+# The correlation is over all tokens of the answer, including those that need nothing from the
+# reasoning: it is low for a head that jumps to the right step for each digit and rests elsewhere in
+# between. And where a head looks is not what it takes from there.
 #
 # ## Do they read what follows a cue?
 #
@@ -160,13 +162,14 @@ figures.cue_lift(lifts) if cued else Markdown("No trace of this run has a cue.")
 # %% [markdown]
 # {% for w in cue_lift.words if w.lift is not none %}After "{{ w.word }}" the lift is {{ w.lift |
 # number }} (n = {{ w.n }}{{ w.n | few }}{% if w.low is not none %}, {{ w.low | number }} to {{
-# w.high | number }}{% if w.low <= 1 <= w.high %}, which may be none{% endif %}{% else %}, too few
-# traces for an interval{% endif %}). {% endfor %}{% if cue_lift.words | length > 1 %}Words differ
-# in what they open, so that the lift over all of them is of no word.{% endif %} Right of the dotted
-# line, what follows a cue is read more than its surroundings, left of it, less.
+# w.high | number }}{% if w.low <= 1 <= w.high %}, which includes 1, no difference{% endif %}{% else
+# %}, too few traces for an interval{% endif %}). {% endfor %}{% if cue_lift.words | length > 1
+# %}Words open different things, so that the lift over all of them describes none of them. {% endif
+# %}A lift above 1 says that what follows a cue is read more than other text of the same reasoning,
+# one below 1 that it is read less.
 #
-# A lift is about a whole sentence. The one token in it that carries the corrected value can be
-# read much while the rest is passed over; that is the next question.
+# A lift is about all that follows the cue in its sentence. The one token there that carries a
+# corrected value may be read while the rest is passed over; that is the next question.
 #
 # ## After a correction, which value is read?
 #
@@ -174,7 +177,9 @@ figures.cue_lift(lifts) if cued else Markdown("No trace of this run has a cue.")
 # 6"). The token that writes the digit can look at the corrected value, or at the wrong one. What
 # is right is known only for the bundled world. The share is attention on the corrected digit over
 # that on both; ½ is no preference. The corrected digit stands later, so a second pair is compared:
-# the corrected one against the wrong one *said again after it* ("so 6, not 4").
+# the corrected one against the wrong one *said again after it* ("so 6, not 4"). The table has the
+# ten heads that read the corrected digit most; its last three columns are shares of all that a head
+# reads there.
 
 # %%
 digits = attention.restated_digits(model, traces)
@@ -183,8 +188,12 @@ corrected = attention.corrected_values(digits, rfhs, seed=seed)
 run.write_record("corrected_values", corrected)
 if digits is not None:
     values = attention.value_shares(digits, seed=seed)
-    ranked = ranking[["layer", "head"]].merge(values, how="left")
-Markdown(absent) if digits is None else figures.reading_table(ranked)
+    read_most = values.sort_values("corrected", ascending=False).head(10)
+    of_head = zip(read_most["layer"], read_most["head"], strict=True)
+    read_most.insert(2, "RFH", [pair in rfhs for pair in of_head])
+Markdown(absent) if digits is None else figures.reading_table(
+    read_most.rename(columns={"denied": "wrong, said again"}).reset_index(drop=True)
+)
 
 # %%
 figures.corrected_digits(values, corrected.head) if corrected.head else None
@@ -193,29 +202,36 @@ figures.corrected_digits(values, corrected.head) if corrected.head else None
 # **Figure.** What each head of `{{ model.name }}` reads when the answer writes the digit of a
 # corrected step: mean attention on the wrong digit and on the corrected one, a point a head, over
 # {{ corrected_values.n }} restated steps. Above the dotted line the corrected one is read more.
-# Named is the head that reads it most in one half of the traces.
+# Named is the head that reads the corrected one most in one half of the traces.
 
 # %% [markdown]
 # {% set v = corrected_values %}{% if 0 < v.traces < v.fewest %}Too few corrected steps are stated
 # again in this run's answers to say anything of them: {{ v.n }} in {{ v.traces }} traces.{% elif
-# v.n %}{{ v.n }} steps are restated, in {{ v.traces }} traces. The head that reads the corrected
-# digit most in one half of these traces is {{ v.head }}; in the other half ({{ v.reported_on }}
-# traces) it gives it {{ v.mass | percent }} of all its attention. Of what it gives there to either
-# value, {{ v.share | percent(1) }} goes to the corrected one ({{ v.low | percent(1) }} to {{ v.high
-# | percent(1) }}, over traces), and {{ v.share_against_later | percent(1) }} where the wrong one
-# stands later. Over all traces, the mean share of the Reasoning-Focus Heads is {{ v.rfhs_share |
-# percent }}, of all heads {{ v.all_share | percent }}; weighted by how much is read at all it is {{
-# v.all_weighted | percent }}.{% endif %}
+# v.n %}{{ v.n }} steps are restated, in {{ v.traces }} traces. {% if v.readers is defined %}{% if
+# v.readers %}Of the {{ v.n_heads }} heads, {{ v.readers | length }} {% if v.readers | length == 1
+# %}gives{% else %}give{% endif %} the corrected digit more than {{ v.most | percent }} of all
+# attention there: {{ v.readers | join(", ") }}{% if v.readers | length == 1 %} ({{ v.readers_low |
+# percent }}){% else %} ({{ v.readers_low | percent }} to {{ v.readers_high | percent }}){% endif
+# %}.{% else %}None of the {{ v.n_heads }} heads gives the corrected digit more than {{ v.most |
+# percent }} of its attention.{% endif %} {% endif %}One head can be named without flattering it:
+# {{ v.head }} reads the corrected digit most in one half of the traces, and in the other half ({{
+# v.reported_on }} traces) that digit gets {{ v.mass | percent }} of its attention. Of what this
+# head gives there to the two values, {{ v.share | percent(1) }} goes to the corrected one ({{ v.low
+# | percent(1) }} to {{ v.high | percent(1) }}, over traces), and {{ v.share_against_later |
+# percent(1) }} when the wrong one is taken where it stands later. Over all traces, the mean share
+# of the Reasoning-Focus Heads is {{ v.rfhs_share | percent }} and that of all heads {{ v.all_share
+# | percent }}; weighted by how much of the two a head reads at all, it is {{ v.all_weighted |
+# percent }}.{% endif %}
 #
-# Shares of heads that give neither digit any attention to speak of are ratios of small numbers:
-# read them with the masses beside them. And a head that reads the right value need not be the
-# reason why it is written.
+# The share of a head that gives neither digit much attention is a ratio of two small numbers: read
+# it with the masses beside it. And a head that reads the right value need not be the reason why it
+# is written.
 #
 # ## Does it take training?
 #
-# A head with random weights walks along the reasoning, too. Below, for {term}`untrained twins
-# <untrained twin>` of the model on the same traces: the best walk of their heads, what of it is
-# beyond distance, and what their own top heads read at cues and corrections.
+# A head with random weights can walk along the reasoning, too. Below, for {term}`untrained twins
+# <untrained twin>` of the model on the same traces: the largest correlation of any of their heads,
+# how much of it lies beyond distance, and what their own top heads read at cues and corrections.
 
 # %%
 beside = attention.beside_untrained(
@@ -229,22 +245,23 @@ figures.reading_table(beside.table(model.name))
 
 # %% [markdown]
 # {% set t = trajectory_tracking %}{% set f = untrained_following %}{% set u = f.untrained %}{% if
-# f.n %}{{ f.n }} untrained {% if f.n == 1 %}twin walks{% else %}twins walk{% endif %} along the
-# reasoning with up to {{ u.rho | number }}{% if u.beyond is defined %}, and {{ u.beyond | number }}
-# beyond distance{% endif %}. {% if u.beyond is defined and t.beyond is not none and t.beyond >
-# u.beyond and t.beyond_p <= 0.05 %}Beyond distance {{ t.best }} follows the reasoning more than any
-# of their heads.{% else %}So this run does not show a head that follows the reasoning more than an
-# untrained one does.{% endif %} {% if u.corrected is defined and f.own.corrected is not none %}Of
-# the two values of a corrected step their heads give the corrected one up to {{ u.corrected |
-# percent }}, {% if f.own.corrected > u.corrected %}less than{% else %}no less than{% endif %} the
-# {{ f.own.corrected | percent }} of `{{ model.name }}`. {% endif %}{% if u.cue_lift is defined
+# f.n %}The heads of {{ f.n }} untrained {% if f.n == 1 %}twin{% else %}twins{% endif %} walk along
+# the reasoning with correlations of up to {{ u.rho | number }}{% if u.beyond is defined %}, and of
+# up to {{ u.beyond | number }} beyond distance{% endif %}. {% if u.beyond is defined and t.beyond
+# is not none and t.beyond > u.beyond and t.beyond_p <= 0.05 %}Beyond distance, {{ t.best }} follows
+# the reasoning more than any of their heads.{% else %}So this run does not show a head that follows
+# the reasoning more than an untrained one does.{% endif %} {% if u.corrected is defined and
+# f.own.corrected is not none %}The head that reads corrected digits most is chosen in each of them
+# in the same way; of what it gives to the two values, up to {{ u.corrected | percent }} goes to the
+# corrected one, {% if f.own.corrected > u.corrected %}less than{% else %}no less than{% endif %}
+# the {{ f.own.corrected | percent }} of `{{ model.name }}`. {% endif %}{% if u.cue_lift is defined
 # %}Their largest cue lift is {{ u.cue_lift | number }}.{% endif %}{% else %}No untrained twin was
 # measured in this run (`n_untrained`).{% endif %}
 #
 # ## What the strongest heads look at
 #
-# The three strongest heads on three traces: the first ones with a long answer, a correction and
-# at least four steps where there are such. A diagonal inside the green box means that the head
+# The three strongest heads on a few traces: where there are such, the first ones with a long
+# answer, a correction and at least four steps. A diagonal inside the green box means that the head
 # walks along the reasoning as the answer is written. The problem on which the book opens goes
 # before them, where the run has it.
 
@@ -275,13 +292,14 @@ figures.attention_maps(
 
 # %% [markdown]
 # **Figure.** Attention maps of the three strongest heads of `{{ model.name }}` (rows) on a few
-# traces (columns): queries downwards, keys to the right, darker is more. The bands colour the
-# segments, the green box is answer on reasoning, dashed lines are cues.
+# traces (columns): queries run downwards, keys to the right, and darker means more attention. The
+# bands colour the segments, the green box frames what the answer reads of the reasoning, and dashed
+# lines mark cues.
 
 # %% [markdown]
-# Single dark dots in the green box are look-ups of one token; stripes down the page are tokens
-# that every later one reads, the sink among them. Three traces are examples: what holds on average
-# stands in the tables above.
+# A single dark dot in the green box is one token looked up; a stripe down the map is a token that
+# all later ones read, such as a sink. These traces are examples: what holds on average stands in
+# the tables above.
 
 # %% [markdown]
 # One trace as text; choose another by its problem. It lights up by what the strongest head read to
@@ -303,9 +321,9 @@ Markdown(f"The first trace is of {opening.SAID}.") if opening.opens(
 # the text, the same as a map of answer tokens by all tokens.
 
 # %% [markdown]
-# Compare what is read to write a digit of the answer with what is read for the words around it. The
-# mean over the whole answer hides this: what is read for one digit only, however strongly, is pale
-# there.
+# Compare what is read to write one word or digit of the answer with what is read for the words
+# around it. The mean over the whole answer hides this: what is read for one token only, however
+# strongly, is faint there.
 
 # %% [markdown]
 # ## Exercises

@@ -97,9 +97,9 @@ rfhs = attention.head_pairs(ranking)
 # %% [markdown]
 # ## The failed traces
 #
-# Failed traces are those with a boxed answer that is wrong. If the run has fewer than
-# `fewest_failed`, and what is wrong in them can be known (in the bundled world), the model is asked
-# again, drawing its tokens at `sampling_temperature`.
+# A failed trace is one whose boxed answer is wrong. If the run has fewer than `fewest_failed` of
+# them, and it can be known what is wrong in them (as in the bundled world), the model is asked
+# again, and its tokens are drawn at `sampling_temperature`.
 
 # %%
 written_by = model.tokenizer, model.tags
@@ -126,12 +126,13 @@ failed, right = by_grade[False], by_grade[True]
 errors = {id(t): review.first_error(t) for t in failed if review.reviewable(t)}
 known = [t for t in failed if errors.get(id(t)) is not None]
 counts = {"right": len(right), "wrong": len(failed)}
-pd.Series(counts | {"with a known first error": len(known)})
+counts |= {"wrong, with a known first error": len(known)}
+pd.DataFrame({"traces": counts}).rename_axis("answer")
 
 # %% [markdown]
-# The wrong trace shown is the first with a known error and more than one step, beside the right
-# trace of the same kind that is nearest in length. Tokens are shaded by what the query that wrote
-# the boxed answer read through the Reasoning-Focus Heads.
+# Shown is the first wrong trace with a known error and more than one step, beside the right trace
+# of the same kind that is nearest to it in length. Each token is shaded by how much of it was read
+# through the Reasoning-Focus Heads to write the boxed answer.
 
 # %%
 examples = [t for t in known if t.meta["steps"] > 1] or failed
@@ -160,14 +161,14 @@ shaded(beside, "A right answer") if beside else nothing
 # each token shaded by what the Reasoning-Focus Heads read where the boxed answer was written.
 
 # %% [markdown]
-# The darkest tokens are what was read most when the answer was written. Whether the two texts
-# differ in the place that is read or only in what stands there is what the comparison is for; it is
-# one pair.
+# The tokens with the strongest shade are those that were read most when the answer was written. The
+# comparison is there to see whether the two texts differ in the place that is read, or only in what
+# stands there. It is a single pair.
 #
-# The same by sentence, and beside it the {term}`direct contribution` of the heads to the token
-# {cite:p}`elhage2021circuits`:
-# attention-weighted value vectors through the output weights and the unembedding, with the final
-# norm's scale held fixed, in nats over the vocabulary's mean.
+# The same for each sentence of the wrong trace, and beside it the {term}`direct contribution` of
+# the heads to the token {cite:p}`elhage2021circuits`: attention-weighted value vectors through the
+# output weights and the unembedding, with the final norm's scale held fixed, in nats above the
+# vocabulary's mean.
 
 
 # %%
@@ -187,15 +188,15 @@ def by_sentence(trace):
 figures.reading_table(by_sentence(examples[0])) if examples else nothing
 
 # %% [markdown]
-# A sentence can be read much and give little, where what it holds does not point at the written
-# token, and the other way round. The contribution is direct: what later layers make of a head's
-# result is not in it. A family that scales or normalises what its layers give has no contributions
-# of single heads, and no column of them here.
+# A sentence can be read much and give little, if what it holds does not point towards the written
+# token, and the other way round. The contribution is direct: it leaves out what later layers make
+# of a head's result. In a model family that scales or normalises what its layers add, single heads
+# have no such contribution, and the column is missing.
 #
-# So a wrong answer is debugged in four steps: choose the token of the answer that is wrong, see
-# what was read to write it, see what that gave to it, and go to the sentence where the value that
-# it took first went wrong. The view opens on what stands in the box; choose another reader, then
-# "whole sentences".
+# So a wrong answer is debugged in four steps: choose the token of the answer that is wrong; see
+# what was read to write it; see what that contributed; and go to the sentence in which that value
+# first went wrong. The view opens on what stands in the box. Choose another reader, then "whole
+# sentences".
 
 
 # %%
@@ -217,9 +218,9 @@ trace_explorer(model, examples[:20], rfhs, facts) if examples else nothing
 # %% [markdown]
 # ## Does the sentence that is read most hold the first error?
 #
-# Over all failed traces whose first error is known: how often the top sentence is that one,
-# against blind choice, for the Reasoning-Focus Heads and for the mean of all heads, by attention
-# and by direct contribution.
+# Over all failed traces whose first error is known: how often the sentence that is read most (or
+# contributes most) is the one with the error, against a blind choice, for the Reasoning-Focus Heads
+# and for the mean of all heads.
 
 # %%
 all_heads = every_head(model)
@@ -232,7 +233,7 @@ readers = {
 places = [errors[id(trace)] for trace in known]
 hits = attention.error_hits(known, places, readers) if known else None
 absent = "No failed trace has a known first error: nothing to count."
-figures.reading_table(hits) if known else Markdown(absent)
+figures.reading_table(hits.set_index("reader")) if known else Markdown(absent)
 
 # %% tags=["hide-input"]
 debugged = {"n": len(known), "asked_again": asked_again, "failed": len(failed)}
@@ -252,28 +253,30 @@ run.write_record("failed_traces", debugged | {"temperature": sampling_temperatur
 # %% [markdown]
 # {% set d = failed_traces %}{% if d.asked_again %}{% if d.first_temperature == 0 %}Greedy decoding
 # {% else %}Sampling at temperature {{ d.first_temperature }} {% endif %}left too few wrong answers
-# ({{ d.failed_at_first }}), so these were drawn at temperature {{ d.temperature }}: {{ d.failed }}
-# wrong ones. {% endif %}{% if
-# d.n %}In {{ d.rfh_hits | int }} of {{ d.n }} failed traces ({{ d.rfh_rate | percent }}, interval
-# {{ d.rfh_ci_low | percent }} to {{ d.rfh_ci_high | percent }}) the sentence that the
-# Reasoning-Focus Heads read most holds the first error; a blind choice would hit {{ d.rfh_chance |
-# percent }} (as many or more: {{ d.rfh_p | p_value }}), the mean of all heads hits {{ d.all_rate |
-# percent }}{% if d.given_rate is defined %}, direct contribution {{ d.given_rate | percent }}{%
-# endif %}. In {{ d.at_end | percent }} the
-# sentence read most is one of the last two of the reasoning, where a wrong answer is stated; that
-# it is wrong there says nothing.{% if d.earlier_n %} In the {{ d.earlier_n }} traces in which it
-# stands earlier it is wrong in {{ d.earlier_wrong | percent }}, where {{ d.earlier_by_chance |
-# percent }} of their earlier sentences are.{% endif %}
+# ({{ d.failed_at_first }}), so the model was asked again at temperature {{ d.temperature }}, which
+# gave {{ d.failed }}. {% endif %}{% if d.n %}In {{ d.rfh_hits | int }} of {{ d.n }} failed traces
+# ({{ d.rfh_rate | percent }}, interval {{ d.rfh_ci_low | percent }} to {{ d.rfh_ci_high | percent
+# }}) the sentence that the Reasoning-Focus Heads read most holds the first error; a blind choice
+# would hit it in {{ d.rfh_chance | percent }} (as many hits or more by chance: {{ d.rfh_p | p_value
+# }}), the mean of all heads hits it in {{ d.all_rate | percent }}{% if d.given_rate is defined %},
+# and the direct contribution of the Reasoning-Focus Heads in {{ d.given_rate | percent }}{% endif
+# %}. In {{ d.at_end | percent }} of the traces the sentence read most is one of the last two of the
+# reasoning, where a wrong answer is stated anyway.{% if d.earlier_n == 1 %} In the one trace in
+# which it stands earlier, it is {% if d.earlier_wrong < 0.5 %}not {% endif %}wrong; of the earlier
+# sentences there, {{ d.earlier_by_chance | percent }} are.{% elif d.earlier_n %} In {{
+# d.earlier_wrong | percent }} of the {{ d.earlier_n }} traces in which it stands earlier, it is
+# wrong; of all earlier sentences there, {{ d.earlier_by_chance | percent }} are.{% endif %}
 #
 # {% if d.rfh_p <= 0.05 %}So the sentence read most points at the first error more often than chance
 # would.{% elif d.n >= 20 and d.at_end > 0.5 %}So reading back from a wrong answer leads mostly to
-# the end of the reasoning; that it leads to the first error more often than chance is not shown,
-# and the interval says how often it may. To find where the reasoning went wrong, sentences must be
+# the end of the reasoning. That it leads to the first error more often than chance is not shown;
+# the interval says how often it may. To find where the reasoning went wrong, sentences must be
 # changed and the answer watched: {doc}`stage 3 <05_activation_patching>`.{% else %}That the
-# sentence read most holds the first error more often than chance is not shown by {{ d.n }}
-# traces.{% endif %} {{ d.of_kind | percent }} of the traces counted are of one kind of problem ({{
-# d.kind }}){% if d.asked_again %}, and all were drawn at a temperature at which the run's other
-# answers were not written{% endif %}.{% endif %}
+# sentence read most holds the first error more often than chance, {{ d.n }} {% if d.n == 1 %}trace
+# does{% else %}traces do{% endif %} not show.{% endif %} {% if d.of_kind == 1 %}All traces
+# counted{% else %}Of the traces counted, {{ d.of_kind | percent }}{% endif %} are of one kind of
+# problem ({{ d.kind }}){% if d.asked_again %}, and all were drawn at another temperature than the
+# run's other answers{% endif %}.{% endif %}
 
 # %% [markdown]
 # ## Exercises
@@ -298,10 +301,11 @@ writes = answer_span(told).start  # the token in the box; the one before writes 
 #
 # Difficulty ●●●○○, importance ●●●●○, 15 minutes
 #
-# Reading is not giving. At one position a head adds to the residual stream the sum over tokens $j$
-# of $A_j\, v_j W_O$; the logit of a token is the product with a direction. So each token that is
-# read has its own share in the logit. Return these shares, one for each token, from `weights`
-# [token], `values` [token, head_dim], `into` [head_dim, hidden] (the head's part of $W_O$) and
+# Reading is not giving. At one position a head adds to the residual stream a sum over the tokens
+# that it reads: the value vector of each, through the head's output weights, times the attention
+# weight. The logit of a token is the product with a direction. So each token that is read has its
+# own share in the logit. Return these shares, one for each token, from `weights` [token], `values`
+# [token, head_dim], `into` [head_dim, hidden] (the head's part of the output weights) and
 # `direction` [hidden]. It is the {term}`direct contribution`.
 
 
@@ -361,7 +365,7 @@ in_nats or "single heads of this model have no share in its logits"
 # ```{admonition} Answer
 # :class: dropdown
 #
-# What the head takes from the token, $v_j W_O$, may point nowhere along the direction of this
+# What the head takes from the token may point nowhere along the direction of this
 # logit. It may still matter: later layers can read it and turn it into something else. Direct
 # contribution sees the straight way only.
 # ```

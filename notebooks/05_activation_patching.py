@@ -49,11 +49,11 @@
 # **Question.** If the reasoning is exchanged for that of another {term}`trace`, as a text or as the
 # state of one {term}`token`, does the answer follow?
 #
-# **What you will see.** Whose answer is forced when question and reasoning are not of one side, on
-# every pair asked; how much of it goes through the states of the whole thought; a {term}`patch
-# grid` for one pair, tokens × layers; the mean over many pairs of the two curves that the paper
-# draws, by family of problems and in both directions; how often the answer flips; controls; and how
-# well gradients foretell the grid.
+# **What you will see.** Which answer is given, on every pair asked, when the reasoning behind a
+# question is that of another; how much of the answer goes through the states of the whole thought;
+# a {term}`patch grid` of one pair, tokens × layers; the paper's two curves, averaged over many
+# pairs, by family of problems and in both directions; how often the answer flips; controls; and how
+# well gradients predict the grid.
 #
 # **What we know so far.** {doc}`Reasoning-Focus Heads <04_reasoning_focus_heads>` showed where
 # the answer looks. Looking is not using.
@@ -182,11 +182,11 @@ ended = [pair for pair, done in zip(problems, has_ended, strict=True) if done]
 # %% [markdown]
 # ## Whose answer: the question's or the reasoning's?
 #
-# Before any state is touched: each question is followed by the other side's reasoning, closed, and
-# "The answer is \boxed{" is put behind it. No pair is left out for what it answers. A pair
+# Before any state is touched, each question is followed by the other side's reasoning, which is
+# closed, and by "The answer is \boxed{". No pair is left out because of what it answers. A pair
 # *follows* its reasonings if both such texts give the answer that the reasoning leads to, and it
-# *stays* if both give the question's. A text that did not end, and a reasoning that led elsewhere,
-# count as neither.
+# *stays* if both give the question's. A text that did not end, or a reasoning that led to another
+# answer, counts as neither.
 
 # %%
 as_written = [tuple(by_id[side.id] for side in pair) for pair in ended]
@@ -196,24 +196,25 @@ run.write_record("crossed_answers", followed)
 figures.reading_table(causal.following_table(followed))
 
 # %% [markdown]
-# *Own* is the share of pairs in which either question with its own reasoning gives its own answer:
-# more cannot follow. The last two columns say by how many nats the answer moves, from one side's to
-# the other's, when the reasoning alone or the question alone is exchanged. {% set c =
-# crossed_answers %}{% if c.reasoning is not none %}The reasoning moves it by {{ c.reasoning |
+# *Own* is the share of pairs in which both questions, each with its own reasoning, get their own
+# answers: no more than that can follow. The last two columns say by how many nats the answer moves
+# from one side's to the other's when only the reasoning or only the question is exchanged. {% set c
+# = crossed_answers %}{% if c.reasoning is not none %}The reasoning moves it by {{ c.reasoning |
 # number(1) }} nats and the question by {{ c.question | number(1) }}. {% endif %}{% if c.verdict !=
-# "reasoning" %}So what patching shows below is about the pairs that it keeps, and is no sign that
-# the answer depends on the reasoning.{% endif %}
+# "reasoning" %}So what patching shows below is about the pairs that are kept there, and is no sign
+# that the answer depends on the reasoning in general.{% endif %}
 #
 # ## Through the states of the thought, or around them?
 #
-# The same question, asked of states: those of all tokens of the corrupted thought are exchanged for
+# The same question, asked of states: those of all tokens of the corrupted thought are replaced by
 # the clean one's, aligned from the end, and what counts is the probability that the clean answer
 # gains. The *mediation index*, after the CoT Mediation Index
-# {cite:p}`sathyanarayanan2026bypassing`, is what this gives in all layers at once, less what a
-# matched control gives: as many states of another problem's thought, in the same places and layers.
-# 1: the answer goes through the thought; 0: around it, or the model makes none. Theirs is what the
-# patched answer loses; here an answer that is only disturbed counts as none gained. Beside it, the
-# states of as many tokens of the clean *question*. Again no pair is left out for what it answers.
+# {cite:p}`sathyanarayanan2026bypassing`, is this gain in all layers at once, less that of a matched
+# control: as many states of another problem's thought, in the same places and layers. At 1 the
+# answer goes through the thought; at 0 it goes around it, or the model gives no such answer. The
+# published index counts what the patched answer loses; here an answer that is merely disturbed
+# gains nothing. In the column *question*, as many states of the clean question are put in instead.
+# Again no pair is left out because of what it answers.
 
 # %%
 mediated = causal.mediation(
@@ -242,10 +243,10 @@ figures.layer_curves(
 # %% [markdown]
 # {% if mediation is defined and mediation.n %}{% set m = mediation %}Over {{ m.n }} pairs{{ m.n |
 # few }} the index is {{ m.index | number }}{% if m.low is not none %} ({{ m.low | number }} to {{
-# m.high | number }}){% endif %}: the thought's states give {{ m.thought | number }}, the control's
-# {{ m.control | number }}, the question's {{ m.question | number }}. At most {{ (m.own - m.before)
-# | number }} could be gained: the clean answer has the probability {{ m.own | number }} in its own
-# text and {{ m.before | number }} in the other. {% if m.low is not none and m.low > 0.5 %}Most of
+# m.high | number }}){% endif %}: with the thought's states the clean answer gains {{ m.thought |
+# number }}, with the control's {{ m.control | number }} and with the question's {{ m.question |
+# number }}. Its probability is {{ m.own | number }} in its own text and {{ m.before | number }} in
+# the corrupted one, which bounds the gain. {% if m.low is not none and m.low > 0.5 %}Most of
 # the answer goes through the thought.{% elif m.high is not none and m.high < 0.5 %}Most of the
 # answer does not go through the thought{% if m.own < 0.5 %}, and the model is not sure of its
 # answers in their own texts either{% elif m.question > 0.5 %}; it goes through the question{% endif
@@ -374,14 +375,14 @@ patch_explorer(model, *zip(*told, strict=True))
 # the chosen cell, what was patched, and both answers' probabilities before and after.
 
 # %% [markdown]
-# If the token of the conclusion has weight in the early layers, look for the layer in which it
-# passes to the last one: there the conclusion has been read. If it has none in any layer, the
-# answer is made from something else. Where a probability moves and the answer does not flip, the
-# patch was felt and not enough.
+# If patching the token that states the conclusion has an effect in the early layers, look for the
+# layer from which the last token has it instead: by then the conclusion has been read. If it has no
+# effect in any layer, the answer is made from something else. Where a probability moves but the
+# answer does not flip, the patch had an effect that was not enough.
 #
-# The effect divides a difference by another, so here is what lies beneath it for the token that
-# states the conclusion: the clean answer's log-probability and rank (0: greedy decoding writes it)
-# after the patch, and whether the answer has flipped.
+# The effect is a ratio of two differences, so here is what lies beneath it for the token that
+# states the conclusion: the clean answer's log-probability and rank (at rank 0 greedy decoding
+# writes it) after the patch, and whether the answer has flipped.
 
 # %%
 stating = cells.sel(position=pair.flipping_position)
@@ -400,9 +401,9 @@ figures.reading_table(by_layer)
 # %% [markdown]
 # ## Many pairs, two curves
 #
-# The paper's two positions: the reasoning token that states the conclusion last, and the last token
-# before the answer. The first matters as long as its content has not been read; the last from the
-# layer on where it has been.
+# The paper patches two positions: the token of the reasoning that states the conclusion last, and
+# the last token before the answer. The first matters in the layers before its content has been
+# read, the second in those behind.
 
 # %%
 denoised = causal.patch_two_places(model, kept)
@@ -439,9 +440,9 @@ figures.layer_curves(noising, ylabel="Normalised logit difference lost")
 # %% [markdown]
 # ## How often does the answer flip?
 #
-# The share of pairs in which greedy decoding now writes the other answer. The layer is chosen on
-# one half of the pairs and the flips are counted on the other, for both halves in turn: at the best
-# layer of all, the share would flatter itself.
+# The share of pairs in which greedy decoding writes the other answer after the patch. The layer is
+# chosen on one half of the pairs and the flips are counted on the other, for both halves in turn: a
+# layer chosen and counted on the same pairs would look better than it is.
 
 # %%
 figures.flips(causal.flip_rates(denoised["flip"].values, families, seed))
@@ -467,21 +468,22 @@ run.write_record("exchanged_texts", {"kinds": causal.EXCHANGED, "rows": rows})
 figures.reading_table(exchanged, digits=2)
 
 # %% [markdown]
-# *n* pairs are kept of those *asked*; *flips* is the share of the first and *flips of asked*, with
-# Wilson's interval, of the second, in which a pair that could not be patched counts as one that did
-# not flip. {% for row in exchanged_texts.rows if row.exchanged == exchanged_texts.kinds[0] %}In {{
-# row.family }} the last statement alone restores {{ row.effect | number }} and turns {{
-# row.flips_of_asked | percent }} of the pairs asked over; {% for every in exchanged_texts.rows if
-# every.family == row.family and every.exchanged == exchanged_texts.kinds[1] %}every statement of it
-# {{ every.effect | number }} and {{ every.flips_of_asked | percent }}. {% endfor %}{% endfor %}
+# Of the pairs *asked*, *n* are kept. *Flips* is a share of those kept and *flips of asked*, with
+# Wilson's interval, of those asked: there a pair that could not be patched counts as one that did
+# not flip. {% for row in exchanged_texts.rows if row.exchanged == exchanged_texts.kinds[0] %}Family
+# {{ row.family }}: exchanging the last statement alone restores {{ row.effect | number }} and flips
+# {{ row.flips_of_asked | percent }} of the pairs asked; {% for every in exchanged_texts.rows if
+# every.family == row.family and every.exchanged == exchanged_texts.kinds[1] %}exchanging every
+# statement of the conclusion restores {{ every.effect | number }} and flips {{ every.flips_of_asked
+# | percent }}. {% endfor %}{% endfor %}
 #
 # {% if text_tests is defined and text_tests.outcomes is defined and
 # text_tests.outcomes.kept_earlier is defined and text_tests.outcomes.kept_last is defined %}{% set
 # o = text_tests.outcomes %}All of this is about what states the *conclusion*. What the steps before
-# it say is another matter: {doc}`a mistake put into a step <02b_edited_thoughts>`, with the rest
-# kept word for word, turns {{ o.kept_earlier.follows | percent }} of {{ o.kept_earlier.n }} answers
-# into what it leads to where it stands in an earlier step and {{ o.kept_last.follows | percent }}
-# of {{ o.kept_last.n }} where it stands in the last one.{% endif %}
+# it say is another matter: with {doc}`a mistake put into one step <02b_edited_thoughts>` and the
+# rest kept word for word, {{ o.kept_earlier.follows | percent }} of {{ o.kept_earlier.n }} answers
+# follow the mistake if the step is an earlier one, and {{ o.kept_last.follows | percent }} of {{
+# o.kept_last.n }} if it is the last.{% endif %}
 
 # %% [markdown]
 # ## How much of it is copying?
@@ -577,11 +579,11 @@ run.write_record("activation_patching", found)
 # }} of the pairs asked ({{ f.low | percent }} to {{ f.high | percent }}), in {{ f.flips | percent
 # }} of those kept. {% if f.crossing.layer is not none %}The two curves cross before layer {{
 # f.crossing.layer }} of 0 to {{ activation_patching.n_layers - 1 }} ({% if f.crossing.low ==
-# f.crossing.high %}so in every sample of the pairs that crosses{% else %}{{ f.crossing.low }} to {{
-# f.crossing.high }} over samples of the pairs{% endif %}{% if f.crossing.share < 1 %}; {{
-# f.crossing.share | percent }} of the samples cross{% endif %}){% if f.low <= 0.1 %}; with so few
-# flips that says where the answer's own source is read, and not that it is the conclusion{% endif
-# %}.{% else %}The curves do not cross.{% endif %} {% endfor %}Noising takes away {{
+# f.crossing.high %}the same in every resample of the pairs that crosses{% else %}{{ f.crossing.low
+# }} to {{ f.crossing.high }} over resamples of the pairs{% endif %}{% if f.crossing.share < 1 %};
+# {{ f.crossing.share | percent }} of the resamples cross{% endif %}){% if f.low <= 0.1 %}; with so
+# few flips that says where the answer's own source is read, and not that it is the conclusion{%
+# endif %}.{% else %}The curves do not cross.{% endif %} {% endfor %}Noising takes away {{
 # activation_patching.noised_first | number }} before layer 0, over all {{ activation_patching.n }}
 # pairs{{ activation_patching.n | few }}.
 #
@@ -627,27 +629,29 @@ figures.reading_table(
 figures.approximate_against_exact(
     checked.exact,
     checked.estimate,
+    checked.quality.loc["atp", "Spearman"],
     {k: checked.quality.loc["atp"][k] for k in causal.BUDGETS},
 ) if checked else Markdown(absent)
 
 # %% [markdown]
 # **Figure.** Attribution patching against exact patching in `{{ model.name }}`, a point a cell of
-# the grids of {{ attribution_patching.n }} pairs; on the dotted line the estimate is exact.
+# the grids of {{ attribution_patching.n }} {% if attribution_patching.n == 1 %}pair{% else
+# %}pairs{% endif %}; on the dotted line the estimate is exact. The rank correlation and the recalls
+# are means over pairs.
 
 # %% tags=["hide-input"]
 run.write_record("attribution_patching", checked.summary() if checked else {"n": 0})
 
 # %% [markdown]
-# {% if attribution_patching.n %}Over {{ attribution_patching.n }} {% if attribution_patching.n == 1
-# %}pair{% else %}pairs{% endif %}{{ attribution_patching.n | few }}, of the {{
-# attribution_patching.budget }} strongest cells of the exact grid the gradient finds {{
-# attribution_patching.recall | percent }}{% if
-# attribution_patching.recall_low is not none %} ({{ attribution_patching.recall_low | percent }} to
-# {{ attribution_patching.recall_high | percent }}, interval over pairs){% endif %} (`atp*`: {{
-# attribution_patching.recall_star | percent }}); its ranks correlate with the exact ones at {{
-# attribution_patching.spearman | number }} (`atp*`: {{ attribution_patching.spearman_star | number
-# }}).{% else %}How near a gradient comes is not known of a model whose weights are on a host.{%
-# endif %}
+# {% if attribution_patching.n %}Of the {{ attribution_patching.budget }} strongest cells of the
+# exact grid, the gradient finds {{ attribution_patching.recall | percent }} on average ({{
+# attribution_patching.n }} {% if attribution_patching.n == 1 %}pair{% else %}pairs{% endif %}{{
+# attribution_patching.n | few }}{% if attribution_patching.recall_low is not none %}; {{
+# attribution_patching.recall_low | percent }} to {{ attribution_patching.recall_high | percent }}{%
+# endif %}), and `atp*` {{ attribution_patching.recall_star | percent }}. Within a pair its ranks
+# correlate with the exact ones at {{ attribution_patching.spearman | number }} (`atp*`: {{
+# attribution_patching.spearman_star | number }}).{% else %}How near a gradient comes is not known
+# of a model whose weights are on a host.{% endif %}
 #
 # ## Beside the paper
 #

@@ -125,12 +125,12 @@ print(f"{len(traces)} traces, {chosen.n_fresh} of which ranked no head")
 # %% [markdown]
 # ## Cutting the way, layer by layer
 #
-# {term}`Knockout <knockout>` {cite:p}`geva2023recall` sets the attention edges from the answer's
-# tokens to the reasoning to nothing, in a window of layers. If information passes there, the right
-# answer becomes less likely. Two controls cut elsewhere: equally long random spans of the text
-# before the answer, several a trace and for each trace others, and the prompt. The vertical line is
-# where the curves of {term}`patching <patch>` crossed. On this page a knockout is of the kind `{{
-# knockout_kinds.used }}`; what the kinds are, comes below.
+# A {term}`knockout` {cite:p}`geva2023recall` removes the attention edges from the answer's tokens
+# to the reasoning in a window of layers. If information passes there, the right answer becomes less
+# likely. Two controls cut elsewhere: random spans of the text before the answer, as long as the
+# reasoning and drawn anew, several times, for each trace; and the prompt. A vertical line, if there
+# is one, marks where the curves of {term}`patching <patch>` crossed. The knockouts of this page are
+# of the kind `{{ knockout_kinds.used }}`; the section "Three kinds of cut" says what that means.
 
 # %%
 single = causal.knockout_curves(model, traces, 1, n_spans, seed, kind=knockout_kind)
@@ -143,9 +143,8 @@ figures.knockout_profile(single, crossing=crossing)
 # head_interventions.n | few }}.
 
 # %% [markdown]
-# A random span as long as the reasoning overlaps it wherever the reasoning fills most of the trace,
-# so that this control is a hard one. What single layers cost need not add up; windows of three
-# layers:
+# Where the reasoning fills most of the trace, a random span of its length overlaps it, so that this
+# control is a hard one. What single layers cost need not add up. With windows of three layers:
 
 # %%
 wide = causal.knockout_curves(model, traces, 3, n_spans, seed, kind=knockout_kind)
@@ -201,7 +200,8 @@ figures.reading_table(kinds.table())
 # ## Head by head
 #
 # The same edges taken from one head at a time, mean over traces, with the Reasoning-Focus Heads
-# marked. If looking were using, the marked heads would be the bright ones.
+# marked. If looking were using, the marked heads would stand out. From 0.01 nats on the scale is
+# logarithmic.
 
 # %%
 by_head = [
@@ -213,6 +213,7 @@ figures.head_maps(
     {"answer → reasoning cut in one head": lost},
     {"reasoning-focus head": rfhs},
     quantity="Log-probability lost (nats)",
+    linear_below=0.01,
 )
 
 # %% [markdown]
@@ -223,12 +224,13 @@ figures.head_maps(
 # %% [markdown]
 # ## Sets of heads
 #
-# All Reasoning-Focus Heads at once: their edges to the reasoning cut, or their output before the
-# output projection set to zero, to its mean over other traces' answers, or to that of a random
-# other answer token. That token is drawn anew for each trace, several times, and the same draws
-# go to every set. Each way stands against random sets with as many heads of the same layers. They
-# are drawn from all heads there, so that if the choice of heads said nothing, theirs would be one
-# more of these sets, and its rank gives an exact p.
+# All Reasoning-Focus Heads at once: either their edges to the reasoning are cut (*knockout*), or
+# their output, before the output projection, is set to *zero*, to its *mean* over the answers of
+# other traces, or to that of a random token of another answer (*resample*). That token is drawn
+# anew, several times, for each trace, and the same draws are used for every set. Each way is
+# compared with random sets of as many heads of the same layers. These are drawn from all heads
+# there, so that, if it did not matter which heads are chosen, the Reasoning-Focus Heads would be
+# one more such set, and their rank gives an exact p.
 
 # %%
 pool = causal.answer_z(model, chosen.others)
@@ -328,17 +330,18 @@ run.write_record("head_interventions", found)
 # {{ head_interventions.others_low | number(3) }}); this was looked at afterwards and is no test.{%
 # endif %}
 #
-# {% if head_interventions.flip_n >= head_interventions.fewest_flip_n %}Freely rewritten, so many of
-# {{ head_interventions.flip_n }} answers change or are lost with the Reasoning-Focus Heads, and
-# with {{ head_interventions.n_flip_sets }} random sets in the median (range): {% for way, f in
-# head_interventions.flips.items() %}{{ way }} {{ f.rfh | percent }}, random {{ f.median | percent
-# }} ({{ f.low | percent }} to {{ f.high | percent }}), by trace {{ (100 * f.difference) | number(0)
-# }} points ({{ (100 * f.ci_low) | number(0) }} to {{ (100 * f.ci_high) | number(0) }}){% if not
-# loop.last %}; {% endif %}{% endfor %}. The intervals are over traces, for these sets, and say
-# nothing about other random sets. The p of the table, a rank among the sets, does; with so few sets
-# it cannot fall below {{ (1 / (1 + head_interventions.n_flip_sets)) | number }}.{% else %}Left to
-# itself the model writes an answer in a box after {{ head_interventions.flip_n }} of these traces:
-# too few to say how often it changes.{% endif %}
+# {% if head_interventions.flip_n >= head_interventions.fewest_flip_n %}When the model writes anew,
+# these shares of {{ head_interventions.flip_n }} answers change or are lost with the
+# Reasoning-Focus Heads, and with {{ head_interventions.n_flip_sets }} random sets in the median
+# (range): {% for way, f in head_interventions.flips.items() %}{{ way }} {{ f.rfh | percent }},
+# random {{ f.median | percent }} ({{ f.low | percent }} to {{ f.high | percent }}), by trace {{
+# (100 * f.difference) | number(0) }} points ({{ (100 * f.ci_low) | number(0) }} to {{ (100 *
+# f.ci_high) | number(0) }}){% if not loop.last %}; {% endif %}{% endfor %}. The intervals are over
+# traces, for these sets, and say nothing about other random sets. The p of the table, a rank among
+# the sets, does; with so few sets it cannot fall below {{ (1 / (1 +
+# head_interventions.n_flip_sets)) | number }}.{% else %}Left to itself the model writes an answer
+# in a box after {{ head_interventions.flip_n }} of these traces: too few to say how often it
+# changes.{% endif %}
 #
 # ## Chosen where the answer is written
 #
@@ -348,7 +351,7 @@ run.write_record("head_interventions", found)
 # that *write* the boxed answer read, and the other traces are the test. Two questions: all of these
 # heads; and, against random sets that lack it too, these heads without the *dominating* one, whose
 # cut alone costs most on the first half. Beside the mean over traces stands the median, which a few
-# dear traces do not make.
+# costly traces do not make.
 
 # %%
 held_out = causal.held_out_heads(
@@ -372,8 +375,8 @@ run.write_record("held_out_heads", held_out)
 #
 # ## More than copying?
 #
-# A model may decide its answer step by step, or copy it from the last sentence. Five measures of
-# one trace over its sentences bear on it, none alone:
+# A model may decide its answer step by step, or copy it from the last sentence. Five measures,
+# taken at each sentence of one trace, bear on this; none settles it alone:
 #
 # - **read**: attention of the answer, mean over the Reasoning-Focus Heads;
 # - **lens**: the answer's log-probability when the residual stream at the sentence's end is
@@ -382,10 +385,10 @@ run.write_record("held_out_heads", held_out)
 #   {cite:p}`lanham2023faithfulness`; a filled point is an answer that greedy decoding writes;
 # - **resampled** {cite:p}`bogdan2025anchors`: the reasoning is written on by sampling; the share
 #   that ends in the same answer, with Wilson's 95 % interval;
-# - **knocked out**: the answer's tokens cannot look at the sentence; black: 5 to 95 % of equally
-#   long random spans.
+# - **knocked out**: the answer's tokens cannot look at the sentence; the black line is the range
+#   from 5 to 95 % of random spans of that length.
 #
-# The trace is the one whose count of sentences is closest to {{
+# The trace shown is the one whose number of sentences is closest to {{
 # sentence_importance.shown_sentences }}.
 
 # %%
@@ -430,13 +433,13 @@ trace_explorer(model, [example, *(t for t in traces if t is not example)], rfhs)
 # token.
 
 # %% [markdown]
-# One trace is an anecdote. Over all traces: how much of the reasoning a forced answer needs (0: it
-# comes at once, 1: only at the end) where the whole of it leads to the answer, and whether the
-# sentences that are read more are those whose knockout costs more. The second is asked only of
-# traces in which some sentence costs more than {{ sentence_importance.noise | number(1) }} nats:
-# where none does, the order of the costs is rounding. What is read by the Reasoning-Focus Heads
-# stands beside what is read by all heads and beside the sentence's mere place (rank correlations,
-# `~`); the last of these rows takes the place away from both.
+# One trace is an anecdote. Over all traces, two questions: how much of the reasoning a forced
+# answer needs (0: it comes at once, 1: only at the end), in traces whose whole reasoning leads to
+# the answer; and whether the sentences that are read more are those whose knockout costs more. The
+# second is asked only of traces in which some sentence costs more than {{ sentence_importance.noise
+# | number(1) }} nats: where none does, the order of the costs is rounding. A row with `~` is a rank
+# correlation of the costs with what the Reasoning-Focus Heads read, with what all heads read, or
+# with the mere place of the sentence; the last of these rows takes the place out of both sides.
 
 # %%
 many = causal.over_many_traces(model, traces, rfhs, seed, knockout_kind)
@@ -447,35 +450,36 @@ told = causal.summarised_sentences(many, resampled, resampled_tokens)
 run.write_record("sentence_importance", told)
 
 # %% [markdown]
-# {% if sentence_importance.needed_n %}A forced answer needs {{ sentence_importance.needed | percent
-# }} of the reasoning, on average over the {{ sentence_importance.needed_n }} of {{
-# sentence_importance.n }} traces after which it is written at all{{ sentence_importance.needed_n |
-# few }}; {% if sentence_importance.needed > 0.5 %}forced earlier it is mostly another{% else %}it
-# is often known early{% endif %}.{% else %}After none of the traces does the model write the forced
-# answer, though it has read all of the reasoning.{% endif %}{% if sentence_importance.samples %} In
-# the trace above {{ sentence_importance.first_share | percent }} of the continuations end in its
-# answer before any sentence and {{ sentence_importance.last_share | percent }} after all{% if
+# {% if sentence_importance.needed_n %}In {{ sentence_importance.needed_n }} of {{
+# sentence_importance.n }} traces{{ sentence_importance.needed_n | few }} the right answer is
+# written when it is forced behind the whole reasoning; there it needs {{ sentence_importance.needed
+# | percent }} of the reasoning on average.{% else %}After none of the traces does the model write
+# the forced answer, though it has read all of the reasoning.{% endif %}{% if
+# sentence_importance.samples %} In the trace above, {{ sentence_importance.first_share | percent }}
+# of the continuations end in its answer when the reasoning is written from the start, and {{
+# sentence_importance.last_share | percent }} when all of it is kept{% if
 # sentence_importance.unfinished %}; {{ sentence_importance.unfinished | percent }} of all
 # continuations were cut off after {{ sentence_importance.resampled_tokens }} tokens and count as
 # another answer, so that the shares are lower bounds{% else %}; none was cut off{% endif %}.{%
 # endif %}
 #
 # In {{ sentence_importance.dear_n }} of {{ sentence_importance.n }} traces some sentence costs the
-# answer more than {{ sentence_importance.noise | number(1) }} nats; in the others none does, and
-# they say nothing about which one it depends on. {% if sentence_importance.dear_n %}Among those {{
-# sentence_importance.dear_n }} it is the last sentence in {{ sentence_importance.last_strongest |
-# percent }} (interval {{ sentence_importance.last_low | percent }} to {{
-# sentence_importance.last_high | percent }}). These traces are chosen by what a sentence costs:
-# nothing follows for the others, and that a last sentence is needed does not say what it holds.{%
-# endif %} {% if sentence_importance.agreement_n > 1 %}{% set a =
-# sentence_importance.agreement %}What the Reasoning-Focus Heads read and what is needed correlate
-# at {{ a.read.mean | number }} (interval {{ a.read.low | number }} to {{ a.read.high | number }};
-# {{ sentence_importance.agreement_n }} traces of {{ sentence_importance.fewest_sentences }}
-# sentences or more{{ sentence_importance.agreement_n | few }}), what all heads read at {{
-# a.all_heads.mean | number }}, the sentence's mere place at {{ a.place.mean | number }}. With the
-# place taken away {{ a.place_taken_away.mean | number }} is left ({{ a.place_taken_away.low |
-# number }} to {{ a.place_taken_away.high | number }}){% if a.place_taken_away.low <= 0 <=
-# a.place_taken_away.high %}, which may be nothing{% endif %}.{% endif %}
+# answer more than {{ sentence_importance.noise | number(1) }} nats.{% if sentence_importance.dear_n
+# < sentence_importance.n %} The others say nothing about which sentence the answer depends on.{%
+# endif %}{% if sentence_importance.dear_n %} Where some sentence does, the last one costs most in
+# {{ sentence_importance.last_strongest | percent }} of the traces (interval {{
+# sentence_importance.last_low | percent }} to {{ sentence_importance.last_high | percent }}). That
+# a last sentence is needed does not say what it holds.{% endif %} {% if
+# sentence_importance.agreement_n > 1 %}{% set a = sentence_importance.agreement %}What a sentence
+# costs and what the Reasoning-Focus Heads read of it correlate at {{ a.read.mean | number }}
+# (interval {{ a.read.low | number }} to {{ a.read.high | number }}; {{
+# sentence_importance.agreement_n }} traces of {{ sentence_importance.fewest_sentences }} sentences
+# or more{{ sentence_importance.agreement_n | few }}); with what all heads read the correlation is
+# {{ a.all_heads.mean | number }}, and with the mere place of the sentence {{ a.place.mean | number
+# }}. With the place taken out, {{ a.place_taken_away.mean | number }} is left ({{
+# a.place_taken_away.low | number }} to {{ a.place_taken_away.high | number }}){% if
+# a.place_taken_away.low <= 0 <= a.place_taken_away.high %}, which may be nothing{% endif %}.{%
+# endif %}
 
 # %% [markdown]
 # ## Exercises

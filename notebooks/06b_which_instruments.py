@@ -27,17 +27,17 @@
 # # Which instruments tell the truth?
 #
 # **Question.** Every method of this book is an instrument that is meant to say whether an answer
-# comes from the reasoning. Which of them does say it, on models of which it is known?
+# comes from the reasoning. Which of them tell, on models of which it is known?
 #
 # **What you will see.** Small models that were made to use their reasoning, or to ignore it while
 # they write it all the same, or to use it with a known probability; what each instrument reads off
 # them; how well its readings tell them apart and grow with the dose; and the readings of this run's
 # own model beside them.
 #
-# **What we know so far.** {doc}`Thoughts were edited <02b_edited_thoughts>`, it was measured
-# {doc}`where the answer's tokens look <03_segment_attention>`, states were {doc}`patched
-# <05_activation_patching>` and ways {doc}`cut <06_head_interventions>`. None of these pages could
-# say what its instrument would have shown of a model whose answer ignores its reasoning.
+# **What we know so far.** The pages before {doc}`edited thoughts <02b_edited_thoughts>`, measured
+# {doc}`where the answer's tokens look <03_segment_attention>`, {doc}`patched states
+# <05_activation_patching>` and {doc}`cut attention <06_head_interventions>`. None of them could say
+# what its instrument would have shown of a model whose answer ignores its reasoning.
 
 # %% [markdown]
 # ## Parameters
@@ -140,9 +140,10 @@ run.write_table("instrument_readings", readings)
 # %% [markdown]
 # ## Told apart, or not
 #
-# The area under the curve (AUC) is the chance that of two answers, one made from the reasoning and
-# one not, the first has the higher reading: 0.5 is a coin, 1 never errs. It is asked between
-# models, within one model by its hint, and of the untrained twin.
+# Of two answers, one made from the reasoning and one not, the area under the curve (AUC) is the
+# chance that the first has the higher reading: 0.5 is a coin toss, and 1 never errs. The two
+# answers come from two models, from one model with and without its hint, or from a model and its
+# untrained twin.
 
 # %%
 aucs = instruments.auc_table(readings, seed=seed)
@@ -155,8 +156,8 @@ figures.instrument_aucs(aucs)
 # is used.
 
 # %% [markdown]
-# One verdict an instrument, the worst over the contrasts, by a rule that was written before any
-# reading: *tells* where the interval of the AUC lies at or above {{ scoreboard.rule.tells }},
+# Each instrument gets one verdict, its worst over the contrasts, by a rule that was written before
+# any reading: *tells* where the interval of the AUC lies at or above {{ scoreboard.rule.tells }},
 # *tells in part* above {{ scoreboard.rule.chance }}, *misleads* below it; where it holds {{
 # scoreboard.rule.chance }}, *does not tell* if it ends below {{ scoreboard.rule.useful }}, and
 # *cannot say* if it does not.
@@ -170,26 +171,26 @@ run.write_record(
 table.dropna(axis="columns", how="all").style.format(precision=2, na_rep="–")
 
 # %% [markdown]
-# Of {{ scoreboard.n }} instruments, on {{ scoreboard.traces }} traces of answers that are made from
-# the reasoning in the largest contrast:
+# The verdicts on {{ scoreboard.n }} instruments; in the largest contrast, {{ scoreboard.traces }}
+# traces have an answer that is made from the reasoning:
 #
 # {% for verdict, told in scoreboard.by_verdict.items() -%}
-# - **{{ verdict }}**: {{ told | join(", ") or "none" }}.
+# - **{{ verdict }}**: {{ told | join("; ") or "none" }}.
 # {% endfor %}
 #
-# The more traces, the finer the verdict: with none of n out of order, an interval still reaches
-# down to what n traces can exclude. An untrained twin gives no answer at any cut or edit of a text
-# that it did not write; that is read as no change.
+# More traces allow a finer verdict: even where not one of n is out of order, the interval reaches
+# down to what n traces can exclude. An untrained twin gives no answer, whatever is cut or edited in
+# a text that it did not write; this is read as no change.
 #
 # An instrument that does not tell here is not useless: attention says where a model looks, and the
 # question of this page is another one.
 #
 # ## Calibrated by dose
 #
-# Two ends told apart are not yet a scale. The ignorers, the halves and the user that has been
-# trained with notes were asked the same questions; these are the readings of the {{
-# scoreboard.dose_problems }} problems that all of them concluded. The answer is the same at every
-# dose, since the note is right: what differs is what it is made from.
+# To tell two ends apart is not yet to have a scale. The ignorers, the halves and the user that was
+# trained with notes were asked the same questions; these are the readings on the {{
+# scoreboard.dose_problems }} problems that all of them brought to an answer. The answer is the same
+# at every dose, since the note is right: what differs is what it is made from.
 
 # %%
 doses = instruments.dose_values(readings, seed=seed)
@@ -197,8 +198,8 @@ run.write_table("instrument_doses", doses)
 figures.instrument_doses(doses) if len(doses) else None
 
 # %% [markdown]
-# **Figure.** Mean reading of each instrument at five doses, with 95 % intervals; dotted, where a
-# reading that has the unit of the dose equals it. Each panel has its own scale.
+# **Figure.** Mean reading of each instrument at five doses, with 95 % intervals. On the dotted line
+# a reading equals the dose, where the two have the same unit. Each panel has its own scale.
 #
 # In the table's column “with the dose”, by a rule that was written before any reading: *grows*
 # where the rank correlation of reading and dose has an interval above 0 and the mean rises at every
@@ -206,14 +207,15 @@ figures.instrument_doses(doses) if len(doses) else None
 # 0, *does not grow* where it holds 0.
 #
 # {% for growth, told in scoreboard.by_growth.items() -%}
-# - **{{ growth }}**: {{ told | join(", ") or "none" }}.
+# - **{{ growth }}**: {{ told | join("; ") or "none" }}.
 # {% endfor %}
 
 # %% [markdown]
 # ## This run's own model
 #
-# The same instruments on the model of this run. Nothing is known of its truth, and what needs a
-# like trace that concludes otherwise, or texts of the organisms' world, is left out. A number here
+# The same instruments on traces of this run's model, in the first column if there are such, and
+# beside them the models that are known. What the run's model uses is not known, and what needs a
+# like trace with another conclusion, or texts of the organisms' world, is left out. A number here
 # is worth what the table above says of its instrument.
 
 # %%
@@ -221,10 +223,11 @@ problems = texts.problems_from_table(run.read_table("problems"))
 path = run.completions_path("with_reasoning")
 written = texts.read_traces(path, model.tokenizer, problems, model.tags)
 own = instruments.own_cases(model, written, problems, n_own)
-shown = readings
+halves = [name for name in names if known[name].kind == "half"]
+shown = readings[~readings["organism"].isin(halves)]  # they stand in the figure
 if own:
     mine = read_organism(f"{model.name}, own traces", model, own)
-    shown = pd.concat([readings, mine], ignore_index=True)
+    shown = pd.concat([mine, shown], ignore_index=True)
 values = instruments.value_table(shown, seed=seed)
 values["reads"] = values["organism"].where(
     values["uses"].isna() | values["uses"], values["organism"] + ", not used"
@@ -234,7 +237,7 @@ values.pivot_table("value", "instrument", "reads", sort=False).style.format(
 )
 
 # %% [markdown]
-# The columns are means over traces; "not used" are answers that are not made from the reasoning.
+# The numbers are means over traces; "not used" marks answers that are not made from the reasoning.
 #
 # ## What this does not show
 #
@@ -243,8 +246,8 @@ values.pivot_table("value", "instrument", "reads", sort=False).style.format(
 #   these.
 # - **Other ways to be unfaithful.** These models copy a hint or a note. A model may ignore its
 #   reasoning in ways that leave other marks.
-# - **That exchanged thoughts are right.** The organisms were proved by exchanging thoughts, so that
-#   “partner's thought” has to pass: it is what the others are held against.
+# - **That exchanging thoughts is right.** What the organisms use was established by exchanging
+#   thoughts, so that “partner's thought” has to pass: it is what the others are held against.
 #
 # ## What is missing
 #

@@ -29,9 +29,9 @@
 # **What you will see.** The findings of this run in one table beside the paper's, and what each
 # of them can and cannot carry.
 #
-# **What we know so far.** What {doc}`stage 1 <02_answer_quality>`, {doc}`stage 2
-# <03_segment_attention>` and {doc}`stage 3 <05_activation_patching>` found. This page measures
-# nothing of its own.
+# **What we know so far.** The findings of {doc}`stage 1 <02_answer_quality>`, {doc}`stage 2
+# <03_segment_attention>` and {doc}`stage 3 <05_activation_patching>`. This page measures nothing
+# new.
 
 # %% [markdown]
 # ## Parameters
@@ -57,12 +57,12 @@ paper = published_findings()
 # ## One table
 #
 # Each row is a finding; the columns are this run and the paper's three distilled models
-# {cite:p}`zhang2025reasoning`. The columns differ in model and problems; the effect of one token
-# is compared under the paper's own two probes, which end the reasoning with the line that the row
-# names, and over the early layers; before layer 0 under the protocol that this run's pairs were
-# scored with ("own": the answer as it stands in the trace) it is another quantity. The columns may
-# be compared in kind, not in size. A dash: the paper has no such number, no pair of this run is
-# kept under that probe, or its line is less likely to this model than tokens drawn blindly.
+# {cite:p}`zhang2025reasoning`. They differ in model and problems, and can be compared in kind, not
+# in size. The early effect of one token is measured under the paper's two probes, which end the
+# reasoning with the line that the row names. The effect before layer 0 is another quantity, under
+# the protocol by which this run's pairs were scored ("own" scores the answer as it stands in the
+# trace). A dash means that the paper has no such number, that no pair of this run is kept under
+# that probe, or that its line is less likely to this model than tokens drawn blindly.
 
 # %%
 lines = {  # a probe that the model has never read says nothing beside the paper's
@@ -92,7 +92,7 @@ run.write_table("findings", findings)
 figures.reading_table(findings.T)
 
 # %% [markdown]
-# What the paper's models show under its probes is kept, to be quoted beside this run's effects.
+# The lowest and highest effects of the paper's models are quoted at the end of this page.
 
 # %%
 effects = paper[["early_probe", "early_boxed_probe"]]
@@ -111,8 +111,8 @@ run.write_record(
 # %% [markdown]
 # ## One picture a stage
 #
-# The three small figures of the {doc}`home page </intro>` are drawn here, from what the stages
-# have kept.
+# The small figures of the {doc}`home page </intro>` are drawn here, from what the stages have kept;
+# they stand on that page.
 
 # %%
 mass = run.read_array("segment_mass_with_reasoning")
@@ -135,9 +135,9 @@ run.write_record(
 # %% [markdown]
 # ## One axis of layers
 #
-# Attention says where the answer looks, patching where its source moves, a cut where it is missed.
-# Each is blind to something; where all three point at one layer, more is known than any of them
-# says.
+# Attention says where the answer looks, patching where the state that decides it moves, and a cut
+# where something is missed. Each is blind to something; where all three point at one layer, more is
+# known than any of them says alone.
 
 # %%
 profile = run.read_table("knockout_profile").query("width == 1")
@@ -152,23 +152,23 @@ figures.layers_together(
 )
 
 # %% [markdown]
-# **Figure.** `{{ model.name }}`, layer by layer. Top: each {term}`head`'s attention from the answer
-# to the reasoning, coloured the {term}`Reasoning-Focus Heads <RFH>`. Middle: what a {term}`patch`
-# of the token that states the conclusion, and of the last token, restores (a point left of a layer
-# is patched before it). Bottom: change of the right answer's log-probability when one layer's edges
-# from the answer to the reasoning are cut; grey, random spans and the prompt. Dotted: where the
-# curves of patching cross.
+# **Figure.** `{{ model.name }}`, layer by layer. Top: the attention of each {term}`head` from the
+# answer to the reasoning; the {term}`Reasoning-Focus Heads <RFH>` are coloured. Middle: what a
+# {term}`patch` of the token that states the conclusion, and of the last token, restores (a point
+# stands left of the layer before which it is patched). Bottom: change of the right answer's
+# log-probability when one layer's edges from the answer to the reasoning are cut; in grey, random
+# spans and the prompt. A dotted line marks where the curves of patching cross, if they do.
 
 # %% [markdown]
 # {% set p = activation_patching if activation_patching is defined else {} %}The strongest head is
 # {{ reasoning_focus_heads.top }}, a cut costs most in layer {{ head_interventions.strongest_layer
 # }}{% if p.crossing is defined and p.crossing is not none %}, and the curves of patching cross
-# before layer {{ p.crossing }}{% endif %}. {% if p.asked_low is not
-# defined or p.asked_low <= 0.1 %}Few or no answers flip: the crossing says where the answer's own
-# source is read, and not that it is the reasoning.{% elif p.crossing is none %}The curves do not
-# cross, so that the cut stands alone.{% elif 0 <= p.crossing - head_interventions.strongest_layer
-# <= 1 %}The two that change the model meet: what the cut takes away in a layer is what patching
-# finds moved behind it.{% else %}The two that change the model do not meet in one layer.{% endif %}
+# before layer {{ p.crossing }}{% endif %}. {% if p.asked_low is not defined or p.asked_low <= 0.1
+# %}Few or no answers flip: the crossing says where the answer's own source is read, and not that it
+# is the reasoning.{% elif p.crossing is none %}The curves do not cross, so that the cut stands
+# alone.{% elif 0 <= p.crossing - head_interventions.strongest_layer <= 1 %}The two that change the
+# model meet: what is missed when a layer is cut is what patching finds moved behind that layer.{%
+# else %}The two that change the model do not meet in one layer.{% endif %}
 
 # %% [markdown]
 # ## What the stages say, one after the other
@@ -186,10 +186,10 @@ figures.layers_together(
 #    looking.own.lift > 1 and looking.own.lift > looking.untrained.lift %}The answer looks at the
 #    reasoning more than its length and random weights explain.{% elif looking.above_untrained
 #    %}Some heads look at the reasoning more than their place in the text and random weights
-#    explain, the mean of all heads does not.{% else %}No head looks at the reasoning more than one
-#    of an untrained model.{% endif %}** It gets {{ segment_attention.answer.reasoning | percent }}
-#    of the answer's attention, {{ segment_attention.lift_reasoning | number }} times the share of a
-#    uniform {term}`head`{% if looking.n %}; {{ looking.above_untrained }} of {{
+#    explain; the mean of all heads does not.{% else %}No head looks at the reasoning more than one
+#    of an untrained model.{% endif %}** The reasoning gets {{ segment_attention.answer.reasoning |
+#    percent }} of the answer's attention, {{ segment_attention.lift_reasoning | number }} times the
+#    share of a uniform {term}`head`{% if looking.n %}; {{ looking.above_untrained }} of {{
 #    segment_attention.n_heads }} heads look at it more than any head of {{ looking.n }}
 #    {term}`untrained twins <untrained twin>`{% endif %}. The strongest head, {{
 #    reasoning_focus_heads.top }}, gives it {{ reasoning_focus_heads.top_mass | percent }}, and {{
@@ -204,10 +204,10 @@ figures.layers_together(
 #    percent }} ({{ c.follows_low | percent }} to {{ c.follows_high | percent }}) get the answer
 #    that a reasoning leads to also when it stands behind the other question; {{ c.stays | percent
 #    }} keep the question's. {% if activation_patching is defined %}Exchanging the state of the one
-#    {term}`token` that states the conclusion last turns {% for f in activation_patching.families
-#    %}{{ f.of_asked | percent }} of the {{ f.asked }} answers asked of {{ f.family }} over ({{
-#    f.low | percent }} to {{ f.high | percent }}) and before layer 0 restores {{ f.first | number
-#    }} of the difference{% if not loop.last %}, {% endif %}{% endfor %} (protocol "{{
+#    {term}`token` that states the conclusion last flips {% for f in activation_patching.families
+#    %}{{ f.of_asked | percent }} of the {{ f.asked }} answers asked in {{ f.family }} ({{ f.low |
+#    percent }} to {{ f.high | percent }}) and restores {{ f.first | number }} of the difference
+#    before layer 0{% if not loop.last %}; {% endif %}{% endfor %} (protocol "{{
 #    activation_patching.protocol }}"); what moves it by less than {{ "%.1e" |
 #    format(activation_patching.noise_floor) }} is noise. {% if activation_patching.crossing is not
 #    none %}The curves of {term}`patching <patch>` cross before layer {{
@@ -261,26 +261,29 @@ figures.layers_together(
 # the pairs; for the others this run shows no such dependence.{% else %}That the answer depends on
 # what the reasoning says is not shown by this run: it follows it in {{ crossed_answers.follows |
 # percent }} of the pairs.{% endif %} {% if text_tests is defined and text_tests.outcomes is defined
-# and text_tests.outcomes.kept_earlier is defined %}That is about its conclusion: a mistake in an
-# earlier step, with the rest kept, turns {{ text_tests.outcomes.kept_earlier.follows | percent }}
-# of the answers into what it leads to. {% endif %}{% if answer_quality.ci_low > 0 %}More answers
-# are right after reasoning, and how much of that gain comes by this way no stage has measured.{%
-# endif %}
+# and text_tests.outcomes.kept_earlier is defined %}That is about its conclusion: with a mistake in
+# an earlier step and the rest kept, {{ text_tests.outcomes.kept_earlier.follows | percent }} of the
+# answers follow the mistake. {% endif %}{% if answer_quality.ci_low > 0 %}More answers are right
+# after reasoning; how much of that gain comes about in this way, no stage has measured.{% endif %}
 # {% if scoreboard is defined %}
 #
-# How far to trust each instrument was asked of models whose truth is known ({doc}`which instruments
-# tell the truth? <06b_which_instruments>`). Of {{ scoreboard.n }}, {{ scoreboard.by_verdict.tells |
-# length }} tell whether an answer uses its reasoning ({{ scoreboard.by_verdict.tells | join(", ")
-# or "none" }}), and {{ scoreboard.by_verdict["does not tell"] | length }} do not ({{
-# scoreboard.by_verdict["does not tell"] | join(", ") or "none" }}).{% if scoreboard.dose_problems
-# is defined and scoreboard.dose_problems %} Whether a reading is larger where more of the answers
-# come from the reasoning was asked at known doses, on {{ scoreboard.dose_problems }} problems. {%
-# if scoreboard.by_growth.grows %}From each dose to the next it rises in {% for name in
-# scoreboard.by_growth.grows %}{{ name }} (rank correlation {{ scoreboard.rhos[name].rho | number
-# }}, {{ scoreboard.rhos[name].ci_low | number }} to {{ scoreboard.rhos[name].ci_high | number }}){%
-# if not loop.last %}, {% endif %}{% endfor %}{% else %}In none does it rise from each dose to the
-# next{% endif %}; {{ scoreboard.by_growth["grows in part"] | length }} grow in part, and {{
-# (scoreboard.by_growth["does not grow"] + scoreboard.by_growth.falls) | length }} do not grow or
+# How far each instrument can be trusted was tested on models of which it is known whether they use
+# their reasoning ({doc}`which instruments tell the truth? <06b_which_instruments>`). {% set b =
+# scoreboard.by_verdict %}Of {{ scoreboard.n }} instruments, {% if b.tells %}{{ b.tells | length }}
+# {% if b.tells | length == 1 %}tells{% else %}tell{% endif %} whether an answer uses its reasoning
+# ({{ b.tells | join("; ") }}){% else %}none tells in every contrast whether an answer uses its
+# reasoning{% endif %}; {{ b["tells in part"] | length }} tell in part{% if b["does not tell"] %},
+# and {{ b["does not tell"] | length }} {% if b["does not tell"] | length == 1 %}does{% else %}do{%
+# endif %} not tell ({{ b["does not tell"] | join("; ") }}){% endif %}.{% if
+# scoreboard.dose_problems is defined and scoreboard.dose_problems %} Whether a reading is larger
+# where more of the answers come from the reasoning was tested at known doses, on {{
+# scoreboard.dose_problems }} problems. {% if scoreboard.by_growth.grows %}The mean reading rises
+# from each dose to the next for {% for name in scoreboard.by_growth.grows %}{{ name }} (rank
+# correlation {{ scoreboard.rhos[name].rho | number }}, {{ scoreboard.rhos[name].ci_low | number }}
+# to {{ scoreboard.rhos[name].ci_high | number }}){% if not loop.last %}; {% endif %}{% endfor %}{%
+# else %}No mean reading rises from each dose to the next{% endif %}. Of the other instruments, {{
+# scoreboard.by_growth["grows in part"] | length }} grow in part, and {{ scoreboard.n -
+# (scoreboard.by_growth.grows + scoreboard.by_growth["grows in part"]) | length }} do not grow or
 # fall.{% endif %}{% endif %}
 
 # %% [markdown]
@@ -293,15 +296,15 @@ figures.layers_together(
 #
 # {{ verdicts.controls() }}
 #
-# {{ verdicts.told() }} What holds in one column and not in another may differ by model, by
-# problems or by the length of the traces: the columns differ in all three. What may be concluded
-# across models is only what rows say whose columns agree.{% endif %}
+# {{ verdicts.told() }} Where columns disagree, the reason may lie in the model, in the problems or
+# in the length of the traces, since the columns differ in all three. Across models, only rows whose
+# columns agree allow a conclusion.{% endif %}
 
 # %% [markdown]
 # ## What this does not show
 #
-# - **That the reasoning is faithful.** An answer that takes its conclusion from the reasoning does
-#   not say that the conclusion was reached by the steps before it.
+# - **That the reasoning is faithful.** If an answer takes its conclusion from the reasoning, that
+#   does not mean that the conclusion was reached by the steps before it.
 # - **That this holds for any model.** {% if model.name == "r2a-tiny" %}`r2a-tiny` is a
 #   {term}`model organism`: it was made to need its reasoning. What it can show is whether the
 #   methods find a dependence that is known to be there.{% else %}It is one model, `{{ model.name

@@ -27,6 +27,10 @@ FEWEST_TRACES = 8
 """Traces with a restated correction below which nothing is said of them: a head is picked on one
 half and reported on the other, and fewer than four traces have no interval worth printing."""
 
+MOST = 0.5
+"""Attention on the corrected digit from which on a head counts as one that reads it: more than it
+gives to all other tokens together."""
+
 
 @dataclass(frozen=True)
 class CorrectedValues:
@@ -36,6 +40,8 @@ class CorrectedValues:
     attention, on the corrected digit; share: of what it gives to both values (low to high: 95 %
     over `reported_on` traces); share_against_later: the same where the wrong one stands later.
     rfhs_share and all_share are means over heads, all_weighted is weighted by what is read at all.
+    readers: of `n_heads`, the names of those that give the corrected digit more than `most` of
+    their attention in all traces (readers_low to readers_high), the strongest first.
     """
 
     n: int
@@ -51,6 +57,11 @@ class CorrectedValues:
     rfhs_share: float | None = None
     all_share: float | None = None
     all_weighted: float | None = None
+    n_heads: int | None = None
+    most: float = MOST
+    readers: Sequence[str] = ()
+    readers_low: float | None = None
+    readers_high: float | None = None
 
 
 def restated_digits(
@@ -106,6 +117,8 @@ def corrected_values(
     other = value_shares(digits[~own_half], seed=seed).set_index(["layer", "head"]).loc[head]
     values = value_shares(digits, seed=seed).set_index(["layer", "head"])
     read = values[["corrected", "wrong", "denied"]].sum()
+    strongest = values["corrected"].sort_values(ascending=False)
+    readers = strongest[strongest > MOST]
     return CorrectedValues(
         counts.n,
         counts.traces,
@@ -119,4 +132,8 @@ def corrected_values(
         rfhs_share=values.loc[list(rfhs), "share"].mean(),
         all_share=values["share"].mean(),
         all_weighted=float(read.corrected / (read.corrected + read.wrong)),
+        n_heads=len(values),
+        readers=[head_name(int(layer), int(index)) for layer, index in readers.index],
+        readers_low=None if readers.empty else float(readers.iloc[-1]),
+        readers_high=None if readers.empty else float(readers.iloc[0]),
     )

@@ -303,7 +303,7 @@ def why_none_is_kept(counts: Mapping[str, Mapping[str, int]], protocol: str) -> 
     """
     kept = {name: found[KEPT] for name, found in counts.items() if name != protocol}
     best = max(kept, key=kept.get, default=None)
-    steps = ", ".join(f"{n} {step}" for step, n in counts[protocol].items() if n and step != KEPT)
+    steps = "; ".join(f"{n}: {step}" for step, n in counts[protocol].items() if n and step != KEPT)
     need = f"Patching needs 1 pair, has 0 under the protocol {protocol!r} ({steps}). "
     if best and kept[best]:
         asked = sum(counts[best].values())

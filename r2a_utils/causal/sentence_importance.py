@@ -42,7 +42,7 @@ CORRELATED = {
 """What a sentence's cost is held against, and how a table says so."""
 
 NEEDED = "share of the reasoning that a forced answer needs"
-LAST_COSTS_MOST = "dear traces in which the last sentence costs most"
+LAST_COSTS_MOST = "costly traces in which the last sentence costs most"
 
 
 def example_of(traces: Sequence[Trace]) -> Trace:
@@ -115,7 +115,7 @@ class ManyTraces:
 
     @property
     def last(self) -> int:
-        """The dear traces in which the last sentence costs most."""
+        """The costly traces in which the last sentence costs most."""
         return sum(int(cost.argmax() == len(cost) - 1) for cost in self.dear)
 
     def table(self) -> pd.DataFrame:
@@ -125,7 +125,8 @@ class ManyTraces:
             rows[f"cost ~ {CORRELATED[name]}"] = self._summary(self.agreements[name].to_numpy())
         if n := len(self.dear):
             rows[LAST_COSTS_MOST] = (self.last / n, *wilson_interval(self.last, n), n)
-        return pd.DataFrame(rows, index=["mean", "interval from", "interval to", "traces"]).T
+        table = pd.DataFrame(rows, index=["mean", "interval from", "interval to", "traces"]).T
+        return table.astype({"traces": int})
 
     def _summary(self, values: Float[np.ndarray, " _trace"]) -> tuple[float, float, float, int]:
         """Mean with its interval over traces; NaN for none."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import matplotlib
 import matplotlib.patheffects
 import numpy as np
 import pandas as pd
@@ -31,7 +32,8 @@ from r2a_utils.figures.style import (
 if TYPE_CHECKING:  # reading traces needs a tokenizer's libraries, drawing them does not
     from r2a_utils.texts.trace import Cue
 
-ATTENTION_CMAP = "Greys"
+# As many shades as an eye tells apart: a map in all of them weighs half as much again.
+ATTENTION_CMAP = matplotlib.colormaps["Greys"].resampled(16)
 # Columns of weights told apart over the width of a page. Longer traces are pooled by maximum,
 # so that a single weight stays visible.
 MAP_PIXELS = 450

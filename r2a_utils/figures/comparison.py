@@ -53,7 +53,7 @@ def dots_by_model(frame: pd.DataFrame) -> BookFigure:
     answers.set(title="Right answers", xlabel="share of problems", yticks=rows)
     answers.set_yticklabels(frame.index)
     answers.set_ylim(-0.6, len(frame) - 0.4)
-    attention.set(title="Answer looks at reasoning", xlabel="attention of the answer")
+    attention.set(title="Reasoning is read", xlabel="attention of the answer")
     patching.set(title="Effect of one token", xlabel="logit difference restored")
     for axes in (answers, attention, patching):
         axes.grid(axis="y")

@@ -11,6 +11,7 @@ import matplotlib.patheffects
 import matplotlib.ticker
 import numpy as np
 import pandas as pd
+from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.lines import Line2D
 
 from r2a_utils.figures.style import (
@@ -45,12 +46,14 @@ def head_maps(
     maps: Mapping[str, np.ndarray],
     marks: Mapping[str, Sequence[tuple[int, int]]] | None = None,
     quantity: str = "Attention of answer tokens (share)",
+    linear_below: float | None = None,
 ) -> BookFigure:
     """Layer × head heat maps side by side on one scale, with marks on chosen heads (the paper's
     heat maps; notebook 03).
 
     maps: title → values [layer, head]; layer 0 at the bottom, NaN (no attention) in pale grey.
-    marks: a kind of `HEAD_MARKS` → (layer, head) pairs.
+    marks: a kind of `HEAD_MARKS` → (layer, head) pairs. linear_below: where values spread over
+    orders of magnitude, the size from which on the scale is logarithmic.
     Raises ValueError for an unknown kind of head.
     """
     unknown = [kind for kind in marks or {} if kind not in HEAD_MARKS]
@@ -61,6 +64,10 @@ def head_maps(
     figure = BookFigure(0.8 + rows * (2.5 if columns > 1 else 3.6))
     grid = figure.subplots(rows, columns, squeeze=False)
     ceiling = max(float(np.nanmax(values)) for values in maps.values())
+    floor = min(0.0, *(float(np.nanmin(values)) for values in maps.values()))
+    norm = Normalize(floor, ceiling)
+    if linear_below is not None:
+        norm = SymLogNorm(linear_below, vmin=floor, vmax=max(ceiling, linear_below))
     missing = any(np.isnan(values).any() for values in maps.values())
     said = []
     for axes, (title, values) in zip(grid.flat, maps.items(), strict=False):
@@ -70,8 +77,7 @@ def head_maps(
             origin="lower",
             aspect="auto",
             cmap=matplotlib.colormaps[HEAD_CMAP].with_extremes(bad=NO_ATTENTION),
-            vmin=min(0.0, np.nanmin(values)),
-            vmax=ceiling,
+            norm=norm,
             interpolation="nearest",
         )
         for kind, heads in (marks or {}).items():
@@ -259,9 +265,7 @@ def trajectories(paths: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> BookFigu
     said = []
     for axes, (label, (index, place)) in zip(grid.flat, paths.items(), strict=False):
         axes.plot([0, 1], [0, 1], color=PALE, linestyle=":", linewidth=1.2)
-        axes.scatter(
-            index, place, s=8, color=SEGMENT_COLOURS["answer"], edgecolor="none", alpha=0.7
-        )
+        axes.scatter(index, place, s=6, color=SEGMENT_COLOURS["answer"], edgecolor="none")
         axes.set_title(label, fontweight="normal")
         percent_axis(axes.xaxis)
         percent_axis(axes.yaxis)

@@ -292,13 +292,15 @@ def knockout_profile(
 
 @styled
 def approximate_against_exact(
-    exact: np.ndarray, approximate: np.ndarray, recall: dict[int, float] | None = None
+    exact: np.ndarray, approximate: np.ndarray, rho: float, recall: Mapping[int, float]
 ) -> BookFigure:
     """Attribution patching against exact patching, a point a cell of the grid, with the line of
     equality.
 
-    exact, approximate: two grids of one shape. recall: k → share of the exact top k cells among the
-    approximate top k. Raises ValueError for grids of different sizes. Notebook 05.
+    exact, approximate: grids of one shape, of one pair or of several. rho: their rank correlation;
+    recall: k → share of the exact top k cells among the approximate top k. Both are printed as they
+    are given, since means over pairs are not those of all cells together. Raises ValueError for
+    grids of different sizes. Notebook 05.
     """
     exact, approximate = (
         np.asarray(exact, dtype=float).ravel(),
@@ -311,9 +313,8 @@ def approximate_against_exact(
     low, high = min(exact.min(), approximate.min()), max(exact.max(), approximate.max())
     axes.plot([low, high], [low, high], color=PALE, linestyle=":", linewidth=1.4)
     axes.scatter(exact, approximate, s=12, color=INK, alpha=0.45, edgecolor="none")
-    rho = pd.Series(exact).corr(pd.Series(approximate), method="spearman")
     lines = [f"rank correlation {rho:.2f}"] + [
-        f"recall of the top {k}: {r:.0%}" for k, r in (recall or {}).items()
+        f"recall of the top {k}: {r:.0%}" for k, r in recall.items()
     ]
     axes.annotate("\n".join(lines), (0.03, 0.97), xycoords="axes fraction", va="top", fontsize=8.5)
     axes.set_xlabel("Exact patching (normalised logit difference)")

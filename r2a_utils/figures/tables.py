@@ -21,6 +21,7 @@ WORDS = {
     "mcnemar_p": "p, McNemar's test",
     "t_p": "p, t-test",
     "holm_p": "p, Holm's correction",
+    "rho": "rank correlation",
     "p_familywise": "p, best of all heads",
     "p_groups": "p, groups",
     "p_central": "p, nearness to the middle",

@@ -87,7 +87,7 @@ INSTRUMENTS: dict[str, Instrument] = {
     "knockout, mean value": Instrument("knockout", True, "2"),
     "knockout of the RFHs": Instrument("knockout", True, "2"),
     "ablation of the RFHs": Instrument("knockout", True, "2"),
-    "dearest sentence": Instrument("knockout", True, "1 + n"),
+    "costliest sentence": Instrument("knockout", True, "1 + n"),
     "patching, own": Instrument("patching", True, "3", needs_pair=True),
     "patching, written donor": Instrument("patching", True, "3", needs_pair=True),
     "patching, probe": Instrument("patching", True, "3", needs_pair=True),
@@ -157,7 +157,7 @@ def _cuts(model: ReasoningModel, cases: Sequence[Case], rfhs) -> Values:
         "knockout of the RFHs": Knockout(heads=rfhs),
         "ablation of the RFHs": Ablation(rfhs),
     }
-    values: Values = {name: [] for name in (*whole, "dearest sentence")}
+    values: Values = {name: [] for name in (*whole, "costliest sentence")}
     for case in cases:
         parts = [Knockout(keys=sentence) for sentence in sentences(case.trace)]
         frame = measure(model, case.trace, [*whole.values(), *parts])

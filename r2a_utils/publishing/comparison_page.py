@@ -68,7 +68,7 @@ class Comparison:
                 f"– [{_letter(reasons, c.missing)}]" if c.missing else inert(c.text) for c in cells
             ]
             lines.append(f"| {inert(row.model)} | {row.source} | " + " | ".join(texts) + " |")
-        notes = [f"[{_letter(reasons, reason)}] {reason}." for reason in reasons]
+        notes = [f"[{_letter(reasons, reason)}] {reason.removesuffix('.')}." for reason in reasons]
         return Markup("\n".join(lines) + "\n\n" + "\\\n".join(notes))
 
     def values(self, key: str) -> dict[str, float]:

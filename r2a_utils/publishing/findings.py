@@ -97,7 +97,7 @@ def _swapped(records: Records) -> Cell:
 def _effect(records: Records) -> Cell:
     patching = records["activation_patching"]
     value = patching["flipping_first"]
-    return Cell(f"{number(value)} ({patching['protocol']})", value)
+    return Cell(f"{number(value)} ({patching['protocol'].replace('_', ' ')})", value)
 
 
 def _mediation(records: Records) -> Cell:

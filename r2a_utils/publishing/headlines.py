@@ -24,21 +24,36 @@ HEADLINES = {
     "{{ segment_attention.lift_reasoning | number }} times a uniform head's share",
     "04_reasoning_focus_heads": "the strongest head, {{ reasoning_focus_heads.top }}, gives the "
     "reasoning {{ reasoning_focus_heads.top_mass | percent }} of the answer's attention",
-    "04b_what_the_heads_do": "{{ trajectory_tracking.best }} follows the reasoning best: mean "
-    "correlation {{ trajectory_tracking.rho | number }}{% if untrained_following.n %}, untrained "
-    "{{ untrained_following.untrained.rho | number }}{% endif %}",
+    "04b_what_the_heads_do": "{{ trajectory_tracking.best }} follows the reasoning most closely: "
+    "mean rank correlation {{ trajectory_tracking.rho | number }}{% if untrained_following.n %} "
+    "(heads of untrained models: up to {{ untrained_following.untrained.rho | number }}){% endif %}"
+    "{% if trajectory_tracking.beyond is not none %}, beyond distance "
+    "{{ trajectory_tracking.beyond | number }}{% if untrained_following.n and "
+    "untrained_following.untrained.beyond is defined %} (up to "
+    "{{ untrained_following.untrained.beyond | number }}){% endif %}{% endif %}",
     "04c_failed_traces": "{% if failed_traces.n %}the sentence read most holds the first error in "
     "{{ failed_traces.rfh_rate | percent }} of {{ failed_traces.n }} failed traces{% else %}"
     "no failed trace to look into{% endif %}",
-    "05_activation_patching": "the answer follows a crossed reasoning in "
-    "{{ crossed_answers.follows | percent }} of {{ crossed_answers.asked }} pairs; one token flips "
-    "{{ activation_patching.flips_of_asked | percent }}",
-    "06_head_interventions": "knockout strongest in layer {{ head_interventions.strongest_layer }};"
-    " these heads against random ones: {{ head_interventions.verdict }}",
-    "06b_which_instruments": "{{ scoreboard.by_verdict.tells | length }} of {{ scoreboard.n }} "
-    "instruments tell whether an answer uses its reasoning, "
+    "05_activation_patching": "{{ crossed_answers.follows | percent }} of "
+    "{{ crossed_answers.asked }} pairs follow a reasoning that stands behind the other question; "
+    "exchanging the state of one token flips {{ activation_patching.flips_of_asked | percent }}",
+    "06_head_interventions": "cutting the answer off from the reasoning costs most in layer "
+    "{{ head_interventions.strongest_layer }}; {% if head_interventions.verdict == 'different' %}"
+    "the Reasoning-Focus Heads are told from random heads of their layers"
+    "{% elif head_interventions.verdict == 'cannot tell' %}this design cannot tell the "
+    "Reasoning-Focus Heads from random ones{% else %}the Reasoning-Focus Heads are not told from "
+    "random heads of their layers{% endif %}",
+    "06b_which_instruments": "of {{ scoreboard.n }} instruments, "
+    "{{ scoreboard.by_verdict.tells | length or 'none' }} "
+    "{% if scoreboard.by_verdict.tells | length < 2 %}tells{% else %}tell{% endif %} in every "
+    "contrast whether an answer uses its reasoning, "
     "{{ scoreboard.by_verdict['tells in part'] | length }} in part{% if scoreboard.dose_problems %}"
-    "; {{ scoreboard.by_growth.grows | length }} grow with the dose{% endif %}",
+    "; with the dose {{ scoreboard.by_growth.grows | length }} grow{% endif %}",
+    "07_synthesis": "{% if crossed_answers.verdict == 'reasoning' %}in this model the answer "
+    "depends on what the reasoning says: {% elif crossed_answers.verdict == 'open' %}in this model "
+    "some answers depend on what the reasoning says: {% else %}this run does not show that the "
+    "answer depends on the reasoning: {% endif %}{{ crossed_answers.follows | percent }} of "
+    "{{ crossed_answers.asked }} pairs follow a reasoning that stands behind the other question",
 }
 
 

@@ -19,6 +19,7 @@ from r2a_utils.runs.manifest import read_manifest, stale_stages
 from r2a_utils.runs.stage import Stage
 
 _HEADING = re.compile(r"#{1,3} [^{\n]+$", re.MULTILINE)
+_OPTION = re.compile(r"--\w[\w-]*(?: [\w.]+=[\w…]+)?")  # as code: two hyphens are a dash in prose
 _LABEL = re.compile(r"^\([\w:.-]+\)=$", re.MULTILINE)
 
 
@@ -45,7 +46,8 @@ def ended_stages(run: Path, stages: Iterable[str]) -> dict[str, str]:
     """The stages of those asked for that ended before their results, each with a sentence why."""
     made = read_manifest(run)["stages"]
     return {
-        name: f"Stage {name} of run `{run.name}` ended before its results. {inert(ended)}"
+        name: f"Stage {name} of run `{run.name}` ended before it had results. "
+        + _OPTION.sub(r"`\g<0>`", inert(ended))
         for name in stages
         if (ended := made.get(name, {}).get("ended"))
     }

@@ -63,8 +63,8 @@ def percent(share: float, digits: int = 0) -> str:
 
 
 def number(value: float, digits: int = 2) -> str:
-    """A number with a fixed count of digits after the point and a true minus sign."""
-    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    """A number with a fixed count of digits, a true minus sign and no minus before a zero."""
+    return f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def p_value(p: float) -> str:

@@ -63,9 +63,9 @@ class Verdicts:
             told = ", ".join(f"{n} {name}" for name, n in counts.items() if name != NOT_TESTED)
             sides[side].append(f"{claim.claim[0].lower()}{claim.claim[1:]} ({told or NOT_TESTED})")
         leads = {
-            "agree": "All models that tell anything agree on",
-            "differ": "They contradict each other on",
-            "untold": "Fewer than two models tell anything of",
+            "agree": "All models that tell anything agree on these claims",
+            "differ": "They contradict each other on these",
+            "untold": "Fewer than two models tell anything of these",
         }
         return Markup(
             " ".join(f"{leads[s]}: {inert('; '.join(c))}." for s, c in sides.items() if c)

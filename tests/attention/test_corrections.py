@@ -45,6 +45,17 @@ def test_a_head_is_picked_on_one_half_and_reported_on_the_other():
     assert found.share == pytest.approx(0.25) and found.share_against_later == pytest.approx(0.5)
     assert found.rfhs_share == pytest.approx(2 / 3)
     assert found.all_weighted == pytest.approx((0.5 + 0.5) / (0.5 + 0.5 + 0.15 + 0.25))
+    assert (found.n_heads, list(found.readers), found.readers_low) == (2, [], None)
+
+
+def test_heads_that_give_the_corrected_digit_most_of_their_attention_are_named():
+    corrected = np.tile([0.6, 0.2, 0.9], (FEWEST_TRACES, 1))
+    rest = np.full_like(corrected, 0.05)
+    found = corrected_values(
+        digits({"corrected": corrected, "wrong": rest, "denied": rest}), [(0, 0)]
+    )
+    assert (found.n_heads, found.readers) == (3, ["L0.H2", "L0.H0"])
+    assert (found.readers_low, found.readers_high) == pytest.approx((0.6, 0.9))
 
 
 def test_too_few_traces_have_counts_and_nothing_else():

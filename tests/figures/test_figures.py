@@ -252,7 +252,7 @@ FIGURES = {
         {"knockout": [0.6, 0.1, 1.0], "zero": [0.0, 0.2, 0.3]}, "Answers turned over", share=True
     ),
     "approximate_against_exact": lambda: figures.approximate_against_exact(
-        np.arange(6.0).reshape(2, 3), np.arange(6.0).reshape(2, 3) ** 2, {2: 1.0}
+        np.arange(6.0).reshape(2, 3), np.arange(6.0).reshape(2, 3) ** 2, 0.98, {2: 1.0}
     ),
 }
 
@@ -564,8 +564,20 @@ def test_curves_of_two_models_lie_over_their_shares_of_the_layers():
     assert "1.00 at 0, 0.00 at 0.833" in figure.alt_text
 
 
-def test_rank_correlation_of_a_monotone_estimate_is_one():
-    assert "rank correlation 1.00" in FIGURES["approximate_against_exact"]().alt_text
+def test_what_is_said_of_an_estimate_is_what_the_text_beside_it_says():
+    """A mean over pairs is not the correlation of all their cells, which is 1 here."""
+    told = FIGURES["approximate_against_exact"]().alt_text
+    assert "rank correlation 0.98; recall of the top 2: 100%" in told
+
+
+def test_a_map_on_a_log_scale_shows_the_small_beside_the_large():
+    values = np.array([[0.0, 0.02], [0.2, 2.0]])
+    shades = [
+        figures.head_maps({"m": values}, **scale).axes[0].images[0].norm(values)
+        for scale in ({}, {"linear_below": 0.01})
+    ]
+    assert shades[0][0, 1] < 0.02 and shades[1][0, 1] > 0.2
+    assert shades[1].ravel().tolist() == sorted(shades[1].ravel())
 
 
 @pytest.mark.parametrize(
@@ -585,7 +597,10 @@ def test_rank_correlation_of_a_monotone_estimate_is_one():
         ),
         (lambda: figures.coloured_tokens(TOKENS, [1.0], SEGMENTS), "55 tokens but 1 weights"),
         (lambda: figures.one_trace(TOKENS, np.zeros((3, 55)), SEGMENTS), r"= \(14, 55\)"),
-        (lambda: figures.approximate_against_exact(np.zeros(3), np.zeros(4)), "3 and 4 cells"),
+        (
+            lambda: figures.approximate_against_exact(np.zeros(3), np.zeros(4), 0, {}),
+            "3 and 4 cells",
+        ),
     ],
 )
 def test_a_wrong_input_is_refused_in_words(draw, message):

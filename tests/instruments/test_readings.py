@@ -76,7 +76,7 @@ def test_a_probe_is_taught_other_problems_with_the_answers_that_are_meant(user, 
     "name",
     [
         "knockout",
-        "dearest sentence",
+        "costliest sentence",
         "patching, own",
         "patching, written donor",
         "mediation index",
@@ -105,7 +105,7 @@ def test_the_twin_lacks_what_is_lost_and_looks_nevertheless(user, cases):
     assert means["lift"] == pytest.approx(1, abs=0.1)
     changed = (
         "knockout",
-        "dearest sentence",
+        "costliest sentence",
         "patching, own",
         "patching, written donor",
         "mediation index",

@@ -229,7 +229,9 @@ def test_what_quotes_a_stage_that_ended_itself_says_why(made, tmp_path):
     shown = declared_runs(made / "book", runs)
     assemble(made / "book", shown, tmp_path / "source", made / "notebooks")
     told = (tmp_path / "source/intro.md").read_text()
-    assert "02_later of run `default` ended before its results. Needs 1, has 0; --set n=1" in told
+    assert (
+        "02_later of run `default` ended before it had results. Needs 1, has 0; `--set n=1`" in told
+    )
     assert (tmp_path / "source/stages/02_later.ipynb").exists()
 
 

@@ -272,8 +272,6 @@ def test_what_models_agree_on_is_told_from_their_verdicts():
             )
         }
     ).told()
-    assert (
-        "All models that tell anything agree on: reasoning makes answers to problems better" in told
-    )
-    fewer = told.partition("Fewer than two models tell anything of")[2]
+    agreed, _, fewer = told.partition("Fewer than two models tell anything of these")
+    assert "agree on these claims: reasoning makes answers to problems better" in agreed
     assert "they find the error of a failed trace" in fewer and "(4 cannot tell)" not in fewer
