@@ -109,7 +109,9 @@ def head_maps(
         axes.set_visible(False)
     for axes in grid[:, 0]:
         axes.set_ylabel("Layer")
-    figure.colorbar(image, ax=grid, label=quantity, shrink=0.9, aspect=30)
+    bar = figure.colorbar(image, ax=grid, label=quantity, shrink=0.9, aspect=30)
+    if linear_below is not None:  # powers would be set as formulas, which the style leaves as text
+        bar.ax.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     handles = [
         Line2D([], [], linestyle="none", color=INK, label=kind, **HEAD_MARKS[kind])
         for kind in marks or {}
