@@ -195,7 +195,8 @@ figures.accuracy_by_steps(by_slice, xlabel=answers.asked_for(sliced.name))
 # %%
 rules = answers.compare_conditions(graded, confidence, seed)
 run.write_table("paired_comparison", rules)
-figures.reading_table(rules.set_index("accounting"))
+shown = figures.reading_table(rules.set_index("accounting").drop(columns="holm_p"))
+shown.rename_axis(columns=None).T
 
 # %%
 figures.paired_accuracy(answers.accuracies_by_rule(graded, confidence))

@@ -111,7 +111,7 @@ def _behind(value: str, interval: str) -> str:
 
 
 def _text(value: float, digits: int) -> str:
-    return MISSING if pd.isna(value) else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return MISSING if pd.isna(value) else f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _is_p(name: Any) -> bool:

@@ -332,6 +332,7 @@ SUMMARY = {"id": "default", "records": {"quality": {"share": 0.934, "p": 2e-5, "
         ("n = {{ 3 }}{{ 3 | few }}", "n = 3: too few for a mean"),
         ("n = {{ 5 }}{{ 5 | few }}", "n = 5"),
         ("{{ quality.d | number }}", "−0.50"),
+        ("{{ -0.001 | number }}", "0.00"),
         ("{{ 1 | counted('pair') }}, {{ 2 | counted('pair') }}", "1 pair, 2 pairs"),
         ("{{ 0 | counted('family', 'families') }}", "0 families"),
         ("{#id .class} $x_{i}$\n", "{#id .class} $x_{i}$\n"),
