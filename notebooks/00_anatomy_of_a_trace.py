@@ -293,7 +293,7 @@ def cue_positions(tokens, words):
 #
 # `re.finditer(r"\b(wait|hmm)\b", text, re.IGNORECASE)` gives places in the text. With the running
 # sum of the tokens' lengths you find the token that a place lies in: the first one that ends
-# behind it.
+# after it.
 # ```
 
 # %% tags=["solution"]

@@ -467,7 +467,7 @@ distill_map(second)
 # together.
 
 # %%
-figures.reading_table(attention.printed_places(seed=seed), digits=5)
+figures.reading_table(attention.printed_places(seed=seed))
 
 # %% [markdown]
 # {% set p = published_heads %}{% for who, m in p.models.items() %}In {{ who }}, {{ m.shared }} of
