@@ -189,10 +189,20 @@ run.write_record("anatomy", texts.anatomy_of(trace))
 # the parameters and the cell after them, nothing else.
 
 # %%
+import numpy as np
+
 from r2a_utils.teaching.checks import answers as workshop
 from r2a_utils.texts import encode, render_prompt, token_texts
 
 think, end_think = model.tags.open, model.tags.close
+question = "What is 3 + 4?"
+thought = "\nLet me check: 3 + 4 = 8. Wait, it is 7, but close.\n"
+answer = "\n\nThe answer is \\boxed{7}."
+bos = render_prompt(model.tokenizer, "", prompt_style="raw")[:1]
+pieces = [question, think, thought, end_think, answer]
+parts = [bos, *(encode(model.tokenizer, piece) for piece in pieces)]
+short_trace = [i for part in parts for i in part]
+short_tokens = token_texts(short_trace, model.tokenizer)
 
 # %% [markdown]
 # ### Exercise 0.1: The borders of a trace
@@ -206,6 +216,14 @@ think, end_think = model.tags.open, model.tags.close
 # trace.
 #
 # Some vocabularies write a tag as one token, others as several.
+
+# %% tags=["hide-input"]
+figures.pick_view(
+    "With which token does each of the six segments begin? Choose six.",
+    short_tokens,
+    [sum(map(len, parts[:i])) for i in range(len(parts))],
+    "Each segment ends where the next one begins, and the last one with the trace.",
+)
 
 
 # %% tags=["stub"]
@@ -242,12 +260,6 @@ def segment_borders(token_ids, think, end_think):
 workshop.check_segment_borders(segment_borders)
 
 # %%
-question = "What is 3 + 4?"
-thought = "\nLet me check: 3 + 4 = 8. Wait, it is 7, but close.\n"
-answer = "\n\nThe answer is \\boxed{7}."
-pieces = [question, think, thought, end_think, answer]
-bos = render_prompt(model.tokenizer, "", prompt_style="raw")[:1]
-short_trace = bos + [i for piece in pieces for i in encode(model.tokenizer, piece)]
 tag_ids = [encode(model.tokenizer, tag) for tag in (think, end_think)]
 {
     name: model.tokenizer.decode(short_trace[part])
@@ -279,6 +291,18 @@ tag_ids = [encode(model.tokenizer, tag) for tag in (think, end_think)]
 # me check” is at least three. Given the texts of the tokens and the cues in lower case, return the
 # positions of the tokens in which a cue begins, in order. Upper and lower case are the same; “but”
 # in “button” is no cue.
+
+# %% tags=["hide-input"]
+places = {
+    text: "".join(short_tokens).index(text) for text in ("Let", "Wait", "but")
+}
+ends = np.cumsum([len(token) for token in short_tokens])
+figures.pick_view(
+    "In which tokens does “let me check”, “wait” or “but” begin?",
+    short_tokens,
+    [int((ends <= place).sum()) for place in places.values()],
+    "“Let me check” and “Wait” turn on what was written; this “but” does not.",
+)
 
 
 # %% tags=["stub"]
@@ -315,7 +339,6 @@ def cue_positions(tokens, words):
 workshop.check_cue_positions(cue_positions)
 
 # %%
-short_tokens = token_texts(short_trace, model.tokenizer)
 found_at = cue_positions(short_tokens, ["wait", "but", "let me check"])
 {position: "".join(short_tokens[position : position + 3]) for position in found_at}
 

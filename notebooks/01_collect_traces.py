@@ -249,6 +249,24 @@ from r2a_utils.texts import INSTRUCTION, R1_TAGS, encode, render_prompt
 #
 # Encode piece by piece, so that a tag never merges with its neighbours.
 
+# %% tags=["hide-input"]
+figures.pick_view(
+    "Which of these stand in the paper's prompt without reasoning?",
+    [
+        "<BOS>",
+        "the question",
+        "INSTRUCTION and a blank",
+        "<think>",
+        "a chain of thought of the model",
+        "Okay, I think I have finished thinking.",
+        "</think>",
+        "a blank line",
+        "The answer is",
+    ],
+    [0, 1, 2, 3, 5, 6, 7],
+    "A thought that says nothing; behind the blank line the model goes on.",
+)
+
 # %% tags=["stub"]
 PREFILLED = "Okay, I think I have finished thinking.\n"
 

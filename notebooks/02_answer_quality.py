@@ -557,6 +557,21 @@ paired_answers = first_tries.pivot(
 # to either side like a fair coin. Return the exact two-sided p-value for two arrays of booleans,
 # one entry a problem: twice the smaller binomial tail and at most 1; where no problem differs, 1.
 
+# %% tags=["hide-input"]
+figures.pick_view(
+    "Six problems. Which of them does the test count?",
+    [
+        "1: both right",
+        "2: right with reasoning only",
+        "3: both wrong",
+        "4: right with reasoning only",
+        "5: right without reasoning only",
+        "6: both right",
+    ],
+    [1, 3, 4],
+    f"Three, two to one: p = {stats.binomtest(1, 3).pvalue:.3g}. Too few.",
+)
+
 
 # %% tags=["stub"]
 def mcnemar_p(with_reasoning, without_reasoning):

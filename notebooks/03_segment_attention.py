@@ -84,7 +84,6 @@ from r2a_utils import Run, attention, figures, load_model, paper
 from r2a_utils.collecting import Sampling
 from r2a_utils.explorers import ask_explorer
 from r2a_utils.texts import CONDITIONS, SEGMENTS, problems_from_table, read_traces
-from r2a_utils.tiny import opening
 
 run = Run.open(run_dir)
 model = load_model(
@@ -344,6 +343,8 @@ figures.reading_table(compared, digits=4)
 # where the run does not have it, the run's first.
 
 # %%
+from r2a_utils.tiny import opening
+
 to_reasoning = from_answer.sel(to_segment="reasoning")
 looking = to_reasoning.to_series().nlargest(3).index.tolist()
 sampling = Sampling(max_new_tokens, close_after=close_after)

@@ -116,7 +116,6 @@ from r2a_utils.collecting import (
 )
 from r2a_utils.explorers import patch_explorer
 from r2a_utils.tiny import opening, world
-from r2a_utils.tiny.organisms import told_pairs
 
 run = Run.open(run_dir)
 model = load_model(
@@ -138,6 +137,8 @@ run.record_model(model)
 # it.
 
 # %%
+from r2a_utils.tiny.organisms import told_pairs
+
 draw, write = {
     "tiny": (world.contrast_problems, world.write_text),
     "told": (told_pairs, world.write_text),

@@ -51,7 +51,7 @@
   // The first explorer of a page is two tabs away from its top.
   document.addEventListener("DOMContentLoaded", function () {
     const first = document.querySelector("#pst-skip-link");
-    const view = [...document.querySelectorAll(".bd-article :is([data-r2a-view], [data-live])")].find((one) => one.offsetParent);
+    const view = [...document.querySelectorAll(".bd-article :is([data-r2a-view], [data-live])")].find((one) => one.offsetParent && !one.closest("section#exercises"));
     if (!first || !view) return;
     view.id ||= "r2a-explorer";
     view.tabIndex = -1;

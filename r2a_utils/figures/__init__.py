@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "score_panels",
         ],
         "attention": ["AttentionPanel", "attention_maps", "segment_shares", "six_boxes"],
+        "choices": ["pick_view"],
         "contrast": ["pair_texts"],
         "heads": [
             "HEAD_MARKS",

@@ -647,6 +647,29 @@
     return { refresh, best };
   };
 
+  // --- pieces to choose from ----------------------------------------------------------------------
+
+  const pick = (root, { question, pieces, right, see }) => {
+    const status = make("output", { class: "r2a-status", "aria-live": "polite" });
+    const press = (button, pressed) => button.setAttribute("aria-pressed", String(pressed));
+    const buttons = pieces.map((piece) => make("button", { type: "button", "aria-pressed": "false", onclick: (event) => {
+      press(event.currentTarget, event.currentTarget.getAttribute("aria-pressed") === "false");
+    } }, visible(piece)));
+    const check = () => {
+      const chosen = buttons.flatMap((button, i) => (button.getAttribute("aria-pressed") === "true" ? [i] : []));
+      const found = chosen.filter((i) => right.includes(i)).length, wrong = chosen.length - found;
+      status.textContent = found === right.length && !wrong ? `All ${found} and no other. ${see}`
+        : `${found} of ${right.length} found, and ${wrong} that ${wrong === 1 ? "does" : "do"} not belong. Change your choice and check again.`;
+    };
+    const reveal = () => {
+      buttons.forEach((button, i) => press(button, right.includes(i)));
+      status.textContent = see;
+    };
+    root.append(make("p", {}, question), make("div", { class: "r2a-pieces", role: "group", "aria-label": question }, ...buttons),
+      make("div", { class: "r2a-controls" }, make("button", { type: "button", onclick: check }, "Check"),
+        make("button", { type: "button", onclick: reveal }, "Show")), status);
+  };
+
   const fill = (root, data) => {
     if (data.title) root.append(make("p", { class: "r2a-title" }, data.title));
     KINDS[data.kind](root, data);
@@ -676,7 +699,7 @@
     root.after(end);
   };
 
-  const KINDS = { tokens, heads, patch, shelf };
+  const KINDS = { tokens, heads, patch, pick, shelf };
   window.r2aViews = {
     patch,
     fill,
