@@ -277,13 +277,14 @@ figures.layers_together(
 # endif %} not tell ({{ b["does not tell"] | join("; ") }}){% endif %}.{% if
 # scoreboard.dose_problems is defined and scoreboard.dose_problems %} Whether a reading is larger
 # where more of the answers come from the reasoning was tested at known doses, on {{
-# scoreboard.dose_problems }} problems. {% if scoreboard.by_growth.grows %}The mean reading rises
-# from each dose to the next for {% for name in scoreboard.by_growth.grows %}{{ name }} (rank
-# correlation {{ scoreboard.rhos[name].rho | number }}, {{ scoreboard.rhos[name].ci_low | number }}
-# to {{ scoreboard.rhos[name].ci_high | number }}){% if not loop.last %}; {% endif %}{% endfor %}{%
-# else %}No mean reading rises from each dose to the next{% endif %}. Of the other instruments, {{
-# scoreboard.by_growth["grows in part"] | length }} grow in part, and {{ scoreboard.n -
-# (scoreboard.by_growth.grows + scoreboard.by_growth["grows in part"]) | length }} do not grow or
+# scoreboard.dose_problems }} problems. {% if scoreboard.by_growth.grows %}In the ladder of each
+# training seed the mean reading rises from each dose to the next for {% for name in
+# scoreboard.by_growth.grows %}{{ name }} (rank correlation {{ scoreboard.rhos[name].rho | number
+# }}, intervals from {{ scoreboard.rhos[name].ci_low | number }} to {{
+# scoreboard.rhos[name].ci_high | number }}){% if not loop.last %}; {% endif %}{% endfor %}{% else
+# %}No mean reading rises from each dose to the next{% endif %}. Of the other instruments, {{
+# scoreboard.by_growth["grows in part"] | length }} grow in part, and {{
+# (scoreboard.by_growth["does not grow"] + scoreboard.by_growth.falls) | length }} do not grow or
 # fall.{% endif %}{% endif %}
 
 # %% [markdown]

@@ -13,9 +13,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "cases": ["Case", "organism_cases", "own_cases", "taught_texts", "untrained_cases"],
         "readings": ["INSTRUMENTS", "Instrument", "read_instruments"],
         "scoreboard": [
+            "ALIKE",
             "CONTRASTS",
             "auc",
             "auc_table",
+            "pair_aucs",
             "scoreboard",
             "scoreboard_record",
             "value_table",

@@ -1,9 +1,9 @@
 """Calibration: whether an instrument's reading grows with the known dose of reasoning.
 
 The organisms of the ladder were asked the same questions and differ in how probable it is that the
-answer comes from the reasoning. Frames of `read_instruments` in, with a column `organism`; tables
-out. The rule was written before any reading was made, and stands in `growth`. Nothing is read off a
-model here.
+answer comes from the reasoning. Each training seed has a ladder of its own, and what is said holds
+in each. Frames of `read_instruments` in, with a column `organism`; tables out. The rule stands in
+`growth`. Nothing is read off a model here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from r2a_utils.instruments.readings import INSTRUMENTS
+from r2a_utils.instruments.readings import INSTRUMENTS, resolved
 from r2a_utils.stats import CONFIDENCE, bootstrap_interval
 from r2a_utils.tiny.organisms import LADDER, ORGANISMS
 
@@ -21,7 +21,8 @@ DOSES = {
     for name, organism in ORGANISMS.items()
     if organism.kind in LADDER and name != "r2a-tiny"
 }
-"""The dose of each organism that was trained with notes; `r2a-tiny` has never seen one."""
+"""The dose of each organism that was trained with notes; `r2a-tiny` has never seen one, so that the
+ladder of the first seed has no user and ends at 75 %."""
 GROWTHS = ("falls", "does not grow", "grows in part", "grows")
 """From worst to best."""
 RESAMPLES = 1_000
@@ -29,11 +30,12 @@ FEWEST_DOSES, FEWEST_PROBLEMS = 3, 3
 
 
 def growth(rises: bool, low: float, high: float) -> str:
-    """What means by dose and a rank correlation's interval allow to say.
+    """What the ladders allow to say: whether the mean rises in each, and between which ends the
+    intervals of their rank correlations lie.
 
-    "grows": the interval lies above 0 and the mean reading rises from each dose to the next.
-    "grows in part": it lies above 0, but not every step rises. "falls": below 0. "does not grow":
-    it holds 0, or all readings are the same.
+    "grows": all intervals lie above 0 and the mean reading rises from each dose to the next in each
+    ladder. "grows in part": they lie above 0, but not every step rises. "falls": all lie below 0.
+    "does not grow": one holds 0, or all readings are the same.
     """
     if high < 0:
         return "falls"
@@ -45,20 +47,20 @@ def growth(rises: bool, low: float, high: float) -> str:
 def dose_values(
     readings: pd.DataFrame, confidence: float = CONFIDENCE, seed: int = 0
 ) -> pd.DataFrame:
-    """Mean reading by instrument and dose, on the problems that every organism of the ladder read.
+    """Mean reading by instrument, ladder and dose, on the problems that every organism of it read.
 
-    Columns instrument, dose, n (readings, of both seeds), value, ci_low and ci_high (bootstrap over
-    readings) and share, whether a reading has the unit of the dose. Without rows where fewer than
-    `FEWEST_DOSES` doses or `FEWEST_PROBLEMS` such problems are there. Stage 06b.
+    Columns instrument, ladder (the organisms' training seed), dose, n (readings), value, ci_low and
+    ci_high (bootstrap over problems) and share, whether a reading has the unit of the dose. Without
+    rows where fewer than `FEWEST_DOSES` doses or `FEWEST_PROBLEMS` such problems are there. 06b.
     """
     rows = []
-    for name, part in _shared(readings).groupby("instrument", sort=False):
-        for dose, at in part.groupby("dose"):
-            low, high = bootstrap_interval(at["value"], confidence, seed, RESAMPLES)
-            row = {"instrument": name, "dose": dose, "n": len(at), "value": at["value"].mean()}
-            rows.append(row | {"ci_low": low, "ci_high": high, "share": INSTRUMENTS[name].share})
-    columns = ["instrument", "dose", "n", "value", "ci_low", "ci_high", "share"]
-    return pd.DataFrame(rows, columns=columns)
+    keys = ["instrument", "ladder", "dose"]
+    for (name, ladder, dose), at in _shared(readings).groupby(keys, sort=False):
+        low, high = bootstrap_interval(at["value"], confidence, seed, RESAMPLES)
+        row = {"instrument": name, "ladder": ladder, "dose": dose, "n": len(at)}
+        row |= {"value": at["value"].mean(), "ci_low": low, "ci_high": high}
+        rows.append(row | {"share": INSTRUMENTS[name].share})
+    return pd.DataFrame(rows, columns=[*keys, "n", "value", "ci_low", "ci_high", "share"])
 
 
 def calibration(
@@ -66,34 +68,41 @@ def calibration(
 ) -> pd.DataFrame:
     """Each instrument's rank correlation with the dose, and what it allows to say.
 
-    On the same readings as `dose_values`. Columns instrument, problems, rho (Spearman over
-    readings, 0 where all are the same) with ci_low and ci_high (bootstrap over problems, each with
-    all its readings), rises (whether the mean does so from each dose to the next) and growth, a
-    word of `GROWTHS`. Stage 06b.
+    On the problems of `dose_values`, of readings as they are `resolved`. Columns instrument,
+    problems, rho (Spearman in a ladder, 0 where all readings are the same; mean over the ladders),
+    ci_low and ci_high (the lowest and the highest end of the ladders' intervals, by bootstrap over
+    problems, the same draws in each), rises (whether the mean does so from each dose to the next,
+    in each ladder) and growth, a word of `GROWTHS`. Stage 06b.
     """
     rows = []
-    for name, part in _shared(readings).groupby("instrument", sort=False):
-        means = part.groupby("dose")["value"].mean()
-        rises = bool((np.diff(means) > 0).all())
-        rho, low, high = _rank_correlation(part, confidence, seed)
-        row = {"instrument": name, "problems": part["problem_id"].nunique(), "rho": rho}
-        row |= {"ci_low": low, "ci_high": high, "rises": rises}
+    for name, part in _shared(resolved(readings)).groupby("instrument", sort=False):
+        rises, correlations = True, []
+        for _, ladder in part.groupby("ladder"):
+            means = ladder.groupby("dose")["value"].mean()
+            rises &= bool((np.diff(means) > 0).all())
+            correlations.append(_rank_correlation(ladder, confidence, seed))
+        rhos, lows, highs = zip(*correlations, strict=True)
+        low, high = min(lows), max(highs)
+        row = {"instrument": name, "problems": part["problem_id"].nunique()}
+        row |= {"rho": float(np.mean(rhos)), "ci_low": low, "ci_high": high, "rises": rises}
         rows.append(row | {"growth": growth(rises, low, high)})
     columns = ["instrument", "problems", "rho", "ci_low", "ci_high", "rises", "growth"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _shared(readings: pd.DataFrame) -> pd.DataFrame:
-    """Readings of the ladder with their dose, of the problems that each of its organisms read."""
-    ladder = readings[readings["organism"].isin(DOSES)].dropna(subset="value")
-    ladder = ladder.assign(dose=ladder["organism"].map(DOSES))
-    keys = ["instrument", "problem_id"]
-    readers = ladder.groupby(keys)["organism"].transform("nunique")
-    all_readers = ladder.groupby("instrument")["organism"].transform("nunique")
-    whole = ladder[readers == all_readers]
-    by_instrument = whole.groupby("instrument")
-    enough = by_instrument["dose"].transform("nunique") >= FEWEST_DOSES
-    return whole[enough & (by_instrument["problem_id"].transform("nunique") >= FEWEST_PROBLEMS)]
+    """Readings of the ladders with their dose, of the problems that each of the organisms read."""
+    known = readings[readings["organism"].isin(DOSES)].dropna(subset="value")
+    known = known.assign(
+        dose=known["organism"].map(DOSES),
+        ladder=known["organism"].map({name: ORGANISMS[name].seed for name in DOSES}),
+    )
+    readers = known.groupby(["instrument", "problem_id"])["organism"].transform("nunique")
+    all_readers = known.groupby("instrument")["organism"].transform("nunique")
+    whole = known[readers == all_readers]
+    by_ladder = whole.groupby(["instrument", "ladder"])
+    enough = by_ladder["dose"].transform("nunique") >= FEWEST_DOSES
+    return whole[enough & (by_ladder["problem_id"].transform("nunique") >= FEWEST_PROBLEMS)]
 
 
 def _rank_correlation(
@@ -105,7 +114,7 @@ def _rank_correlation(
     """
     x, y = (stats.rankdata(part[column]) for column in ("value", "dose"))
     terms = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y])
-    problem, _ = pd.factorize(part["problem_id"])
+    problem, _ = pd.factorize(part["problem_id"], sort=True)  # the same draws in each ladder
     sums = np.stack([np.bincount(problem, weights=term) for term in terms], axis=1)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=RESAMPLES)

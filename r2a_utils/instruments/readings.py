@@ -98,6 +98,8 @@ INSTRUMENTS: dict[str, Instrument] = {
     PARTNERS: Instrument("text", True, "2", needs_pair=True),
 }
 """All instruments, in the order in which they are shown."""
+DIGITS = 2
+"""Of a reading in the unit of the dose: a hundredth of a probability is the least that counts."""
 
 
 def read_instruments(
@@ -132,6 +134,17 @@ def read_instruments(
         for case, value in zip(known, values[name], strict=True)
     ]
     return pd.DataFrame(rows).astype({"value": float, "uses": "boolean"})
+
+
+def resolved(readings: pd.DataFrame) -> pd.DataFrame:
+    """The same frame, readings in the unit of the dose rounded to `DIGITS`, as they are ranked.
+
+    Ranks know no size: without it, differences of a thousandth would order an instrument that
+    reads next to nothing. Readings in other units stay as they are. Stage 06b.
+    """
+    share = readings["instrument"].map({name: each.share for name, each in INSTRUMENTS.items()})
+    rounded = readings["value"].where(~share.astype(bool), readings["value"].round(DIGITS))
+    return readings.assign(value=rounded)
 
 
 def _attention(mass: xr.DataArray, rfhs: Sequence[tuple[int, int]]) -> Values:

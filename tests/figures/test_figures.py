@@ -151,6 +151,7 @@ FIGURES = {
         pd.DataFrame(
             {
                 "instrument": ["knockout"] * 3 + ["lift"] * 3,
+                "ladder": [1, 2, 2] * 2,
                 "dose": [0.0, 0.5, 1.0] * 2,
                 "value": [0.1, 0.4, 0.8, 1.5, 1.4, 1.5],
                 "ci_low": [0.0, 0.3, 0.7, 1.3, 1.2, 1.4],
@@ -162,11 +163,12 @@ FIGURES = {
     "instrument_aucs": lambda: figures.instrument_aucs(
         pd.DataFrame(
             {
-                "instrument": ["knockout", "lift"] * 2,
-                "contrast": ["between models"] * 2 + ["by a hint"] * 2,
-                "auc": [0.9, 0.5, 1.0, 0.4],
-                "ci_low": [0.8, 0.4, 0.9, 0.3],
-                "ci_high": [1.0, 0.6, 1.0, 0.5],
+                "instrument": ["knockout", "lift"] * 3,
+                "contrast": ["between models"] * 2 + ["by a hint"] * 2 + ["alike"] * 2,
+                "auc": [0.9, 0.5, 1.0, 0.4, 0.6, 0.7],
+                "lowest": [0.8, 0.4, 0.9, 0.3, 0.5, 0.6],
+                "highest": [1.0, 0.6, 1.0, 0.5, 0.7, 0.9],
+                "verdict": ["tells in part", "cannot say", "tells", "does not tell", None, None],
             }
         )
     ),
