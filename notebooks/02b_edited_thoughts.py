@@ -40,15 +40,14 @@
 # no thought could be swapped.{% elif t.verdict == "reasoning" %}The answer follows the text of the
 # reasoning: put after the question of a similar problem, a thought decides {{
 # t.outcomes.swapped.follows | percent }} of the answers, and {{ t.outcomes.swapped.before | percent
-# }} stay as they were (n = {{ t.outcomes.swapped.n }}{{ t.outcomes.swapped.n | few }}).{% elif
-# t.verdict == "question" %}The answer does not follow the text of the reasoning: given the thought
-# of a similar problem, {{ t.outcomes.swapped.before | percent }} of the answers stay as they were
-# and {{ t.outcomes.swapped.follows | percent }} become what that thought leads to (n = {{
-# t.outcomes.swapped.n }}{{ t.outcomes.swapped.n | few }}).{% else %}Neither the reasoning nor the
-# question alone decides most answers: given the thought of a similar problem, {{
-# t.outcomes.swapped.follows | percent }} become what that thought leads to and {{
-# t.outcomes.swapped.before | percent }} stay as they were (n = {{ t.outcomes.swapped.n }}{{
-# t.outcomes.swapped.n | few }}).{% endif %}
+# }} stay as they were (n = {{ t.swap.n | counted("pair") }}{{ t.swap.n | few }}).{% elif t.verdict
+# == "question" %}The answer does not follow the text of the reasoning: given the thought of a
+# similar problem, {{ t.outcomes.swapped.before | percent }} of the answers stay as they were and {{
+# t.outcomes.swapped.follows | percent }} become what that thought leads to (n = {{ t.swap.n |
+# counted("pair") }}{{ t.swap.n | few }}).{% else %}Neither the reasoning nor the question alone
+# decides most answers: given the thought of a similar problem, {{ t.outcomes.swapped.follows |
+# percent }} become what that thought leads to and {{ t.outcomes.swapped.before | percent }} stay as
+# they were (n = {{ t.swap.n | counted("pair") }}{{ t.swap.n | few }}).{% endif %}
 #
 # **Question.** When the text between a model's tags is changed, does the answer change too, and to
 # what the changed text leads to?
@@ -244,7 +243,8 @@ figures.answer_outcomes(led) if thoughts else nothing
 # %% [markdown]
 # **Figure.** What `{{ model.name }}` answers when a thought was swapped or a mistake put into it:
 # what the edited text leads to, the answer before the edit, or another. “No mistake”, where it
-# stands, is the control: written on from the same place without one.
+# stands, is the control: written on from the same place without one. Of swapped thoughts n counts
+# pairs of problems, each asked in both directions.
 
 # %%
 figures.reading_table(led.set_index("arm")) if len(led) else nothing

@@ -119,6 +119,22 @@ def share_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> t
     return bootstrap_interval(values, confidence)
 
 
+def mean_share_interval(
+    share: float, n: int, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Wilson's interval for the mean `share` of n values within [0, 1], not each of them 0 or 1.
+
+    Their variance is at most share (1 − share), that of values which are, so that it is never too
+    narrow for that; of values that are 0 or 1 it is `wilson_interval`. Raises ValueError for n < 1.
+    """
+    if n < 1 or not 0 <= share <= 1:
+        raise ValueError(f"a share of {share} of {n}: need a share within [0, 1] and n >= 1")
+    z2 = stats.norm.ppf((1 + confidence) / 2) ** 2
+    middle, half = share + z2 / (2 * n), np.sqrt(z2 * share * (1 - share) / n + (z2 / (2 * n)) ** 2)
+    ends = (middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n)
+    return max(0.0, float(ends[0])), min(1.0, float(ends[1]))
+
+
 def bootstrap_means(values: np.ndarray, seed: int = 0, resamples: int = 1_000) -> np.ndarray:
     """Means over resampled cases: [case, …] -> [resample, …].
 

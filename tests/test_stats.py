@@ -17,6 +17,7 @@ from r2a_utils.stats import (
     few,
     holm,
     mcnemar_exact,
+    mean_share_interval,
     overlap_p,
     paired_t,
     partial_spearman,
@@ -182,6 +183,17 @@ def test_an_empirical_p_counts_the_observed_value_too():
     assert empirical_p(50, null, "two-sided") == 1.0
     with pytest.raises(ValueError, match="choose one of greater, less, two-sided"):
         empirical_p(1, null, "upper")
+
+
+def test_the_interval_of_a_mean_share_is_wilson_s_and_never_narrower_than_halves_need():
+    for successes, n in ((0, 3), (3, 3), (5, 12)):
+        expected = pytest.approx(wilson_interval(successes, n))
+        assert mean_share_interval(successes / n, n) == expected
+    low, high = mean_share_interval(0.75, 2, confidence=0.9)
+    assert 0 < low < wilson_interval(3, 4, 0.9)[0] and high > wilson_interval(3, 4, 0.9)[1]
+    for wrong in ((0.5, 0), (1.1, 3)):
+        with pytest.raises(ValueError, match="within"):
+            mean_share_interval(*wrong)
 
 
 def test_partial_spearman_is_the_correlation_of_rank_residuals():

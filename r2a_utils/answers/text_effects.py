@@ -1,7 +1,8 @@
 """What the tests on the text found: rates with intervals, paired tests, and the record of them.
 
 Frames of `text_tests.ask_edited` in, frames and a record out. The unit is the problem, which stands
-once in an arm. Nothing is asked here.
+once in an arm; of swapped thoughts it is the pair, which stands there in both directions: what is
+counted is the pair's mean. Nothing is asked here.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from r2a_utils.stats import (
     bootstrap_interval,
     holm,
     mcnemar_exact,
-    share_interval,
+    mean_share_interval,
 )
 
 # The arms of which it is known, by a rule or by the other trace, what their text leads to; by the
@@ -83,18 +84,20 @@ def edit_rates(answers: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.Data
 def edit_tests(answers: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """Each closed edit against the harmless one on the same problems: does the answer change more?
 
-    A row per arm but the control: arm, n, changed (share of answers not as before), changed_low,
-    changed_high, control (the share under the harmless edit, on these problems), p (exact McNemar)
-    and holm_p (over the arms). Stage 02b.
+    A row per arm but the control: arm, n (problems; pairs of swapped ones), changed (share of
+    answers not as before), changed_low, changed_high, control (the share under the harmless edit,
+    on these problems), p (exact McNemar, of pairs the sign test) and holm_p (over the arms). Stage
+    02b.
     """
     same = answers.pivot(index="problem_id", columns="arm", values="same")
     rows = []
     for arm in [arm for arm in dict.fromkeys(answers["arm"]) if arm != CONTROL]:
-        both = same[[arm, CONTROL]].dropna().astype(bool)
-        edited, control = ~both[arm], ~both[CONTROL]
-        row = {"arm": arm, "n": len(both)} | _share("changed", edited, confidence)
-        p = mcnemar_exact(int((edited & ~control).sum()), int((control & ~edited).sum()))
-        rows.append(row | {"control": control.mean(), "p": p})
+        changed = 1 - same[[arm, CONTROL]].dropna().astype(float)
+        units = _units(answers[answers["arm"] == arm])
+        changed = changed.groupby(units[changed.index].to_numpy()).mean()
+        row = {"arm": arm, "n": len(changed)} | _share("changed", changed[arm], confidence)
+        p = _sign_p(changed[arm] - changed[CONTROL])
+        rows.append(row | {"control": changed[CONTROL].mean(), "p": p})
     table = pd.DataFrame(rows)
     return table.assign(holm_p=holm(table["p"]))
 
@@ -103,9 +106,9 @@ def outcomes(answers: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFr
     """What the answer is after an edit: what the edited text leads to, as before, or another.
 
     A row per arm of `ARMS` that has cases: arm, n (those for which it is known what the text leads
-    to, or all where that is known of none), and shares of them: follows (missing where it is not
-    known), before, other; follows_low to before_high are intervals, p the exact sign test of
-    follows against before. Stage 02b.
+    to, or all where that is known of none; pairs of swapped thoughts), and shares of them: follows
+    (missing where it is not known), before, other; follows_low to before_high are intervals, p the
+    exact sign test of follows against before. Stage 02b.
     """
     rows = []
     for arm in ARMS.values():
@@ -113,12 +116,14 @@ def outcomes(answers: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFr
         known = part["follows"].notna()
         part = part[known] if known.any() else part
         if len(part):
-            follows, before = part["follows"].eq(True), part["same"].astype(bool)
-            row = {"arm": arm, "n": len(part)} | _share("before", before, confidence)
-            row["other"] = float((~follows & ~before).mean())
+            given = pd.DataFrame({"follows": part["follows"].eq(True), "before": part["same"]})
+            given = given.astype(bool).assign(other=~given.astype(bool).any(axis=1)).astype(float)
+            given = given.groupby(_units(part).to_numpy()).mean()
+            row = {"arm": arm, "n": len(given)} | _share("before", given["before"], confidence)
+            row["other"] = given["other"].mean()
             if known.any():
-                only = int((follows & ~before).sum()), int((before & ~follows).sum())
-                row |= _share("follows", follows, confidence) | {"p": mcnemar_exact(*only)}
+                row |= _share("follows", given["follows"], confidence)
+                row["p"] = _sign_p(given["follows"] - given["before"])
             rows.append(row)
     return pd.DataFrame(rows, columns=OUTCOME_COLUMNS)
 
@@ -161,8 +166,9 @@ def text_record(
 
     `edits` over all problems, `more_than_harmless` the names of those that change more answers than
     the harmless one (Holm, `LEVEL`), `outcomes`, `swap`, `removed` and `not_removed`. `verdict`:
-    "reasoning" or "question", where the interval of the share of swapped thoughts whose answer
-    follows the one lies above one half, else "neither". An arm without cases is missing. Stage 02b.
+    "reasoning" or "question", where the interval over pairs of the share of swapped thoughts whose
+    answer follows the one lies above one half, else "neither". An arm without cases is missing.
+    Stage 02b.
     """
     if closed.empty:
         return {"n": 0, "verdict": "neither", "outcomes": {}}
@@ -199,8 +205,22 @@ def _verdict(told: dict | None) -> str:
     return "question" if told and told["before_low"] > 0.5 else "neither"
 
 
+def _units(arm: pd.DataFrame) -> pd.Series:
+    """By problem, what it is a case of: itself; where thoughts are swapped, its pair."""
+    units = arm["problem_id"].tolist()
+    if (arm["arm"] == SWAPPED).all():
+        pairs = zip(units, arm["partner_id"], strict=True)
+        units = [" & ".join(sorted(pair)) for pair in pairs]
+    return pd.Series(units, index=arm["problem_id"])
+
+
+def _sign_p(difference: pd.Series) -> float:
+    """Exact sign test; of differences of what is 0 or 1, McNemar's."""
+    return mcnemar_exact(int((difference > 0).sum()), int((difference < 0).sum()))
+
+
 def _share(name: str, values: pd.Series, confidence: float) -> dict[str, float]:
-    low, high = share_interval(values.astype(float), confidence)
+    low, high = mean_share_interval(values.mean(), len(values), confidence)
     return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
 
 

@@ -15,7 +15,7 @@ from r2a_utils.answers.text_effects import (
     text_record,
 )
 from r2a_utils.answers.text_tests import COLUMNS, NOT_REMOVED, REMOVED, SWAPPED
-from r2a_utils.stats import wilson_interval
+from r2a_utils.stats import mean_share_interval, wilson_interval
 
 
 def answers(*rows: tuple) -> pd.DataFrame:
@@ -52,9 +52,33 @@ def test_the_two_by_two_finds_what_decides(goes, reasoning, question, verdict):
     assert record["verdict"] == verdict and record["n"] == 12
     assert record["outcomes"].keys() == {"swapped"}
     told = record["outcomes"]["swapped"]
-    assert told["n"] == 12
+    assert told["n"] == 6
     assert told["follows"] == (goes == "reasoning") and told["before"] == (goes == "question")
     assert told["other"] == (goes == "")
+
+
+@pytest.mark.parametrize("answer", ["reasoning", "question"])
+def test_of_swapped_thoughts_a_pair_is_one_case(answer):
+    """Three pairs are six answers, of which six alike would be a verdict and three are none."""
+    record = text_record(swaps(answer, n=3), answers())
+    told, going = record["outcomes"]["swapped"], "follows" if answer == "reasoning" else "before"
+    assert record["verdict"] == "neither"
+    assert (told["n"], told["p"]) == (3, 2 / 2**3)
+    low_and_high = (told[f"{going}_low"], told[f"{going}_high"])
+    assert low_and_high == pytest.approx(wilson_interval(3, 3))
+    row = edit_tests(swaps("reasoning", n=3)).set_index("arm").loc[SWAPPED]
+    assert (row.n, row.p) == (3, 2 / 2**3)
+
+
+def test_a_pair_that_goes_both_ways_counts_for_neither():
+    frame = swaps("reasoning", n=2)
+    stays = (frame["arm"] == SWAPPED) & (frame["problem_id"] == "1-0")
+    frame.loc[stays, ["answer", "same", "follows"]] = ["1", True, False]
+    told = text_record(frame, answers())["outcomes"]["swapped"]
+    assert (told["n"], told["follows"], told["before"], told["other"]) == (2, 0.75, 0.25, 0)
+    assert told["p"] == 1  # one pair follows, the other is a tie
+    low_and_high = (told["follows_low"], told["follows_high"])
+    assert low_and_high == pytest.approx(mean_share_interval(0.75, 2))
 
 
 def test_few_cases_give_no_verdict():
@@ -85,7 +109,7 @@ def test_an_arm_s_shares_are_counted_where_it_is_known_what_its_text_leads_to():
     (row,) = outcomes(frame).itertuples()
     assert (row.arm, row.n) == (kept, 4)
     assert (row.follows, row.before, row.other) == (0.25, 0.5, 0.25)
-    assert (row.follows_low, row.follows_high) == wilson_interval(1, 4)
+    assert (row.follows_low, row.follows_high) == pytest.approx(wilson_interval(1, 4))
     assert row.p == 1.0  # one against two
     unknown = outcomes(frame.assign(follows=None))
     assert unknown.n.tolist() == [5] and unknown.follows.isna().all()
@@ -98,7 +122,7 @@ def test_rates_are_counted_by_kind_and_arm():
     assert list(rates.index.levels[0]) == ["k", "other"] and len(rates) == 2 * len(EDITS)
     dots = rates.loc["k", "dots"]
     assert (dots.n, dots.same, dots.right) == (12, 1, 0.5)
-    assert (dots.right_low, dots.right_high) == wilson_interval(6, 12)
+    assert (dots.right_low, dots.right_high) == pytest.approx(wilson_interval(6, 12))
 
 
 def test_an_edit_is_tested_against_the_harmless_one_on_the_same_problems():
@@ -115,7 +139,7 @@ def test_an_edit_is_tested_against_the_harmless_one_on_the_same_problems():
 
 
 def test_only_what_changes_more_than_the_harmless_edit_is_named():
-    frame = swaps("reasoning")
+    frame = swaps("reasoning", n=12)
     assert text_record(frame, answers())["more_than_harmless"] == [SWAPPED]
     changed = frame.assign(same=frame["same"] ^ frame["arm"].isin(["reworded", SWAPPED]))
     assert text_record(changed, answers())["more_than_harmless"] == []

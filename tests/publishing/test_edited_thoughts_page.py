@@ -23,7 +23,7 @@ NO_HINTS = {"n": 0, "arms": {}, "followed_by_hint": [], "judge": None}
 def record(verdict: str, swapped: dict, more: list[str]) -> dict:
     """A record of 40 thoughts; mistakes in an earlier step change nothing and have no rule."""
     edits = ("reworded", "dots", "empty", "shuffled", "conclusion removed")
-    swap = {"n": 0, "reasoning": None, "question": None}
+    swap = {"n": 23, "reasoning": 0.9, "reasoning_low": None, "question": 0.1, "question_low": None}
     return {
         "n": 40,
         "verdict": verdict,
@@ -59,6 +59,7 @@ def test_a_model_that_follows_its_reasoning_is_said_to():
         "# Stage 1: does the answer follow the text? The answer follows the text"
     )
     assert f"{FOLLOWS}: put after the question of a similar problem, a thought decides 96 %" in told
+    assert "4 % stay as they were (n = 23 pairs)" in told
     assert "These change more answers than the harmless edit: dots; empty." in told
     assert NEAR_END in told and "propagate" not in told  # no rule says where the mistake leads
 
