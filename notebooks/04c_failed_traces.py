@@ -125,6 +125,8 @@ if asked_again:
 failed, right = by_grade[False], by_grade[True]
 errors = {id(t): review.first_error(t) for t in failed if review.reviewable(t)}
 known = [t for t in failed if errors.get(id(t)) is not None]
+
+# %%
 counts = {"right": len(right), "wrong": len(failed)}
 counts |= {"wrong, with a known first error": len(known)}
 pd.DataFrame({"traces": counts}).rename_axis("answer")

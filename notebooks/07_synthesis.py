@@ -255,10 +255,10 @@ figures.layers_together(
 #
 # {% if crossed_answers.verdict == "reasoning" %}In this model and on these pairs of problems, the
 # answer depends causally on what the reasoning says{% if activation_patching is defined and
-# activation_patching.crossing is not none %}, and the layer can be named before which the answer
-# has read its concluding sentence{% endif %}.{% elif crossed_answers.verdict == "open" %}In this
-# model the answer depends on what the reasoning says in {{ crossed_answers.follows | percent }} of
-# the pairs; for the others this run shows no such dependence.{% else %}That the answer depends on
+# activation_patching.crossing is not none %}, and its last token takes up what it is given from
+# before layer {{ activation_patching.crossing }}{% endif %}.{% elif crossed_answers.verdict ==
+# "open" %}In this model the answer depends on what the reasoning says in {{
+# crossed_answers.follows | percent }} of the pairs; for the others this run shows no such dependence.{% else %}That the answer depends on
 # what the reasoning says is not shown by this run: it follows it in {{ crossed_answers.follows |
 # percent }} of the pairs.{% endif %} {% if text_tests is defined and text_tests.outcomes is defined
 # and text_tests.outcomes.kept_earlier is defined %}That is about its conclusion: with a mistake in
