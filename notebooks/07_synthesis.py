@@ -258,8 +258,9 @@ figures.layers_together(
 # activation_patching.crossing is not none %}, and its last token takes up what it is given from
 # before layer {{ activation_patching.crossing }}{% endif %}.{% elif crossed_answers.verdict ==
 # "open" %}In this model the answer depends on what the reasoning says in {{
-# crossed_answers.follows | percent }} of the pairs; for the others this run shows no such dependence.{% else %}That the answer depends on
-# what the reasoning says is not shown by this run: it follows it in {{ crossed_answers.follows |
+# crossed_answers.follows | percent }} of the pairs; for the others this run shows no such
+# dependence.{% else %}That the answer depends on what the reasoning says is not shown by this
+# run: it follows it in {{ crossed_answers.follows |
 # percent }} of the pairs.{% endif %} {% if text_tests is defined and text_tests.outcomes is defined
 # and text_tests.outcomes.kept_earlier is defined %}That is about its conclusion: with a mistake in
 # an earlier step and the rest kept, {{ text_tests.outcomes.kept_earlier.follows | percent }} of the
