@@ -162,18 +162,7 @@ figures.instrument_aucs(aucs)
 # are higher where the reasoning is used. Grey, how far from the line alike models come.
 
 # %% [markdown]
-# A pair's verdict follows from the 95 % interval of its AUC: *tells* where it lies at or above {{
-# scoreboard.rule.tells }}, *tells in part* above {{ scoreboard.rule.chance }}, *misleads* below it;
-# where it holds {{ scoreboard.rule.chance }}, *does not tell* if it ends below {{
-# scoreboard.rule.useful }}, and *cannot say* if it does not. An AUC between two models that is no
-# further from {{ scoreboard.rule.chance }} than one between alike models gets *cannot say* for the
-# first three. By a hint both sides are one model, so that its seed cannot make the difference. A
-# contrast has the verdict of its worst pair, an instrument that of its worst contrast.
-#
-# The twin gives the answer next to no probability, so that it can lose none. Instruments that read
-# a share of the answers are not held against it, for they could not fail. Nor is the lift, which
-# random weights fix: their attention is spread evenly, and that is a lift of 1. Shares are rounded
-# to a hundredth before they are ranked, since ranks know no size.
+# A contrast has the verdict of its worst pair, an instrument that of its worst contrast.
 
 # %%
 calibrated = instruments.calibration(readings, seed=seed)
@@ -195,13 +184,28 @@ table.dropna(axis="columns", how="all").style.format(na_rep="–")
 # - **{{ verdict }}**: {{ told | join("; ") or "none" }}.
 # {% endfor %}
 #
+# An instrument that does not tell here is not useless: attention says where a model looks, and the
+# question of this page is another one.
+#
+# ## How the verdicts come about
+#
+# A pair's verdict follows from the 95 % interval of its AUC: *tells* where it lies at or above {{
+# scoreboard.rule.tells }}, *tells in part* above {{ scoreboard.rule.chance }}, *misleads* below it;
+# where it holds {{ scoreboard.rule.chance }}, *does not tell* if it ends below {{
+# scoreboard.rule.useful }}, and *cannot say* if it does not. An AUC between two models that is no
+# further from {{ scoreboard.rule.chance }} than one between alike models gets *cannot say* for the
+# first three. By a hint both sides are one model, so that its seed cannot make the difference. A
+# contrast has the verdict of its worst pair, an instrument that of its worst contrast.
+#
+# The twin gives the answer next to no probability, so that it can lose none. Instruments that read
+# a share of the answers are not held against it, for they could not fail. Nor is the lift, which
+# random weights fix: their attention is spread evenly, and that is a lift of 1. Shares are rounded
+# to a hundredth before they are ranked, since ranks know no size.
+#
 # The more traces, the finer the verdict: with none of n out of order, an interval still reaches
 # down to what n traces can exclude. The worst of several pairs errs more often than one pair would:
 # a verdict that rests on one pair of a contrast is a reason to make more models. An untrained twin
 # gives no answer at any cut or edit of a text that it did not write; that is read as no change.
-#
-# An instrument that does not tell here is not useless: attention says where a model looks, and the
-# question of this page is another one.
 #
 # ## Calibrated by dose
 #

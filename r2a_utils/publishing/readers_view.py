@@ -45,6 +45,7 @@ DETAILS = {
         "Another answer?",
         "Chosen where the answer is written",
     ),
+    "06b_which_instruments": ("How the verdicts come about", "This run's own model"),
     "07_synthesis": ("What the stages say, one after the other",),
 }
 
