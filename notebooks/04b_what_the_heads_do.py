@@ -245,18 +245,18 @@ figures.reading_table(beside.table(model.name))
 
 # %% [markdown]
 # {% set t = trajectory_tracking %}{% set f = untrained_following %}{% set u = f.untrained %}{% if
-# f.n %}The heads of {{ f.n }} untrained {% if f.n == 1 %}twin{% else %}twins{% endif %} walk along
-# the reasoning with correlations of up to {{ u.rho | number }}{% if u.beyond is defined %}, and of
-# up to {{ u.beyond | number }} beyond distance{% endif %}. {% if u.beyond is defined and t.beyond
-# is not none and t.beyond > u.beyond and t.beyond_p <= 0.05 %}Beyond distance, {{ t.best }} follows
-# the reasoning more than any of their heads.{% else %}So this run does not show a head that follows
-# the reasoning more than an untrained one does.{% endif %} {% if u.corrected is defined and
-# f.own.corrected is not none %}The head that reads corrected digits most is chosen in each of them
-# in the same way; of what it gives to the two values, up to {{ u.corrected | percent }} goes to the
-# corrected one, {% if f.own.corrected > u.corrected %}less than{% else %}no less than{% endif %}
-# the {{ f.own.corrected | percent }} of `{{ model.name }}`. {% endif %}{% if u.cue_lift is defined
-# %}Their largest cue lift is {{ u.cue_lift | number }}.{% endif %}{% else %}No untrained twin was
-# measured in this run (`n_untrained`).{% endif %}
+# f.n %}The heads of {{ f.n }} untrained {% if f.n == 1 %}twin{% else %}twins{% endif %} that walk
+# along the reasoning best do so with correlations of up to {{ u.rho | number }}{% if u.beyond is
+# defined %}, and of up to {{ u.beyond | number }} beyond distance{% endif %}. {% if u.beyond is
+# defined and t.beyond is not none and t.beyond > u.beyond and t.beyond_p <= 0.05 %}Beyond distance,
+# {{ t.best }} follows the reasoning more than any of these heads.{% else %}So this run does not
+# show a head that follows the reasoning more than an untrained one does.{% endif %} {% if
+# u.corrected is defined and f.own.corrected is not none %}The head that reads corrected digits most
+# is chosen in each of them in the same way; of what it gives to the two values, up to {{
+# u.corrected | percent }} goes to the corrected one, {% if f.own.corrected > u.corrected %}less
+# than{% else %}no less than{% endif %} the {{ f.own.corrected | percent }} of `{{ model.name }}`.
+# {% endif %}{% if u.cue_lift is defined %}Their largest cue lift is {{ u.cue_lift | number }}.{%
+# endif %}{% else %}No untrained twin was measured in this run (`n_untrained`).{% endif %}
 #
 # ## What the strongest heads look at
 #

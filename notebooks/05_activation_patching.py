@@ -211,11 +211,12 @@ figures.reading_table(causal.following_table(followed))
 # the clean one's, aligned from the end, and what counts is the probability that the clean answer
 # gains. The *mediation index*, after the CoT Mediation Index
 # {cite:p}`sathyanarayanan2026bypassing`, is this gain in all layers at once, less that of a matched
-# control: as many states of another problem's thought, in the same places and layers. At 1 the
-# answer goes through the thought; at 0 it goes around it, or the model gives no such answer. The
-# published index counts what the patched answer loses; here an answer that is merely disturbed
-# gains nothing. In the column *question*, as many states of the clean question are put in instead.
-# Again no pair is left out because of what it answers.
+# control: as many states of another problem's thought, in the same places and layers. A control
+# that takes the clean answer away counts as no gain, pair by pair. At 1 the answer goes through the
+# thought; at 0 it goes around it, or there was nothing to gain. The published index counts what the
+# patched answer loses; here an answer that is merely disturbed gains nothing. In the column
+# *question*, as many states of the clean question are put in instead. Again no pair is left out
+# because of what it answers.
 
 # %%
 mediated = causal.mediation(
@@ -247,11 +248,11 @@ figures.layer_curves(
 # m.high | number }}){% endif %}: with the thought's states the clean answer gains {{ m.thought |
 # number }}, with the control's {{ m.control | number }} and with the question's {{ m.question |
 # number }}. Its probability is {{ m.own | number }} in its own text and {{ m.before | number }} in
-# the corrupted one, which bounds the gain. {% if m.low is not none and m.low > 0.5 %}Most of
-# the answer goes through the thought.{% elif m.high is not none and m.high < 0.5 %}Most of the
-# answer does not go through the thought{% if m.own < 0.5 %}, and the model is not sure of its
-# answers in their own texts either{% elif m.question > 0.5 %}; it goes through the question{% endif
-# %}.{% endif %}{% endif %}
+# the corrupted one, which bounds the gain. {% if m.verdict is defined %}{% if m.verdict ==
+# "little to gain" %}That is little, so the index does not say which way the answer goes.{% elif
+# m.verdict == "thought" %}Most of the answer goes through the thought.{% elif m.verdict == "around"
+# %}Most of the answer does not go through the thought{% if m.question > (m.own - m.before) / 2 %};
+# it goes through the question{% endif %}.{% endif %}{% endif %}{% endif %}
 #
 # ## Which pairs can be patched
 

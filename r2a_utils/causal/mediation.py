@@ -5,9 +5,9 @@ tokens at once, and what counts is the probability that the donor's answer gains
 are the states of a third problem's thought in the same places, before the same layers, and those of
 as many tokens of the donor's question. After the CoT Mediation Index of Sathyanarayanan et al. 2026
 (arXiv:2602.03994), who compare what patching thought tokens and control tokens costs; here the
-direction is asked too, so that a disturbed answer is none that followed. No pair is left out for
-what it answers. This file knows texts and patches; which pairs can be patched token by token,
-`recorded_pairs.py` knows.
+direction is asked too, so that a disturbed answer is none that followed, and a control that takes
+the donor's answer away is no gain of the thought. No pair is left out for what it answers. This
+file knows texts and patches; which pairs can be patched token by token, `recorded_pairs.py` knows.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ EXCHANGED = (THOUGHT, CONTROL, QUESTION)
 MOST_LAYERS = 12
 """Layers that are patched alone; of a deeper model they are spread evenly."""
 
+LEAST_TO_GAIN = 0.1
+"""Probability. Where the donor's answer could gain less, its way is not asked for."""
+
 Side = tuple[Problem, Trace]
 Gains = Float[np.ndarray, "_pair exchanged"]
 LayerGains = Float[np.ndarray, "_pair _layer exchanged"]
@@ -61,8 +64,16 @@ class Mediation:
 
     @property
     def index(self) -> Float[np.ndarray, " _pair"]:
-        """What the thought's states give beyond the control's, all layers exchanged."""
-        return self.together[:, 0] - self.together[:, 1]
+        """What the thought's states give beyond the control's, all layers exchanged.
+
+        A control under which the donor's answer loses gives nothing, pair by pair.
+        """
+        return self.together[:, 0] - self.together[:, 1].clip(min=0)
+
+    @property
+    def to_gain(self) -> Float[np.ndarray, " _pair"]:
+        """What the donor's answer could gain: its probability in its own text less `before`."""
+        return self.own - self.before
 
     def curves(self, seed: int = 0) -> pd.DataFrame:
         """Mean gain and interval over pairs, by layer, as `figures.layer_curves` draws it."""
@@ -104,7 +115,9 @@ def mediation_record(found: Mediation, seed: int = 0) -> dict:
     """What the prose quotes: the index with its interval, its parts, and the same by family.
 
     Means over pairs of probabilities gained; intervals are bootstraps over pairs, None for a single
-    one. Without a pair, n is 0 and all else None. Stage 05.
+    one. `verdict`: "little to gain" below `LEAST_TO_GAIN`; "thought" or "around" where the interval
+    of the index less one half of what could be gained lies above or below 0; else "neither".
+    Without a pair, n is 0 and all else None. Stage 05.
     """
     names = np.array(found.families, dtype=str)
     families = [
@@ -112,7 +125,8 @@ def mediation_record(found: Mediation, seed: int = 0) -> dict:
         for family in dict.fromkeys(found.families)
     ]
     everything = _parts(found, np.ones(len(names), dtype=bool), seed)
-    return {**everything, "layers": list(found.layers), "families": families}
+    layers = list(found.layers)
+    return {**everything, "verdict": _verdict(found, seed), "layers": layers, "families": families}
 
 
 def mediation_table(record: Mapping) -> pd.DataFrame:
@@ -120,6 +134,15 @@ def mediation_table(record: Mapping) -> pd.DataFrame:
     rows = [*record["families"], {"family": "all", **record}]
     table = pd.DataFrame(rows[: -1 if len(rows) == 2 else None]).set_index("family")
     return table[["n", "index", "low", "high", "thought", "control", "question", "own", "before"]]
+
+
+def _verdict(found: Mediation, seed: int) -> str | None:
+    if not len(found.pairs):
+        return None
+    if found.to_gain.mean() < LEAST_TO_GAIN:
+        return "little to gain"
+    low, high = bootstrap_interval(found.index - found.to_gain / 2, seed=seed)  # NaN for one pair
+    return "thought" if low > 0 else "around" if high < 0 else "neither"
 
 
 def _parts(found: Mediation, chosen: Bool[np.ndarray, " _pair"], seed: int) -> dict:

@@ -104,6 +104,8 @@ def _mediation(records: Records) -> Cell:
     found = records["mediation"]
     if found["low"] is None:
         return Cell(missing="fewer than two pairs whose thoughts could be exchanged")
+    if found.get("verdict") == "little to gain":  # older archives have none
+        return Cell(missing="the other side's answer had little to gain")
     low, high = (number(found[end]) for end in ("low", "high"))
     return Cell(f"{number(found['index'])} ({low} to {high})", found["index"])
 

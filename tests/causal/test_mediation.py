@@ -84,8 +84,9 @@ def test_the_answer_of_a_user_goes_through_its_thought_and_that_of_an_ignorer_ar
     of_user, ignorer
 ):
     user = mediation_record(of_user)
+    assert user["verdict"] == "thought"
     assert user["thought"] > 0.9 * (user["own"] - user["before"]) > 0.5
-    assert user["low"] > 0.3  # in one pair of eight the model's own text leads elsewhere
+    assert user["index"] > 0.5  # in one pair of eight the model's own text leads elsewhere
     assert abs(user["question"]) < 0.3
     other = mediation_record(mediation(ignorer, written(ignorer, told_pairs(8)), by_layer=False))
     assert abs(other["index"]) < 0.2
@@ -107,6 +108,7 @@ def test_a_pair_without_another_is_left_out_and_the_record_says_so(tiny, pairs):
     found = mediation(tiny, pairs[:1])
     record = mediation_record(found)
     assert (record["n"], record["index"], record["low"], record["families"]) == (0, None, None, [])
+    assert record["verdict"] is None
     assert mediation_table(record).index.tolist() == ["all"]
 
 
@@ -120,3 +122,39 @@ def test_the_index_is_what_the_thought_gives_beyond_its_control():
     assert record["low"] <= 0.6 <= record["high"]
     assert [row["index"] for row in record["families"]] == pytest.approx([0.8, 0.4])
     assert mediation_table(record)["thought"].tolist() == pytest.approx([0.9, 0.5, 0.7])
+
+
+def by_hand(thought, control, before, own) -> Mediation:
+    """Pairs of which the gains of all layers are given."""
+    together = np.stack([thought, control, np.zeros(len(thought))], axis=1)
+    numbers, alone = tuple(range(len(thought))), np.zeros((len(thought), 1, 3))
+    ends = np.array(own), np.array(before)
+    return Mediation(numbers, ("a",) * len(thought), (0,), together, alone, *ends, ends[0])
+
+
+def test_what_a_control_destroys_is_not_what_the_thought_gives():
+    given = by_hand([0.0] * 5, [-0.9] * 5, before=[0.9] * 5, own=[0.9] * 5)
+    assert mediation_record(given)["index"] == 0
+    assert mediation_record(given)["verdict"] == "little to gain"
+    # pair by pair: a control that gains in one pair is not made up for by one that loses
+    mixed = by_hand([0.9, 0.9], [0.8, -0.8], before=[0.05] * 2, own=[0.95] * 2)
+    assert mixed.index == pytest.approx([0.1, 0.9])
+
+
+@pytest.mark.parametrize(
+    ("thought", "own", "verdict"),
+    [
+        (0.9, 0.95, "thought"),
+        (0.38, 0.45, "thought"),  # all that could be gained, though less than one half
+        (0.1, 0.95, "around"),
+        (0.05, 0.12, "little to gain"),
+    ],
+)
+def test_the_verdict_is_about_what_could_be_gained(thought, own, verdict):
+    found = by_hand([thought, thought + 0.01], [0.0, -0.04], before=[0.05] * 2, own=[own] * 2)
+    assert mediation_record(found)["verdict"] == verdict
+
+
+def test_one_pair_has_no_verdict():
+    found = by_hand([0.9], [0.0], before=[0.0], own=[1.0])
+    assert mediation_record(found)["verdict"] == "neither"

@@ -48,7 +48,7 @@ RECORDS = {
         "flips_of_asked": 0.98,
         "crossing": None,
     },
-    "mediation": {"index": 0.98, "low": 0.9, "high": 1.0},
+    "mediation": {"index": 0.98, "low": 0.9, "high": 1.0, "verdict": "thought"},
     "head_interventions": {
         "strongest_layer": 3,
         "smallest_p": 0.157,

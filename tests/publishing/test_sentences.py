@@ -35,7 +35,7 @@ NOT_TRAINED = (
     "More answers are right after reasoning",
     "The answer looks at the reasoning more than",
     "reads the reasoning more than any of theirs",
-    "follows the reasoning more than any of their heads",
+    "follows the reasoning more than any of these heads",
     "at least one of them tells these heads from random ones",
 )
 CAUSAL = (
