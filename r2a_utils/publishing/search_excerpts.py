@@ -2,7 +2,7 @@
 
 Sphinx fetches every page that is found and quotes from that; a browser refuses this for a book that
 is read from disk. The paragraphs of all pages stand in one script instead, which the search page
-alone loads, and Sphinx quotes from there. This file is an extension of Sphinx.
+loads when something is found, and Sphinx quotes from there. This file is an extension of Sphinx.
 """
 
 from __future__ import annotations
@@ -14,16 +14,24 @@ from typing import Any
 
 from docutils import nodes
 
-SCRIPT = "search_texts.js"
-# Instead of the network; Sphinx asks for nothing else on its search page.
+SCRIPT, TEXTS = "search_excerpts.js", "search_texts.js"
+# Instead of the network; Sphinx asks for nothing else on its search page, and for that when
+# something is found.
 _ANSWER = """
-window.fetch = async (address) => ({
-  text: async () => {
-    const root = document.documentElement.dataset.content_root;
-    return r2aSearchTexts[address.slice(root.length).replace(/\\.html$/, "")] ?? "";
-  },
-});
-"""
+{
+  const root = document.documentElement.dataset.content_root;
+  let loading;
+  const texts = () => (loading ??= new Promise((resolve) => {
+    const script = document.createElement("script");
+    script.src = `${root}_static/TEXTS`;
+    script.onload = () => resolve(r2aSearchTexts);
+    document.head.append(script);
+  }));
+  window.fetch = async (address) => ({
+    text: async () => (await texts())[address.slice(root.length).replace(/\\.html$/, "")] ?? "",
+  });
+}
+""".replace("TEXTS", TEXTS)
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -38,8 +46,10 @@ def setup(app: Any) -> dict[str, bool]:
 
     def write(app: Any, exception: Exception | None) -> None:
         if exception is None and app.builder.format == "html":
-            told = f"const r2aSearchTexts = {json.dumps(texts, ensure_ascii=False)};{_ANSWER}"
-            (Path(app.outdir) / "_static" / SCRIPT).write_text(told, encoding="utf-8")
+            static = Path(app.outdir) / "_static"
+            told = f"const r2aSearchTexts = {json.dumps(texts, ensure_ascii=False)};"
+            (static / TEXTS).write_text(told, encoding="utf-8")
+            (static / SCRIPT).write_text(_ANSWER, encoding="utf-8")
 
     app.connect("html-page-context", collect)
     app.connect("build-finished", write)
@@ -47,14 +57,23 @@ def setup(app: Any) -> dict[str, bool]:
 
 
 def paragraphs(node: nodes.Element) -> str:
-    """A page's sections with the words of their paragraphs, as HTML; code and figures left out."""
+    """A page's sections with the words of their paragraphs, as HTML; code and figures left out.
+
+    What a search may quote from keeps its anchors: sections and terms.
+    """
     found = []
     for child in node.children:
-        if isinstance(child, nodes.section):
-            name = html.escape(child["ids"][0])
-            found.append(f"<section id='{name}'>{paragraphs(child)}</section>")
-        elif isinstance(child, nodes.paragraph):
+        if isinstance(child, nodes.paragraph | nodes.term):
             found.append(f"<p>{html.escape(' '.join(child.astext().split()))} </p>")
         elif isinstance(child, nodes.Element):
-            found.append(paragraphs(child))
+            found.append(_anchored(child, paragraphs(child)))
     return "".join(found)
+
+
+def _anchored(node: nodes.Element, text: str) -> str:
+    own = [node] if isinstance(node, nodes.section) else []
+    if isinstance(node, nodes.definition_list_item):
+        own = [part for part in node.children if isinstance(part, nodes.term)]
+    for name in (name for part in own for name in part["ids"]):
+        text = f'<section id="{html.escape(name)}">{text}</section>'
+    return text

@@ -165,7 +165,7 @@ def test_what_is_found_is_quoted_from_a_file_that_no_other_page_loads(browser, h
         quoted.first.wait_for(timeout=60_000)
         assert "reasoning" in quoted.first.inner_text().lower()
         assert visit.faults == []
-    loading = [path for path in html.rglob("*.html") if "search_texts.js" in path.read_text()]
+    loading = [path for path in html.rglob("*.html") if "search_excerpts.js" in path.read_text()]
     assert loading == [html / "search.html"]
 
 
