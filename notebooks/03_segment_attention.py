@@ -356,15 +356,15 @@ ask_explorer(
     model, looking, first.question, **asked
 ) if source == "model" else Markdown(absent)
 
-# %% tags=["hide-input"]
-Markdown(f"This is {opening.SAID}.") if source == "model" and opening.opens(
-    first
-) else None
-
 # %% [markdown]
 # **Figure.** To explore: one problem put to `{{ model.name }}` with and without reasoning. Bars:
 # the answer's attention by segment, mean over all heads. Below, both traces; point at a token of
 # an answer to see what it reads.
+
+# %% tags=["hide-input"]
+Markdown(f"This is {opening.SAID}.") if source == "model" and opening.opens(
+    first
+) else None
 
 # %% [markdown]
 # {% if not collection.given %}The two bars are one problem: an example beside the boxes above,

@@ -274,15 +274,15 @@ by_mass = (
 )
 head_explorer(model, shown, mass, by_mass, marks=marks)
 
-# %% tags=["hide-input"]
-Markdown(f"The first trace is of {opening.SAID}.") if opening.opens(
-    shown[0]
-) else None
-
 # %% [markdown]
 # **Figure.** To explore: attention of the answer on the reasoning in `{{ model.name }}` by layer
 # and head, and the chosen head's attention on one of several traces, a row for each token of the
 # answer.
+
+# %% tags=["hide-input"]
+Markdown(f"The first trace is of {opening.SAID}.") if opening.opens(
+    shown[0]
+) else None
 
 # %% [markdown]
 # Heads of the same colour can read in different ways: some walk along, some rest in one place, some

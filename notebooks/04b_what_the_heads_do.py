@@ -310,15 +310,15 @@ figures.attention_maps(
 # %%
 trace_explorer(model, in_order, rfhs)
 
-# %% tags=["hide-input"]
-Markdown(f"The first trace is of {opening.SAID}.") if opening.opens(
-    in_order[0]
-) else None
-
 # %% [markdown]
 # **Figure.** To explore: one trace of `{{ model.name }}`, shaded by what its answer reads through
 # the Reasoning-Focus Heads, one of them, or by what these heads give to each written token. Below
 # the text, the same as a map of answer tokens by all tokens.
+
+# %% tags=["hide-input"]
+Markdown(f"The first trace is of {opening.SAID}.") if opening.opens(
+    in_order[0]
+) else None
 
 # %% [markdown]
 # Compare what is read to write one word or digit of the answer with what is read for the words

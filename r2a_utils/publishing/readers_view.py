@@ -33,6 +33,7 @@ DETAILS = {
     ),
     "05_activation_patching": (
         "Contrast pairs",
+        "Through the states of the thought, or around them?",
         "Which pairs can be patched",
         "The other way round",
         "How much of it is copying?",
@@ -42,6 +43,7 @@ DETAILS = {
     ),
     "06_head_interventions": (
         "Three kinds of cut",
+        "Head by head",
         "Another answer?",
         "Chosen where the answer is written",
     ),

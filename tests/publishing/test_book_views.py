@@ -44,7 +44,7 @@ def kind_of(data: str) -> str:
 def view_of(page, kind: str):
     """The first view of a kind, scrolled to where a reader sees it."""
     index = [kind_of(text) for text in page.evaluate(DATA_OF_VIEWS)].index(kind)
-    view = page.locator(".r2a-view").nth(index)
+    view = page.locator(".r2a-view[data-r2a-view]").nth(index)
     view.scroll_into_view_if_needed()
     return view
 
@@ -61,7 +61,7 @@ def test_each_page_has_its_views_and_little_data(browser, html, stage):
         kinds = [kind_of(text) for text in data]
         assert kinds == PAGES[stage][: len(kinds)] and set(kinds) == set(PAGES[stage])
         assert sum(len(text.encode()) for text in data) <= MOST_BYTES
-        assert found.page.locator(".r2a-view:not([data-mounted])").count() == 0
+        assert found.page.locator(".r2a-view[data-r2a-view]:not([data-mounted])").count() == 0
         for place, view in enumerate(found.page.locator(".r2a-view").all()):
             view.screenshot(path=SCREENSHOTS / f"{stage}_{place}.png")
         assert found.faults == []
