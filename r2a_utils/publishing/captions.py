@@ -15,6 +15,7 @@ from nbformat import NotebookNode
 
 CAPTION = "**Figure.** "
 SHOWN = ('class="r2a-figure"', 'class="r2a-view"')
+EXERCISE = '{"kind":"pick"'  # a view that is asked and not shown, and needs no caption
 
 
 def number_captions(page: NotebookNode, stage: str) -> None:
@@ -42,4 +43,5 @@ def is_caption(cell: NotebookNode) -> bool:
 def shows_figure(cell: NotebookNode) -> bool:
     """Whether an executed cell shows a figure or a view of this package."""
     shown = [output.get("data", {}).get("text/html", "") for output in cell.get("outputs", [])]
-    return any(mark in "".join(part) for part in shown for mark in SHOWN)
+    parts = ["".join(part) for part in shown]
+    return any(mark in part and EXERCISE not in part for part in parts for mark in SHOWN)

@@ -110,7 +110,7 @@ def test_where_no_pair_is_kept_it_is_said_why_and_what_can_be_done():
     counts = {"own": {KEPT: 3, NOT_ALIGNED: 1}, "probe": {NOT_ALIGNED: 7, KEPT: 0}}
     told = why_none_is_kept(counts, "probe")
     assert told.startswith("Patching needs 1 pair, has 0 under the protocol 'probe'")
-    assert "7 not aligned" in told and "Under 'own' 3 of 4 are kept: --set protocol=own." in told
+    assert "7: not aligned" in told and "Under 'own' 3 of 4 are kept: --set protocol=own." in told
     told = why_none_is_kept({name: {KEPT: 0} for name in counts}, "probe")
     assert "--set n_pairs=" in told and "prompt_style" in told
 

@@ -18,7 +18,7 @@ CELLS = re.split(r"(?m)^# %%.*\n", PAGE.read_text(encoding="utf-8"))
 
 def page_with(tokenizer, tags=R1_TAGS) -> dict:
     """The names of the page after its solutions and the two cells that try them were run."""
-    names = {"model": SimpleNamespace(tokenizer=tokenizer), "encode": encode}
+    names = {"model": SimpleNamespace(tokenizer=tokenizer, tags=tags), "encode": encode}
     names |= {"render_prompt": render_prompt, "token_texts": token_texts}
     names |= {"think": tags.open, "end_think": tags.close}
     solved = [c for c in CELLS if "raise NotImplementedError" not in c and "check_" not in c]
