@@ -65,6 +65,7 @@ def test_layers_above_the_last_one_wanted_do_not_run(make_random_model):
 
 def test_reading_marks_leaves_the_forward_pass_as_it_is(any_model):
     """What the last layer receives while marks ride along is what it receives without them."""
+    read_marks(any_model, IDS, torch.ones(1, IDS.shape[1], 3), lambda marked: marked)  # asks once
     received = []
     last = any_model.hf.model.layers[-1]
     hook = last.register_forward_pre_hook(lambda module, args: received.append(args[0].clone()))
