@@ -23,7 +23,7 @@ def page_with(tokenizer, tags=R1_TAGS) -> dict:
     names |= {"think": tags.open, "end_think": tags.close}
     solved = [c for c in CELLS if "raise NotImplementedError" not in c and "check_" not in c]
     for cell in solved:
-        if "def segment_borders" in cell or "short_trace" in cell or "def cue_positions" in cell:
+        if "def segment_borders" in cell or "short_trace" in cell or "cue_positions(" in cell:
             exec(cell, names)
     return names
 
