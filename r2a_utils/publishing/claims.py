@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
-from scipy.stats import binomtest
-
 from r2a_utils.models.registry import shape_of
 from r2a_utils.paper import published
 from r2a_utils.publishing.evidence import Evidence
 from r2a_utils.publishing.findings import Records, middle_third
 from r2a_utils.publishing.quoted_numbers import number, percent
+from r2a_utils.stats import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -155,8 +154,7 @@ def _printed_attends(records: Records) -> dict[str, Evidence]:
 def _share(
     k: int, n: int, null: float, large: float, told: str, untrained: float | None = None
 ) -> Evidence:
-    interval = binomtest(k, n).proportion_ci(method="wilson")
-    ends = k / n, float(interval.low), float(interval.high)
+    ends = k / n, *wilson_interval(k, n)
     told = f"{k} of {n} {told}: {_interval(percent, *ends)}, {percent(null)} by chance"
     told += "" if untrained is None else f"; untrained up to {percent(untrained)}"
     return Evidence(ends[0], null, large, told, *ends[1:], untrained)
