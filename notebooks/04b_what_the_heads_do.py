@@ -127,11 +127,12 @@ figures.trajectories(paths)
 # {% set t = trajectory_tracking %}Head {{ t.best }} follows most closely: its mean correlation is
 # {{ t.rho | number }} ({{ t.low | number }} to {{ t.high | number }}; against the best of all heads
 # under the null {{ t.p_familywise | p_value }}; {{ t.n }} answers{{ t.n | few }}). {% if t.beyond
-# is not none %}With what distance explains taken away, {{ t.beyond | number }} is left ({{
-# t.beyond_low | number }} to {{ t.beyond_high | number }}; {{ t.beyond_p | p_value }}). {% endif
-# %}By the same test {{ t.tracking_rfhs }} of the {{ t.k }} Reasoning-Focus Heads follow forwards,
-# and {{ t.beyond_rfhs }} of these also beyond distance. A head that reads the reasoning once, from
-# start to end, at the answer's pace, would have its points along the dotted line.
+# is not none %}With what distance explains taken away, the most that a head keeps is {{ t.beyond |
+# number }} ({{ t.beyond_best }}; {{ t.beyond_low | number }} to {{ t.beyond_high | number }}; {{
+# t.beyond_p | p_value }}). {% endif %}By the same test {{ t.tracking_rfhs }} of the {{ t.k }}
+# Reasoning-Focus Heads follow forwards, and {{ t.beyond_rfhs }} of these also beyond distance. A
+# head that reads the reasoning once, from start to end, at the answer's pace, would have its points
+# along the dotted line.
 #
 # The correlation is over all tokens of the answer, including those that need nothing from the
 # reasoning: it is low for a head that jumps to the right step for each digit and rests elsewhere in
@@ -249,8 +250,8 @@ figures.reading_table(beside.table(model.name))
 # along the reasoning best do so with correlations of up to {{ u.rho | number }}{% if u.beyond is
 # defined %}, and of up to {{ u.beyond | number }} beyond distance{% endif %}. {% if u.beyond is
 # defined and t.beyond is not none and t.beyond > u.beyond and t.beyond_p <= 0.05 %}Beyond distance,
-# {{ t.best }} follows the reasoning more than any of these heads.{% else %}So this run does not
-# show a head that follows the reasoning more than an untrained one does.{% endif %} {% if
+# {{ t.beyond_best }} follows the reasoning more than any of these heads.{% else %}So this run does
+# not show a head that follows the reasoning more than an untrained one does.{% endif %} {% if
 # u.corrected is defined and f.own.corrected is not none %}The head that reads corrected digits most
 # is chosen in each of them in the same way; of what it gives to the two values, up to {{
 # u.corrected | percent }} goes to the corrected one, {% if f.own.corrected > u.corrected %}less

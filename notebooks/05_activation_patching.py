@@ -28,6 +28,7 @@
 #       n_pairs: {least: 1, most: 1000000}
 #       n_mediated: {least: 1, most: 1000000}
 #       n_attributed: {least: 1, most: 1000000}
+#       n_explored: {least: 1, most: 1000000}
 #       seed: {least: 0, most: 4294967295}
 #       paper_data: {or: [path]}
 # ---
@@ -75,7 +76,8 @@
 #   with it.
 # - `remote`: whether {doc}`the weights stay on a host </rerun>`. Such a model writes nothing here,
 #   so that `source` is "written"; gradients are left out.
-# - `n_mediated`: pairs whose whole thoughts are exchanged, state by state.
+# - `n_mediated`: pairs whose whole thoughts are exchanged, state by state; `n_explored`: pairs
+#   whose grids the explorer offers, of which a page without a kernel keeps ten.
 # - `paper_data` names a folder with the authors' data; `None` stands for what the environment
 #   variable `R2A_PAPER_DATA` names, if it is set.
 
@@ -96,6 +98,7 @@ system = ""
 n_pairs = 60
 n_mediated = 24
 n_attributed = 4
+n_explored = 10
 seed = 0
 paper_data: str | None = None
 
@@ -370,7 +373,7 @@ figures.patch_grid(
 # and how probable both answers were before and after.
 
 # %%
-patch_explorer(model, *zip(*told, strict=True))
+patch_explorer(model, *zip(*told[:n_explored], strict=True))
 
 # %% [markdown]
 # **Figure.** To explore: the patch grids of the same pair and of others in `{{ model.name }}`. For
@@ -479,13 +482,12 @@ figures.reading_table(exchanged, digits=2)
 # statement of the conclusion restores {{ every.effect | number }} and flips {{ every.flips_of_asked
 # | percent }}. {% endfor %}{% endfor %}
 #
-# {% if text_tests is defined and text_tests.outcomes is defined and
-# text_tests.outcomes.kept_earlier is defined and text_tests.outcomes.kept_last is defined %}{% set
-# o = text_tests.outcomes %}All of this is about what states the *conclusion*. What the steps before
-# it say is another matter: with {doc}`a mistake put into one step <02b_edited_thoughts>` and the
-# rest kept word for word, {{ o.kept_earlier.follows | percent }} of {{ o.kept_earlier.n }} answers
-# follow the mistake if the step is an earlier one, and {{ o.kept_last.follows | percent }} of {{
-# o.kept_last.n }} if it is the last.{% endif %}
+# {% set o = (text_tests.outcomes if text_tests is defined) or {} %}{% if o.kept_earlier and
+# o.kept_last and o.kept_earlier.n and o.kept_last.n %}All of this is about what states the
+# *conclusion*. What the steps before it say is another matter: with {doc}`a mistake put into one
+# step <02b_edited_thoughts>` and the rest kept word for word, {{ o.kept_earlier.follows | percent
+# }} of {{ o.kept_earlier.n }} answers follow the mistake if the step is an earlier one, and {{
+# o.kept_last.follows | percent }} of {{ o.kept_last.n }} if it is the last.{% endif %}
 
 # %% [markdown]
 # ## How much of it is copying?

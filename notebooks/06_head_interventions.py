@@ -442,7 +442,9 @@ trace_explorer(model, [example, *(t for t in traces if t is not example)], rfhs)
 # with the mere place of the sentence; the last of these rows takes the place out of both sides.
 
 # %%
-many = causal.over_many_traces(model, traces, rfhs, seed, knockout_kind)
+many = causal.over_many_traces(
+    model, traces, rfhs, spans=n_spans, seed=seed, kind=knockout_kind
+)
 figures.reading_table(many.table(), digits=2)
 
 # %% tags=["hide-input"]
@@ -478,8 +480,13 @@ run.write_record("sentence_importance", told)
 # {{ a.all_heads.mean | number }}, and with the mere place of the sentence {{ a.place.mean | number
 # }}. With the place taken out, {{ a.place_taken_away.mean | number }} is left ({{
 # a.place_taken_away.low | number }} to {{ a.place_taken_away.high | number }}){% if
-# a.place_taken_away.low <= 0 <= a.place_taken_away.high %}, which may be nothing{% endif %}.{%
-# endif %}
+# a.place_taken_away.low <= 0 <= a.place_taken_away.high %}, which may be nothing{% endif %}. A long
+# sentence is read more and costs more for its length alone: per token, and beyond what random spans
+# of the same length cost, {% if a.length_taken_away.low is not none %}{{ a.length_taken_away.mean |
+# number }} is left ({{ a.length_taken_away.low | number }} to {{ a.length_taken_away.high | number
+# }}; {{ a.length_taken_away.n }} traces{{ a.length_taken_away.n | few }}){% if
+# a.length_taken_away.low <= 0 <= a.length_taken_away.high %}, which may be nothing{% endif %}.{%
+# else %}too few traces can be asked.{% endif %}{% endif %}
 
 # %% [markdown]
 # ## Exercises

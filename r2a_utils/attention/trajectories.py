@@ -137,9 +137,10 @@ class BestTracking:
     """The head that walks along best (as L3.H1), and how many of the k Reasoning-Focus Heads do.
 
     rho: mean rank correlation over n answers (low to high: 95 %); p_familywise: against the best of
-    all heads under the null; beyond (low to high) and beyond_p: the same of the places read less
-    those by distance alone, None for a single answer. tracking_rfhs: those that follow forwards at
-    `stats.LEVEL`; beyond_rfhs: those of them that do so beyond distance.
+    all heads under the null. Of the heads that walk forwards, beyond_best does so most beyond
+    distance: beyond (low to high) and beyond_p are the same of its places read less those by
+    distance alone; None for a single answer and where no head walks forwards. tracking_rfhs: those
+    that follow forwards at `stats.LEVEL`; beyond_rfhs: those of them that do so beyond distance.
     """
 
     best: str
@@ -147,6 +148,7 @@ class BestTracking:
     low: float
     high: float
     p_familywise: float
+    beyond_best: str | None
     beyond: float | None
     beyond_low: float | None
     beyond_high: float | None
@@ -162,19 +164,26 @@ def best_tracking(table: pd.DataFrame) -> BestTracking:
     first = table.iloc[0]
     follows = table["RFH"] & (table["rho"] > 0) & (table["p_familywise"] <= LEVEL)
     beyond = follows & (table["beyond"] > 0) & (table["beyond_p"] <= LEVEL)
+    forwards = table[(table["rho"] > 0) & table["beyond"].notna()]
+    most = forwards.loc[forwards["beyond"].idxmax()] if len(forwards) else None
     names = ("beyond", "beyond_low", "beyond_high", "beyond_p")
     return BestTracking(
-        best=head_name(int(first["layer"]), int(first["head"])),
+        best=_name(first),
         rho=first["rho"],
         low=first["ci_low"],
         high=first["ci_high"],
         p_familywise=first["p_familywise"],
-        **{name: None if np.isnan(first[name]) else first[name] for name in names},
+        beyond_best=None if most is None else _name(most),
+        **{name: None if most is None else most[name] for name in names},
         n=int(first["n"]),
         tracking_rfhs=int(follows.sum()),
         beyond_rfhs=int(beyond.sum()),
         k=int(table["RFH"].sum()),
     )
+
+
+def _name(row: pd.Series) -> str:
+    return head_name(int(row["layer"]), int(row["head"]))
 
 
 def _centred_index(n: int) -> Float[np.ndarray, " n"]:

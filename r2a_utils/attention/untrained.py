@@ -164,9 +164,10 @@ def ranking_of(
 class Following:
     """What a model's heads do along the reasoning, its own best ones (stage 04b).
 
-    rho, beyond: of the head that walks along best (`best_tracking`); cue_lift: over all cues,
-    through its own top k heads, None without a cue; corrected: the share on the corrected digit of
-    the head that reads it most (`corrected_values`), None where too few are restated.
+    rho, beyond: of the head that walks along best, and of the one that does so most beyond distance
+    (`best_tracking`); cue_lift: over all cues, through its own top k heads, None without a cue;
+    corrected: the share on the corrected digit of the head that reads it most (`corrected_values`),
+    None where too few are restated.
     """
 
     rho: float

@@ -38,6 +38,7 @@ CORRELATED = {
     "all_heads": "read by all heads",
     "place": "the sentence's place",
     "place_taken_away": "read by these heads, place taken away",
+    "length_taken_away": "read by these heads, length taken away",
 }
 """What a sentence's cost is held against, and how a table says so."""
 
@@ -79,18 +80,27 @@ def agreement(
     model: ReasoningModel,
     trace: Trace,
     heads: Sequence[Head],
-    cost: Float[np.ndarray, " sentence"],
+    knockouts: pd.DataFrame,
 ) -> dict[str, float]:
-    """Spearman's correlations of `CORRELATED` with what each sentence's knockout costs (nats).
+    """Spearman's correlations of `CORRELATED` with the costs of sentences in `sentence_knockouts`.
 
-    NaN where a correlation is not defined. Stage 06.
+    A long sentence is read more and costs more for its length alone. With the length taken away,
+    attention per token is held against what a sentence costs more than random spans of its length;
+    a sentence beside which none fits is left out. NaN where a correlation is not defined. Stage 06.
     """
-    read, place = read_by_sentence(model, trace, heads), range(len(cost))
+    read, cost = np.array(read_by_sentence(model, trace, heads)), -knockouts["change"].to_numpy()
+    place, length = np.arange(len(cost)), (knockouts["stop"] - knockouts["start"]).to_numpy()
+    above_random = cost + knockouts["random_mean"].to_numpy()
+    fits = np.isfinite(above_random)
+    asked = fits.sum() >= FEWEST_SENTENCES
     return {
         "read": spearmanr(read, cost)[0],
         "all_heads": spearmanr(read_by_sentence(model, trace, every_head(model)), cost)[0],
         "place": spearmanr(place, cost)[0],
         "place_taken_away": partial_spearman(read, cost, place),
+        "length_taken_away": spearmanr((read / length)[fits], above_random[fits])[0]
+        if asked
+        else np.nan,
     }
 
 
@@ -100,7 +110,7 @@ class ManyTraces:
 
     `needed` are the shares of those whose forced answer is written at all; `costs` a cost (nats)
     for each sentence, by trace; `agreements` a row for each trace that can be ranked, with the
-    columns of `CORRELATED`. `seed` draws the intervals.
+    columns of `CORRELATED`, the last of which may be NaN. `seed` draws the intervals.
     """
 
     needed: Float[np.ndarray, " _trace"]
@@ -129,7 +139,8 @@ class ManyTraces:
         return table.astype({"traces": int})
 
     def _summary(self, values: Float[np.ndarray, " _trace"]) -> tuple[float, float, float, int]:
-        """Mean with its interval over traces; NaN for none."""
+        """Mean with its interval over the traces that have the value; NaN for none."""
+        values = values[np.isfinite(values)]
         if not len(values):
             return np.nan, np.nan, np.nan, 0
         return np.mean(values), *bootstrap_interval(values, seed=self.seed), len(values)
@@ -148,26 +159,31 @@ def over_many_traces(
     model: ReasoningModel,
     traces: Sequence[Trace],
     heads: Sequence[Head],
+    *,
+    spans: int = 4,
     seed: int = 0,
     kind: str = "renormalised",
 ) -> ManyTraces:
     """Ask of every trace what its answer needs and whether that is what `heads` read.
 
-    A sentence's cost is that of its knockout, of a `kind` as in `Knockout`.
+    A sentence's cost is that of its knockout, of a `kind` as in `Knockout`; `spans` random spans of
+    its length stand beside it.
     Correlations are asked only of traces with `FEWEST_SENTENCES` in which some sentence costs more
     than `NOISE`. Raises ValueError as the measures of `sentences.py` do. Stage 06.
     """
     needed = np.array([needed_share(model, trace) for trace in traces])
-    costs = [
-        -sentence_knockouts(model, trace, spans=1, seed=seed, kind=kind)["change"].to_numpy()
-        for trace in traces
+    knockouts = [
+        sentence_knockouts(model, trace, spans=spans, seed=seed, kind=kind) for trace in traces
     ]
+    costs = [-table["change"].to_numpy() for table in knockouts]
     rows = [
-        agreement(model, trace, heads, cost)
-        for trace, cost in zip(traces, costs, strict=True)
+        agreement(model, trace, heads, table)
+        for trace, table, cost in zip(traces, knockouts, costs, strict=True)
         if cost.max() > NOISE and len(cost) >= FEWEST_SENTENCES
     ]
-    agreements = pd.DataFrame(rows).dropna()
+    agreements = pd.DataFrame(rows)
+    if rows:
+        agreements = agreements.dropna(subset=[*CORRELATED][:-1])
     return ManyTraces(needed[np.isfinite(needed)], costs, agreements, seed)
 
 

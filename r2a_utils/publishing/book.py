@@ -271,11 +271,13 @@ def _rendered(
     summaries: Mapping[str, Any],
     others: Mapping[str, Any] | None = None,
 ) -> str:
-    """Prose with its numbers; where a stage lacks results that it may quote, what is missing."""
+    """Prose with its numbers; where a stage or an archive lacks what it quotes, what is missing."""
     try:
         return render(text, page, summary, summaries, others)
     except ProseError:
         without = summary["missing"] | summary["ended"]
+        if not without and summary["archive"]:
+            without = {page: "Its archive does not hold what would stand here."}
         if not without:
             raise
         return in_place_of(text, without)

@@ -218,11 +218,12 @@ def _tracks(records: Records) -> Evidence | None:
         return None
     walk = records["trajectory_tracking"]
     if walk["beyond"] is None:
-        return Evidence(None, 0, 0.3, "one answer only")
+        return Evidence(None, 0, 0.3, "one answer only, or no head that walks forwards")
     untrained = _untrained(records, "untrained_following", "beyond")
     ends = walk["beyond"], walk["beyond_low"], walk["beyond_high"]
-    told = f"best head {walk['best']}: correlation beyond distance {_interval(number, *ends)}"
-    told += f", p = {number(walk['beyond_p'])} over all heads, n = {walk['n']}"
+    told = f"best head {walk['beyond_best']}: correlation beyond distance "
+    told += f"{_interval(number, *ends)}, p = {number(walk['beyond_p'])} over all heads"
+    told += f", n = {walk['n']}"
     told += "" if untrained is None else f"; untrained up to {number(untrained)}"
     value = None if ends[1] > 0 and walk["beyond_p"] >= 0.05 else ends[0]
     return Evidence(value, 0, 0.3, told, *ends[1:], untrained, walk["n"])

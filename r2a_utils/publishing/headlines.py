@@ -28,7 +28,7 @@ HEADLINES = {
     "mean rank correlation {{ trajectory_tracking.rho | number }}{% if untrained_following.n %} "
     "(heads of untrained models: up to {{ untrained_following.untrained.rho | number }}){% endif %}"
     "{% if trajectory_tracking.beyond is not none %}, beyond distance "
-    "{{ trajectory_tracking.beyond | number }}{% if untrained_following.n and "
+    "at most {{ trajectory_tracking.beyond | number }}{% if untrained_following.n and "
     "untrained_following.untrained.beyond is defined %} (up to "
     "{{ untrained_following.untrained.beyond | number }}){% endif %}{% endif %}",
     "04c_failed_traces": "{% if failed_traces.n %}the sentence read most holds the first error in "

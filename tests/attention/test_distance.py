@@ -150,4 +150,6 @@ def test_a_walk_at_a_fixed_distance_is_none_beyond_it(kind, walks):
         assert table["beyond_low"] > 0.3 and table["beyond_p"] < 0.01
     else:
         assert abs(table["beyond"]) < 0.3 and table["beyond_p"] > 0.05
-    assert best_tracking(tracking_and_beyond(profiles, [(0, 0)])).beyond_rfhs == int(walks)
+    best = best_tracking(tracking_and_beyond(profiles, [(0, 0)]))
+    assert best.beyond_rfhs == int(walks)
+    assert (best.beyond, best.beyond_best) == (table["beyond"], "L0.H0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -10,6 +11,7 @@ from r2a_utils.attention.mass import attention_profile
 from r2a_utils.attention.other_texts import as_generic_text
 from r2a_utils.attention.trajectories import (
     CueLift,
+    best_tracking,
     cue_lift,
     overall_cue_lift,
     preference,
@@ -213,3 +215,23 @@ def test_generic_text_keeps_the_borders_and_nothing_else(tokenizer, random_trace
     assert "".join(generic.tokens[1:]) == passage[: len("".join(generic.tokens[1:]))]
     with pytest.raises(ValueError, match="give a longer passage"):
         as_generic_text(trace, "too short", tokenizer)
+
+
+def test_what_is_beyond_distance_is_the_most_of_the_heads_that_walk_forwards():
+    """A head that walks backwards may differ from its profile more, and follows nothing."""
+    columns = ["layer", "head", "RFH", "rho", "ci_low", "ci_high", "p_familywise", "n"]
+    columns += ["beyond", "beyond_low", "beyond_high", "beyond_p"]
+    rows = [
+        (0, 1, True, 0.6, 0.5, 0.7, 0.01, 9, 0.1, 0.0, 0.2, 0.2),
+        (2, 3, False, 0.4, 0.3, 0.5, 0.01, 9, 0.3, 0.2, 0.4, 0.01),
+        (1, 1, False, -0.2, -0.3, -0.1, 0.01, 9, 0.5, 0.4, 0.6, 0.01),
+    ]
+    best = best_tracking(pd.DataFrame(rows, columns=columns))
+    assert (best.best, best.beyond_best, best.beyond, best.beyond_p) == (
+        "L0.H1",
+        "L2.H3",
+        0.3,
+        0.01,
+    )
+    backwards = best_tracking(pd.DataFrame(rows[2:], columns=columns))
+    assert backwards.beyond_best is None and backwards.beyond_p is None

@@ -84,12 +84,41 @@ def test_costs_are_those_of_the_knockouts_and_are_ranked_where_they_are_no_noise
 
 def test_agreement_is_spearman_s_correlation(model, traces):
     cost = np.arange(len(sentences(traces[0])), dtype=float)[::-1].copy()
-    found = agreement(model, traces[0], HEADS, cost)
+    found = agreement(model, traces[0], HEADS, knockouts(traces[0], cost))
     assert list(found) == list(CORRELATED)
     assert found["place"] == pytest.approx(-1)
     read = read_by_sentence(model, traces[0], HEADS)
     assert found["read"] == pytest.approx(spearmanr(read, cost)[0])
     assert np.isnan(found["place_taken_away"])  # the place says it all
+
+
+def knockouts(trace, cost, random=np.nan) -> pd.DataFrame:
+    """What `sentence_knockouts` would tell if its sentences had this cost and random spans that."""
+    ends = [(span.start, span.stop) for span in sentences(trace)]
+    table = pd.DataFrame(ends, columns=["start", "stop"])
+    return table.assign(change=-np.asarray(cost), random_mean=-np.asarray(random))
+
+
+def test_what_long_sentences_cost_for_their_length_alone_goes_with_the_length(model, traces):
+    """Each costs as much as a random span of its length, but for one that costs more."""
+    length = np.array([span.stop - span.start for span in sentences(traces[0])], dtype=float)
+    read = np.array(read_by_sentence(model, traces[0], HEADS))
+    per_token = read / length
+    more = 0.1 * per_token.argsort().argsort()
+    found = agreement(model, traces[0], HEADS, knockouts(traces[0], length + more, length))
+    assert found["length_taken_away"] == pytest.approx(1)
+    found = agreement(model, traces[0], HEADS, knockouts(traces[0], length - more, length))
+    assert found["length_taken_away"] == pytest.approx(-1)
+    found = agreement(model, traces[0], HEADS, knockouts(traces[0], length))
+    assert np.isnan(found["length_taken_away"])  # no random span fits
+    assert found["read"] == pytest.approx(spearmanr(read, length)[0])
+
+
+def test_a_trace_that_no_random_span_fits_is_counted_without_it():
+    rows = [(0.5, 0.4, 0.3, 0.2, 0.1), (0.7, 0.4, 0.3, 0.2, np.nan)]
+    told = hand_made([[0.0, 1.0]] * 2, agreements=rows).correlations()
+    assert (told["read"]["n"], told["length_taken_away"]["n"]) == (2, 1)
+    assert told["length_taken_away"]["mean"] == 0.1 and told["length_taken_away"]["low"] is None
 
 
 def test_an_answer_that_is_never_written_needs_no_share(model, traces):
@@ -127,7 +156,7 @@ def test_the_last_sentence_counts_among_dear_traces_only():
 
 
 def test_one_trace_has_a_correlation_and_no_interval():
-    found = hand_made([[0.0, 1.0]], agreements=[(0.5, 0.4, 0.3, 0.2)])
+    found = hand_made([[0.0, 1.0]], agreements=[(0.5, 0.4, 0.3, 0.2, 0.1)])
     told = summarised_sentences(found, RESAMPLED, 256)
     assert told.agreement["read"] == {"mean": 0.5, "low": None, "high": None, "n": 1}
 
