@@ -45,7 +45,8 @@ def test_every_name_and_type_of_a_file_is_one_that_a_notebook_declares(path):
     for stage, values in values_of(path).items():
         meant = {n: v for n, v in given.items() if n in values} | given.get(stage, {})
         assert {name: values[name] for name in meant} == meant
-    assert collected(path)["model_name"] in REGISTRY
+    model = collected(path)["model_name"]
+    assert model in REGISTRY or model.startswith("hf:")  # a packed file is no registered model
 
 
 PLANS = {plan.file: plan for plan in read_plans(FILES[0].parent)}
@@ -59,11 +60,11 @@ def test_every_registered_model_has_a_file_save_the_bundled_ones_whose_values_th
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_says_what_it_needs_and_the_command_that_uses_it(path):
-    plan = PLANS[path.name]
+    plan = PLANS.get(path.name)
     said = " ".join(line.removeprefix("#") for line in path.read_text().splitlines()).split()
     said = " ".join(said)
     assert "r2a run --run-id " in said
-    if plan.teacher_forced:
+    if plan is None or plan.teacher_forced:
         return
     assert f"--params book/params/{path.name}" in said
     if not plan.estimated:
