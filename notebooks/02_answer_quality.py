@@ -630,6 +630,14 @@ mcnemar_p(right[:, 0], right[:, 1])
 # replacement, at least 2,000 times; each time take the mean of the paired difference (with less
 # without). Return the 2.5 and the 97.5 % quantile. `rng` is a numpy generator.
 
+# %% tags=["hide-input"]
+figures.pick_view(
+    "Four problems, 1 to 4. Which of these can one of the resamples be?",
+    ["1 2 3 4", "2 2 4 1", "3 3 3 3", "1 2 3", "4 1 2 5", "1 1 2 4 4"],
+    [0, 1, 2],
+    "As many draws as problems, with replacement: each may come again or not at all.",
+)
+
 
 # %% tags=["stub"]
 def difference_interval(with_reasoning, without_reasoning, rng):
@@ -686,6 +694,23 @@ difference_interval(*right.T.astype(float), np.random.default_rng(0))
 # ids of a whole trace, the slices of its sentences, how many of them to keep, and the ids that
 # close the thought and begin the answer, return the ids that the model is to go on from. With
 # `kept = 0` nothing of the reasoning is left, and all that stands before it is.
+
+# %% tags=["hide-input"]
+figures.pick_view(
+    "Two sentences of three are kept. What is the model given, in this order?",
+    [
+        "the prompt",
+        "<think>",
+        "sentence 1",
+        "sentence 2",
+        "sentence 3",
+        "</think>",
+        "The answer is \\boxed{",
+        "the answer that the trace gave",
+    ],
+    [0, 1, 2, 3, 5, 6],
+    "The third sentence and the trace's answer are gone; the model fills the box.",
+)
 
 
 # %% tags=["stub"]

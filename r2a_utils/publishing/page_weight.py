@@ -4,7 +4,7 @@ The theme brings every icon of Font Awesome to every page, 1.4 MB of drawings, o
 shows two dozen; only drawings are taken out, the code around them stays. A page without mathematics
 needs no MathJax, and the index of all words is for the page that searches it: the field on the
 others leads there. Where something stands on a button or on a fold, its name for a screen reader is
-that, and not what the theme calls all of its kind.
+that, and not what the theme calls all of its kind; what Sphinx marks up as a list is one.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ _MISNAMED = re.compile(
     r'(<(?:button class="[^"]*\bsearch-button-field\b|summary\b)[^>]*?) aria-label="[^"]*"'
     r'|(<i class="theme-switch [^>]*?)\s+title="[^"]*"'
 )
+# Parameters of a signature are descriptions of no term; entries of a bibliography are items.
+_NO_LIST = re.compile(r'<dl>(?=\s*<dd><em class="sig-param")')
+_NO_ITEM = re.compile(r'(?<=<div class="citation" )(id="[^"]*" )role="doc-biblioentry"')
 
 
 def lighten(html: Path) -> None:
@@ -41,6 +44,8 @@ def lighten(html: Path) -> None:
     for path in html.rglob("*.html"):
         page = path.read_text(encoding="utf-8")
         lighter = _MISNAMED.sub(r"\1\2", page)
+        lighter = _NO_LIST.sub('<dl role="none">', lighter)
+        lighter = _NO_ITEM.sub(r'\1role="listitem"', lighter)
         if not _MATHEMATICS.search(page):
             lighter = _MATHJAX.sub("", lighter)
         if path.name != "search.html":

@@ -70,3 +70,18 @@ def test_a_button_is_named_by_what_stands_on_it(built):
     assert '<button class="btn search-button-field" title="Find">Search K' in page
     assert "<summary>Show the solution" in page
     assert 'aria-label="Table of contents"' in page
+
+
+def test_what_is_marked_up_as_a_list_is_one(tmp_path):
+    """Sphinx lists a signature's parameters without terms, and a bibliography without items."""
+    page = tmp_path / "api.html"
+    page.write_text(
+        '<dl class="py function"><dt>f(\n<dl>\n<dd><em class="sig-param">x</em></dd></dl>)</dt></dl>'
+        '<div role="list"><div class="citation" id="a" role="doc-biblioentry">A. Title.</div></div>'
+    )
+    lighten(tmp_path)
+    assert page.read_text() == (
+        '<dl class="py function"><dt>f(\n<dl role="none">\n'
+        '<dd><em class="sig-param">x</em></dd></dl>)</dt></dl>'
+        '<div role="list"><div class="citation" id="a" role="listitem">A. Title.</div></div>'
+    )
