@@ -482,12 +482,13 @@ figures.reading_table(exchanged, digits=2)
 # statement of the conclusion restores {{ every.effect | number }} and flips {{ every.flips_of_asked
 # | percent }}. {% endfor %}{% endfor %}
 #
-# {% set o = (text_tests.outcomes if text_tests is defined) or {} %}{% if o.kept_earlier and
-# o.kept_last and o.kept_earlier.n and o.kept_last.n %}All of this is about what states the
-# *conclusion*. What the steps before it say is another matter: with {doc}`a mistake put into one
-# step <02b_edited_thoughts>` and the rest kept word for word, {{ o.kept_earlier.follows | percent
-# }} of {{ o.kept_earlier.n }} answers follow the mistake if the step is an earlier one, and {{
-# o.kept_last.follows | percent }} of {{ o.kept_last.n }} if it is the last.{% endif %}
+# {% set o = text_tests.outcomes if text_tests is defined and text_tests.n else none %}{% if o and
+# o.kept_earlier is defined and o.kept_last is defined and o.kept_earlier.n and o.kept_last.n %}All
+# of this is about what states the *conclusion*. What the steps before it say is another matter:
+# with {doc}`a mistake put into one step <02b_edited_thoughts>` and the rest kept word for word, {{
+# o.kept_earlier.follows | percent }} of {{ o.kept_earlier.n }} answers follow the mistake if the
+# step is an earlier one, and {{ o.kept_last.follows | percent }} of {{ o.kept_last.n }} if it is
+# the last.{% endif %}
 
 # %% [markdown]
 # ## How much of it is copying?

@@ -76,7 +76,8 @@ def test_what_is_marked_up_as_a_list_is_one(tmp_path):
     """Sphinx lists a signature's parameters without terms, and a bibliography without items."""
     page = tmp_path / "api.html"
     page.write_text(
-        '<dl class="py function"><dt>f(\n<dl>\n<dd><em class="sig-param">x</em></dd></dl>)</dt></dl>'
+        '<dl class="py function"><dt>f(\n<dl>\n'
+        '<dd><em class="sig-param">x</em></dd></dl>)</dt></dl>'
         '<div role="list"><div class="citation" id="a" role="doc-biblioentry">A. Title.</div></div>'
     )
     lighten(tmp_path)

@@ -2,11 +2,13 @@
 
 import re
 
+import nbformat
 import numpy as np
 import pytest
 
 from r2a_utils.causal.two_places import FLIPPING, crossed_flips
 from r2a_utils.publishing.book_runs import BOOK, declared_runs
+from r2a_utils.publishing.quoted_numbers import render
 from r2a_utils.runs.archive import opened, read_archive
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.stage import load_stages
@@ -38,6 +40,16 @@ def test_it_says_which_commit_model_and_machine_made_it(file):
     assert {len(model["weights_sha256"]) for model in contents["models"]} == {64}
     assert not [name for name in files if name.startswith("traces/")]
     assert set(contents["stages"]) <= set(load_stages())
+
+
+def test_all_that_its_pages_quote_is_in_its_records(file, run):
+    contents, files = read_archive(file)
+    quoted = {"id": file.stem, "records": run.records()}
+    for name in contents["stages"]:
+        page = nbformat.reads(files[f"notebooks/{name}.ipynb"].decode(), as_version=4)
+        for cell in page.cells:
+            if cell.cell_type == "markdown":
+                render(cell.source, name, quoted, {})  # raises where a record lacks a number
 
 
 def test_where_the_answer_looks_follows_from_the_masses(run):
