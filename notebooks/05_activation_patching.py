@@ -483,12 +483,12 @@ figures.reading_table(exchanged, digits=2)
 # | percent }}. {% endfor %}{% endfor %}
 #
 # {% set o = text_tests.outcomes if text_tests is defined and text_tests.n else none %}{% if o and
-# o.kept_earlier is defined and o.kept_last is defined and o.kept_earlier.n and o.kept_last.n %}All
-# of this is about what states the *conclusion*. What the steps before it say is another matter:
-# with {doc}`a mistake put into one step <02b_edited_thoughts>` and the rest kept word for word, {{
-# o.kept_earlier.follows | percent }} of {{ o.kept_earlier.n }} answers follow the mistake if the
-# step is an earlier one, and {{ o.kept_last.follows | percent }} of {{ o.kept_last.n }} if it is
-# the last.{% endif %}
+# o.kept_earlier is defined and o.kept_last is defined and o.kept_earlier.follows is not none and
+# o.kept_last.follows is not none %}All of this is about what states the *conclusion*. What the
+# steps before it say is another matter: with {doc}`a mistake put into one step
+# <02b_edited_thoughts>` and the rest kept word for word, {{ o.kept_earlier.follows | percent }} of
+# {{ o.kept_earlier.n }} answers follow the mistake if the step is an earlier one, and {{
+# o.kept_last.follows | percent }} of {{ o.kept_last.n }} if it is the last.{% endif %}
 
 # %% [markdown]
 # ## How much of it is copying?
