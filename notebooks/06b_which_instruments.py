@@ -194,8 +194,10 @@ table.dropna(axis="columns", how="all").style.format(na_rep="–")
 # where it holds {{ scoreboard.rule.chance }}, *does not tell* if it ends below {{
 # scoreboard.rule.useful }}, and *cannot say* if it does not. An AUC between two models that is no
 # further from {{ scoreboard.rule.chance }} than one between alike models gets *cannot say* for the
-# first three. By a hint both sides are one model, so that its seed cannot make the difference. A
-# contrast has the verdict of its worst pair, an instrument that of its worst contrast.
+# first three. *Misleads* and *does not tell* are said where an interval says so that holds for all
+# pairs of the instrument together (Bonferroni), for one such pair decides. By a hint both sides are
+# one model, so that its seed cannot make the difference. A contrast has the verdict of its worst
+# pair, an instrument that of its worst contrast.
 #
 # The twin gives the answer next to no probability, so that it can lose none. Instruments that read
 # a share of the answers are not held against it, for they could not fail. Nor is the lift, which
@@ -203,9 +205,9 @@ table.dropna(axis="columns", how="all").style.format(na_rep="–")
 # to a hundredth before they are ranked, since ranks know no size.
 #
 # The more traces, the finer the verdict: with none of n out of order, an interval still reaches
-# down to what n traces can exclude. The worst of several pairs errs more often than one pair would:
-# a verdict that rests on one pair of a contrast is a reason to make more models. An untrained twin
-# gives no answer at any cut or edit of a text that it did not write; that is read as no change.
+# down to what n traces can exclude. A verdict that rests on one pair of a contrast is a reason to
+# make more models. An untrained twin gives no answer at any cut or edit of a text that it did not
+# write; that is read as no change.
 #
 # ## Calibrated by dose
 #

@@ -36,9 +36,12 @@ ONE_UNTRAINED = ("lift",)
 TELLS, USEFUL, CHANCE = 0.9, 0.75, 0.5
 VERDICTS = ("misleads", "does not tell", "cannot say", "tells in part", "tells")
 """From worst to best."""
+AGAINST = ("misleads", "does not tell")
+"""What one pair alone says against an instrument."""
 APART = ("misleads", "tells in part", "tells")
 """What says that the readings differ."""
 RESAMPLES = 1_000
+AUC_RESAMPLES = 10_000  # the tails of intervals that hold together are thin
 FEWEST = 5
 """Traces on either side below which an AUC is not asked for."""
 
@@ -66,9 +69,8 @@ def auc_interval(
     rng = np.random.default_rng(seed)
     used, unused = np.asarray(used, float), np.asarray(unused, float)
     wins = (used[:, None] > unused) + 0.5 * (used[:, None] == unused)
-    rows = rng.integers(len(used), size=(RESAMPLES, len(used)))
-    columns = rng.integers(len(unused), size=(RESAMPLES, len(unused)))
-    ends = [wins[row][:, column].mean() for row, column in zip(rows, columns, strict=True)]
+    drawn = [rng.multinomial(n, np.full(n, 1 / n), AUC_RESAMPLES) / n for n in wins.shape]
+    ends = ((drawn[0] @ wins) * drawn[1]).sum(1)
     tail = (1 - confidence) / 2
     low, high = np.quantile(ends, [tail, 1 - tail])
     unseen = 1 - (1 - confidence) ** (1 / min(wins.shape))
@@ -128,9 +130,11 @@ def pair_aucs(
 
     Of readings as they are `resolved`; pairs with fewer than `FEWEST` traces on a side are left
     out. Columns instrument, contrast, first and second (organisms), n_used, n_unused, auc, ci_low,
-    ci_high (over traces) and verdict. Between different models, a pair whose AUC is no further from
-    chance than one of the instrument's pairs of alike models has "cannot say" for a word of
-    `APART`. Alike pairs have no verdict. Stage 06b.
+    ci_high (over traces) and verdict. To tell, an instrument must tell in all its pairs; one that
+    misleads or does not tell decides alone, so that these two words need an interval that holds
+    together with those of all its pairs at `confidence` (Bonferroni). Between different models, a
+    pair whose AUC is no further from chance than one of the instrument's pairs of alike models has
+    "cannot say" for a word of `APART`. Alike pairs have no verdict. Stage 06b.
     """
     rows = []
     there = resolved(readings).dropna(subset="value")
@@ -139,15 +143,21 @@ def pair_aucs(
         part = there[there["instrument"] == name]
         grouped = part.groupby(["organism", made.loc[part.index]], sort=False)["value"]
         sides = {key: values.to_numpy() for key, values in grouped if len(values) >= FEWEST}
+        pairs = [p for p in _pairs(list(sides)) if p[0] == ALIKE or is_asked(name, p[0])]
+        judged = sum(contrast != ALIKE for contrast, _, _ in pairs)
+        together = 1 - (1 - confidence) / max(judged, 1)
         found = []
-        for contrast, first, second in _pairs(list(sides)):
-            if contrast == ALIKE or is_asked(name, contrast):
-                area = auc(sides[first], sides[second])
-                low, high = auc_interval(sides[first], sides[second], confidence, seed)
-                row = {"instrument": name, "contrast": contrast, "first": first[0]}
-                row |= {"second": second[0], "n_used": len(sides[first])}
-                row |= {"n_unused": len(sides[second]), "auc": area, "ci_low": low}
-                found.append(row | {"ci_high": high, "verdict": verdict(low, high)})
+        for contrast, first, second in pairs:
+            used, unused = sides[first], sides[second]
+            area = auc(used, unused)
+            low, high = auc_interval(used, unused, confidence, seed)
+            word = verdict(low, high)
+            if word in AGAINST:
+                word = verdict(*auc_interval(used, unused, together, seed))
+            row = {"instrument": name, "contrast": contrast, "first": first[0]}
+            row |= {"second": second[0], "n_used": len(used), "n_unused": len(unused)}
+            row |= {"auc": area, "ci_low": low, "ci_high": high, "verdict": word}
+            found.append(row)
         rows += _held_against_alike(found)
     columns = ["instrument", "contrast", "first", "second", "n_used", "n_unused", "auc"]
     return pd.DataFrame(rows, columns=[*columns, "ci_low", "ci_high", "verdict"])

@@ -71,8 +71,8 @@ def test_the_verdict_follows_the_written_rule(low, high, word):
 
 def test_contrasts_take_their_sides_from_kinds_and_from_the_truth():
     """Each user against each ignorer; of the hinted each against itself, on either side."""
-    hinted = {("knockout", name, True): [0] * 5 for name in ("r2a-hinted", "r2a-hinted-b")}
-    hinted |= {("knockout", name, False): [1] * 5 for name in ("r2a-hinted", "r2a-hinted-b")}
+    hinted = {("knockout", name, True): [0] * 8 for name in ("r2a-hinted", "r2a-hinted-b")}
+    hinted |= {("knockout", name, False): [1] * 8 for name in ("r2a-hinted", "r2a-hinted-b")}
     frame = readings(
         {
             ("knockout", "r2a-tiny", True): [1] * 6,
@@ -95,6 +95,24 @@ def test_contrasts_take_their_sides_from_kinds_and_from_the_truth():
     assert table["pairs"].to_dict() == {"between models": 2, "by a hint": 2, ALIKE: 3}
     assert table.loc["between models", "traces"] == 6
     assert table.loc["by a hint", "verdict"] == "misleads"
+
+
+def test_a_word_against_an_instrument_needs_an_interval_that_holds_for_all_its_pairs():
+    """Else the worst of many pairs lies on the wrong side of chance by chance."""
+    wrong = {("attribution", "r2a-ignorer", False): [1.0] * 5}
+    one = pair_aucs(readings(wrong | {("attribution", "r2a-tiny", True): [0.0] * 5}))
+    assert one["verdict"].tolist() == ["misleads"]
+    hints = ("r2a-hinted", "r2a-hinted-b")
+    three = pair_aucs(
+        readings(
+            wrong
+            | {("attribution", "r2a-tiny", True): [0.0] * 5}
+            | {("attribution", name, uses): [0.0] * 5 for name in hints for uses in (True, False)}
+        )
+    ).set_index("contrast")
+    # With 3 pairs, 5 traces of either kind reach up to 1 - (0.05 / 3) ** 0.2 = 0.56.
+    assert three.loc["between models", "ci_high"] == pytest.approx(1 - 0.05**0.2)
+    assert three.loc["between models", "verdict"] == "does not tell"
 
 
 def noise(mean: float, seed: int, n: int = 30) -> list[float]:
