@@ -145,6 +145,12 @@
 
   // --- token view ---------------------------------------------------------------------------------
 
+  // What scrolls can be reached by the keyboard, what does not is no stop on the way.
+  const reachable = (block) => {
+    if (block.scrollHeight > block.clientHeight) block.setAttribute("tabindex", "0");
+    else block.removeAttribute("tabindex");
+  };
+
   // The text of a trace, shaded. `reader.onchoose(index or null)` hears of every choice.
   const tokenText = (root, trace, reader) => {
     const status = make("output", { class: "r2a-status", "aria-live": "polite" });
@@ -173,6 +179,7 @@
       const tag = stop - start === 1 && name !== "reasoning"; // its text says which
       text.append(make("section", { class: "r2a-segment" + (tag ? " r2a-tag" : ""), "data-segment": name,
         style: `border-color:var(--c-${name})` }, ...(tag ? [] : [make("b", {}, trace.labels[name])]), block));
+      new ResizeObserver(() => reachable(block)).observe(block);
     }
     const [first, start] = reader.start ?? [0, null];
     let channel = reader.channels[first], sentences = false, pinned = start, hovered = null, lit = [];
