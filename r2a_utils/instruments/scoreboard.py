@@ -8,6 +8,7 @@ models made alike. The rule stands in `verdict` and `pair_aucs`. Nothing is read
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -66,17 +67,26 @@ def auc_interval(
     Where all is told apart, resampling sees no spread; the end that is not certain is then taken
     from the smaller side: with none of n out of order, up to 1 − (1 − confidence)^(1/n) could be.
     """
-    rng = np.random.default_rng(seed)
     used, unused = np.asarray(used, float), np.asarray(unused, float)
     wins = (used[:, None] > unused) + 0.5 * (used[:, None] == unused)
-    drawn = [rng.multinomial(n, np.full(n, 1 / n), AUC_RESAMPLES) / n for n in wins.shape]
-    ends = ((drawn[0] @ wins) * drawn[1]).sum(1)
+    rows, columns = _resamples(*wins.shape, seed)
+    ends = ((rows @ wins) * columns).sum(1)
     tail = (1 - confidence) / 2
     low, high = np.quantile(ends, [tail, 1 - tail])
     unseen = 1 - (1 - confidence) ** (1 / min(wins.shape))
     low = min(low, 1 - unseen) if wins.mean() == 1 else low
     high = max(high, unseen) if wins.mean() == 0 else high
     return float(low), float(high)
+
+
+@lru_cache(maxsize=16)  # nearly all pairs have as many traces
+def _resamples(n_used: int, n_unused: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The share of each trace in resamples of either side; [resample, trace]."""
+    rng = np.random.default_rng(seed)
+    rows, columns = (
+        rng.multinomial(n, np.full(n, 1 / n), AUC_RESAMPLES) / n for n in (n_used, n_unused)
+    )
+    return rows, columns
 
 
 def verdict(low: float, high: float) -> str:

@@ -25,7 +25,9 @@ def in_order(
 ) -> None:
     """Do what `needs` names, each thing when all that it needs is done, `jobs` at a time.
 
-    Of what may begin, the first in `needs` does. `begin` returns the work, or None where there is
+    Of what may begin, the first in `needs` does, or with several jobs the last: what is late in an
+    order tends to take long and to have more before it, and one alone should not be left for the
+    end. `begin` returns the work, or None where there is
     none. `end` gets the finished work and says whether what needs it may follow. On an interruption
     `stop` is called until nothing is under way.
     """
@@ -39,7 +41,7 @@ def in_order(
             while True:
                 ready = sorted([*ready, *sorter.get_ready()], key=order.index)
                 if ready and len(running) < jobs:
-                    name = ready.pop(0)
+                    name = ready.pop(0 if jobs == 1 else -1)
                     work = begin(name)
                     if work is None:
                         sorter.done(name)
