@@ -439,7 +439,7 @@ trace_explorer(model, [example, *(t for t in traces if t is not example)], rfhs)
 # second is asked only of traces in which some sentence costs more than {{ sentence_importance.noise
 # | number(1) }} nats: where none does, the order of the costs is rounding. A row with `~` is a rank
 # correlation of the costs with what the Reasoning-Focus Heads read, with what all heads read, or
-# with the mere place of the sentence; the last of these rows takes the place out of both sides.
+# with the mere place of the sentence; the last two of these rows take out its place and its length.
 
 # %%
 many = causal.over_many_traces(

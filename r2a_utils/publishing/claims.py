@@ -221,7 +221,8 @@ def _tracks(records: Records) -> Evidence | None:
         return Evidence(None, 0, 0.3, "one answer only, or no head that walks forwards")
     untrained = _untrained(records, "untrained_following", "beyond")
     ends = walk["beyond"], walk["beyond_low"], walk["beyond_high"]
-    told = f"best head {walk['beyond_best']}: correlation beyond distance "
+    best = walk.get("beyond_best", walk["best"])  # of which older archives had it
+    told = f"best head {best}: correlation beyond distance "
     told += f"{_interval(number, *ends)}, p = {number(walk['beyond_p'])} over all heads"
     told += f", n = {walk['n']}"
     told += "" if untrained is None else f"; untrained up to {number(untrained)}"

@@ -27,9 +27,10 @@ HEADLINES = {
     "04b_what_the_heads_do": "{{ trajectory_tracking.best }} follows the reasoning most closely: "
     "mean rank correlation {{ trajectory_tracking.rho | number }}{% if untrained_following.n %} "
     "(heads of untrained models: up to {{ untrained_following.untrained.rho | number }}){% endif %}"
-    "{% if trajectory_tracking.beyond is not none %}, beyond distance "
-    "at most {{ trajectory_tracking.beyond | number }}{% if untrained_following.n and "
-    "untrained_following.untrained.beyond is defined %} (up to "
+    "{% if trajectory_tracking.beyond is not none %}; beyond distance "
+    "{{ trajectory_tracking.beyond_best | default(trajectory_tracking.best) }} does, at "
+    "{{ trajectory_tracking.beyond | number }}{% if untrained_following.n and "
+    "untrained_following.untrained.beyond is defined %} (theirs: up to "
     "{{ untrained_following.untrained.beyond | number }}){% endif %}{% endif %}",
     "04c_failed_traces": "{% if failed_traces.n %}the sentence read most holds the first error in "
     "{{ failed_traces.rfh_rate | percent }} of {{ failed_traces.n }} failed traces{% else %}"

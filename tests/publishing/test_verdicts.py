@@ -167,7 +167,7 @@ def test_a_run_is_judged_by_its_records(claim, record, entries, said):
             "in_middle": 3,
             "expected_in_middle": 10 / 3,
         },
-        "trajectory_tracking": {"beyond_best": "L1.H1", "n": 9, "beyond_p": 0.001},
+        "trajectory_tracking": {"best": "L1.H1", "n": 9, "beyond_p": 0.001},
         "activation_patching": {
             "n_layers": 6,
         },
@@ -197,7 +197,7 @@ def test_a_lift_that_untrained_models_reach_too_tells_nothing(lift, untrained, s
 def test_what_lies_below_untrained_models_does_not_contradict():
     """They are no null from below: most random weights lie below the largest of them."""
     walk = {
-        "beyond_best": "L1.H1",
+        "best": "L1.H1",
         "n": 9,
         "beyond": -0.07,
         "beyond_low": -0.17,
@@ -256,7 +256,7 @@ def test_a_cell_says_its_number_and_leads_to_its_page():
 
 
 def test_what_holds_of_a_model_that_ignores_its_reasoning_is_told():
-    walk = {"beyond_best": "L1.H1", "n": 9, "beyond": 0.5, "beyond_low": 0.4, "beyond_high": 0.6}
+    walk = {"best": "L1.H1", "n": 9, "beyond": 0.5, "beyond_low": 0.4, "beyond_high": 0.6}
     walk["beyond_p"] = 0.001
     records = {"model": {"name": "r2a-ignorer"}, "trajectory_tracking": walk}
     told = judge({"default": summary(), "ignorer": summary(**records)}).controls()
