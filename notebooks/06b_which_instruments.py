@@ -96,10 +96,10 @@ pd.DataFrame(
     {
         "made to be": {name: each.kind for name, each in known.items()},
         "answers from the reasoning": {
-            name: each.dose for name, each in known.items()
+            name: f"{each.dose:.0%}" for name, each in known.items()
         },
     }
-).style.format({"answers from the reasoning": "{:.0%}"})
+)
 
 # %% [markdown]
 # Each instrument gives one number a trace, turned so that more should mean a larger part of the
@@ -170,7 +170,9 @@ table = instruments.scoreboard(aucs, calibrated)
 run.write_record(
     "scoreboard", instruments.scoreboard_record(table, aucs, calibrated)
 )
-table.dropna(axis="columns", how="all").style.format(na_rep="–")
+figures.reading_table(
+    table.dropna(axis="columns", how="all").rename_axis(columns=None)
+)
 
 # %% [markdown]
 # Means over pairs, with the range in brackets; AUCs between alike models are turned to lie at or
@@ -257,9 +259,8 @@ values = instruments.value_table(shown, seed=seed)
 values["reads"] = values["organism"].where(
     values["uses"].isna() | values["uses"], values["organism"] + ", not used"
 )
-values.pivot_table("value", "instrument", "reads", sort=False).style.format(
-    precision=2, na_rep="–"
-)
+by_organism = values.pivot_table("value", "instrument", "reads", sort=False)
+figures.reading_table(by_organism.rename_axis(columns=None), digits=2)
 
 # %% [markdown]
 # The numbers are means over traces; "not used" marks answers that are not made from the reasoning.
