@@ -184,14 +184,14 @@ said = pd.DataFrame(
         "box": list(boxes),
     }
 )
-told = (
+table = (
     said.style.set_uuid("edits")
     .hide(axis="index")
     .set_properties(
         **{"white-space": "pre-line", "text-align": "left", "vertical-align": "top"}
     )
 )
-told.set_table_attributes('class="dataframe"') if edits else nothing
+table.set_table_attributes('class="dataframe"') if edits else nothing
 
 # %% tags=["hide-input"]
 Markdown(f"This is {opening.SAID}.") if own and opening.opens(

@@ -330,7 +330,10 @@ def decode(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
-    model.check_here("writing texts needs")
+    model.check_here(
+        "writing texts needs",
+        'take given texts (source="written") or a server that writes (source=its address)',
+    )
     if not model.hf._supports_default_dynamic_cache():
         raise ValueError(
             f"{model.name} keeps what it has read in a cache of its own kind and cannot write "

@@ -52,12 +52,10 @@ class ReasoningModel:
         """What may be watched in this process: the model itself, or its stand-in."""
         return self.stand_in or (replace(self, remote=False) if self.remote else self)
 
-    def check_here(self, what: str) -> None:
+    def check_here(self, what: str, instead: str = "load it without `remote`") -> None:
         """Raise ValueError, with a sentence, for what needs the weights where they are not."""
         if self.remote:
-            raise ValueError(
-                f"{self.name} runs on a host, and {what} its weights here: load it without `remote`"
-            )
+            raise ValueError(f"{self.name} runs on a host, and {what} its weights here: {instead}")
 
     @property
     def hf(self) -> torch.nn.Module:

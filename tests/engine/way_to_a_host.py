@@ -24,6 +24,7 @@ from r2a_utils.causal.interventions import Ablation, Knockout, measure
 from r2a_utils.causal.mediation import mediation
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import patch_grid
+from r2a_utils.collecting.generation import collect_traces
 from r2a_utils.engine.answer_logprobs import answer_scores
 from r2a_utils.engine.forward import continue_greedily, replay, run_with_cache, run_with_graph
 from r2a_utils.engine.patches import EdgeCut, Patch, PatchedRun
@@ -197,6 +198,8 @@ def as_written(model, problem):
 def test_what_needs_the_weights_here_says_so(remote):
     with pytest.raises(ValueError, match="runs on a host, and a gradient needs its weights here"):
         run_with_graph(remote, IDS)
+    with pytest.raises(ValueError, match=r'take given texts \(source="written"\) or a server'):
+        collect_traces(remote, world.held_out_problems(1, 0))
 
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma2", "gpt_oss", "mistral")
