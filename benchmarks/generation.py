@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from r2a_utils.collecting.generation import Prompt, Sampling, decode
+from r2a_utils.collecting.decoding import Prompt, Sampling, decode
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.models.loading import ReasoningModel, load_model
 from r2a_utils.texts.prompts import render_prompt

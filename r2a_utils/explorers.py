@@ -23,7 +23,8 @@ from r2a_utils.attention.logit_attribution import head_contributions
 from r2a_utils.attention.mass import attention_rows, segment_mass
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import patch_metrics
-from r2a_utils.collecting.generation import Sampling, collect_traces
+from r2a_utils.collecting.decoding import Sampling
+from r2a_utils.collecting.generation import collect_traces
 from r2a_utils.figures.views import (
     TOP,
     View,

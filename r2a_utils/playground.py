@@ -19,7 +19,8 @@ from urllib.parse import parse_qsl, urlencode
 from r2a_utils.answers.no_cue import cue_token_ids
 from r2a_utils.causal.interventions import Ablation, Head, Intervention, Knockout
 from r2a_utils.causal.pairs import ContrastPair
-from r2a_utils.collecting.generation import Prompt, Sampling, collect_traces, decode
+from r2a_utils.collecting.decoding import Prompt, Sampling, decode
+from r2a_utils.collecting.generation import collect_traces
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.texts.problem import Problem
 from r2a_utils.texts.prompts import render_prompt

@@ -18,7 +18,8 @@ import pytest
 
 from r2a_utils import explorers
 from r2a_utils.attention.mass import attention_rows, segment_mass
-from r2a_utils.collecting.generation import Sampling, collect_traces
+from r2a_utils.collecting.decoding import Sampling
+from r2a_utils.collecting.generation import collect_traces
 from r2a_utils.explorers import ask_explorer, head_explorer, patch_explorer, trace_explorer
 from r2a_utils.figures.views import asked
 from r2a_utils.tiny.world import contrast_problems, held_out_problems
@@ -206,7 +207,8 @@ def test_static_is_plain_html_without_widgets(tiny, traces):
 SETUP = f"""
 from r2a_utils.attention.mass import segment_mass
 from r2a_utils.explorers import ask_explorer, head_explorer, patch_explorer, trace_explorer
-from r2a_utils.collecting.generation import Sampling, collect_traces
+from r2a_utils.collecting.decoding import Sampling
+from r2a_utils.collecting.generation import collect_traces
 from r2a_utils.models.loading import load_model
 from r2a_utils.tiny.world import contrast_problems, held_out_problems
 

@@ -2,7 +2,7 @@
 
 After Lanham et al. 2023 (arXiv:2307.13702). An answer that stands long before the reasoning ends
 does not need what follows. This file knows what is asked of a model and how the area over the curve
-is read off. How a cut trace is closed, `texts/trace.py` knows; how it is decoded, `generation.py`.
+is read off. How a cut trace is closed, `texts/trace.py` knows; how it is decoded, `decoding.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from r2a_utils.answers.equality import grade_math
-from r2a_utils.collecting.generation import Prompt, Sampling, decode
+from r2a_utils.collecting.decoding import Prompt, Sampling, decode
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.stats import CONFIDENCE, bootstrap_interval, share_interval
 from r2a_utils.texts.boxed import extract_answer

@@ -1,7 +1,7 @@
 """The no-cue arm: the model reasons as ever, but may not write a word of self-reflection.
 
 After NoWait (Wang et al. 2025, arXiv:2506.08343). This file knows which tokens are banned, and how
-the two arms are compared, problem by problem. How they are decoded, `generation.py` knows.
+the two arms are compared, problem by problem. How they are decoded, `collecting/decoding.py` knows.
 """
 
 from __future__ import annotations

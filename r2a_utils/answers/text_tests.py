@@ -16,7 +16,8 @@ import pandas as pd
 
 from r2a_utils.answers.edited_thoughts import EDITS, mistakes_in, removal_in
 from r2a_utils.answers.equality import same_answer
-from r2a_utils.collecting.generation import Backend, Prompt, Sampling, complete_prompts
+from r2a_utils.collecting.decoding import Backend, Prompt, Sampling
+from r2a_utils.collecting.generation import complete_prompts
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.texts.boxed import boxes, extract_answer
 from r2a_utils.texts.problem import Problem

@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerBase
 from r2a_utils.answers.equality import same_answer
 from r2a_utils.causal.interventions import Knockout, measure
 from r2a_utils.causal.random_sets import own_seed, random_spans
-from r2a_utils.collecting.generation import Prompt, Sampling, decode
+from r2a_utils.collecting.decoding import Prompt, Sampling, decode
 from r2a_utils.engine.answer_logprobs import answer_scores
 from r2a_utils.engine.forward import extend, run_with_cache
 from r2a_utils.models.hooks import read_residuals

@@ -9,14 +9,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "backends": ["backend_of", "teacher_forced", "writer_of"],
+        "decoding": ["Prompt", "Sampling", "decode"],
         "endpoint": ["Endpoint", "EndpointError", "concurrently"],
         "generation": [
-            "Prompt",
-            "Sampling",
             "collect_completions",
             "collect_traces",
             "complete_prompts",
-            "decode",
             "kept_completions",
         ],
         "grade_school": ["grade_school_pairs"],

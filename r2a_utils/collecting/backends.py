@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from r2a_utils.collecting.decoding import Backend, Prompt, Sampling
 from r2a_utils.collecting.endpoint import Endpoint
-from r2a_utils.collecting.generation import Backend, Prompt, Sampling
 from r2a_utils.collecting.server import server_backend
 from r2a_utils.collecting.solutions import write_solution
 from r2a_utils.models.loading import ReasoningModel

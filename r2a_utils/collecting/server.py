@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 
 from transformers import PreTrainedTokenizerBase
 
+from r2a_utils.collecting.decoding import Backend, Prompt, Sampling, Written
 from r2a_utils.collecting.dialect import Dialect, prompt_tokens
 from r2a_utils.collecting.endpoint import (
     Endpoint,
@@ -21,7 +22,6 @@ from r2a_utils.collecting.endpoint import (
     concurrently,
     whole_characters,
 )
-from r2a_utils.collecting.generation import Backend, Prompt, Sampling, Written
 from r2a_utils.collecting.open_thought import begins_to_close, closing_ids
 from r2a_utils.texts.tags import R1_TAGS, Tags
 from r2a_utils.texts.trace import encode

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from r2a_utils.causal.conclusions import conclusion_of
 from r2a_utils.causal.sentences import shortened
-from r2a_utils.collecting.generation import Sampling, collect_traces
+from r2a_utils.collecting.decoding import Sampling
+from r2a_utils.collecting.generation import collect_traces
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.texts.boxed import extract_answer
 from r2a_utils.texts.problem import Problem

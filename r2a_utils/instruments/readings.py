@@ -43,7 +43,7 @@ from r2a_utils.causal.interventions import Ablation, Intervention, Knockout, mea
 from r2a_utils.causal.mediation import mediation
 from r2a_utils.causal.pairs import under_protocol
 from r2a_utils.causal.sentences import answer_lens
-from r2a_utils.collecting.generation import Sampling
+from r2a_utils.collecting.decoding import Sampling
 from r2a_utils.instruments.cases import Case
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.texts.boxed import extract_answer

@@ -15,7 +15,8 @@ import pandas as pd
 from r2a_utils import figures
 from r2a_utils.answers.graded import grade_completions
 from r2a_utils.answers.quality import accuracies_by_family
-from r2a_utils.collecting.generation import Sampling, collect_completions
+from r2a_utils.collecting.decoding import Sampling
+from r2a_utils.collecting.generation import collect_completions
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.models.loading import load_model
 from r2a_utils.models.registry import BUNDLED

@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from r2a_utils.collecting.generation import Sampling, collect_completions
+from r2a_utils.collecting.decoding import Sampling
+from r2a_utils.collecting.generation import collect_completions
 from r2a_utils.models.deltas import DELTAS
 from r2a_utils.models.loading import load_model
 from r2a_utils.models.reasoning_model import ReasoningModel

@@ -15,8 +15,8 @@ from r2a_utils.answers.text_tests import (
     swapped,
     with_anothers,
 )
+from r2a_utils.collecting.decoding import Sampling
 from r2a_utils.collecting.endpoint import Endpoint
-from r2a_utils.collecting.generation import Sampling
 from r2a_utils.collecting.grade_school import grade_school_pairs
 from r2a_utils.collecting.server import server_backend
 from r2a_utils.collecting.solutions import write_solution

@@ -14,7 +14,8 @@ from r2a_utils.answers.early_answering import (
     early_curve,
     early_summary,
 )
-from r2a_utils.collecting.generation import Sampling, collect_completions
+from r2a_utils.collecting.decoding import Sampling
+from r2a_utils.collecting.generation import collect_completions
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.stats import wilson_interval
 from r2a_utils.texts.boxed import extract_answer

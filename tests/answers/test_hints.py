@@ -20,8 +20,9 @@ from r2a_utils.answers.hints import (
     says_hint,
 )
 from r2a_utils.answers.judging import Judge
+from r2a_utils.collecting.decoding import Sampling
 from r2a_utils.collecting.endpoint import Endpoint
-from r2a_utils.collecting.generation import Sampling, collect_completions
+from r2a_utils.collecting.generation import collect_completions
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.texts.completions import Completion
 from r2a_utils.texts.problem import Problem

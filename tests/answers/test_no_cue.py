@@ -10,7 +10,8 @@ import pytest
 from r2a_utils.answers import no_cue
 from r2a_utils.answers.graded import grade_completions
 from r2a_utils.answers.no_cue import arm_summary, compare_arms, cue_token_ids, cued_problems
-from r2a_utils.collecting.generation import Sampling, collect_completions
+from r2a_utils.collecting.decoding import Sampling
+from r2a_utils.collecting.generation import collect_completions
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.texts.trace import CUES, encode
 from r2a_utils.training.vocabulary import train_tokenizer

@@ -21,8 +21,9 @@ from r2a_utils.answers.text_tests import (
     with_anothers,
     with_removal,
 )
+from r2a_utils.collecting.decoding import Sampling
 from r2a_utils.collecting.endpoint import Endpoint
-from r2a_utils.collecting.generation import Sampling, collect_traces
+from r2a_utils.collecting.generation import collect_traces
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.collecting.server import server_backend
 from r2a_utils.texts.problem import Problem

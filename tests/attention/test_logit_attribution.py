@@ -99,7 +99,8 @@ def test_the_first_token_is_written_by_nobody(make_random_model, random_trace):
 
 def test_the_boxed_answer_is_what_the_contributions_point_at(tiny):
     """On the bundled model the heads together push the answer, most of it from the reasoning."""
-    from r2a_utils.collecting.generation import Sampling, collect_traces
+    from r2a_utils.collecting.decoding import Sampling
+    from r2a_utils.collecting.generation import collect_traces
     from r2a_utils.texts.trace import answer_span
     from r2a_utils.tiny.world import held_out_problems
 

@@ -18,7 +18,8 @@ from r2a_utils.causal.exchanged_texts import (
 )
 from r2a_utils.causal.patching import patch_metrics
 from r2a_utils.causal.recorded_pairs import sift
-from r2a_utils.collecting.generation import Sampling, collect_traces
+from r2a_utils.collecting.decoding import Sampling
+from r2a_utils.collecting.generation import collect_traces
 from r2a_utils.texts.trace import encode
 from r2a_utils.tiny.world import contrast_problems
 

@@ -13,7 +13,8 @@ from r2a_utils.causal.mediation import (
     mediation_record,
     mediation_table,
 )
-from r2a_utils.collecting.generation import Sampling, collect_traces
+from r2a_utils.collecting.decoding import Sampling
+from r2a_utils.collecting.generation import collect_traces
 from r2a_utils.models.loading import load_model, untrained_twin
 from r2a_utils.texts.trace import encode
 from r2a_utils.tiny.organisms import told_pairs

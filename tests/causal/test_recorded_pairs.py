@@ -22,7 +22,8 @@ from r2a_utils.causal.recorded_pairs import (
     why_none_is_kept,
 )
 from r2a_utils.collecting.backends import teacher_forced
-from r2a_utils.collecting.generation import Sampling, collect_traces
+from r2a_utils.collecting.decoding import Sampling
+from r2a_utils.collecting.generation import collect_traces
 from r2a_utils.texts.trace import Trace, encode
 from r2a_utils.tiny import world
 from r2a_utils.tiny.world import contrast_problems

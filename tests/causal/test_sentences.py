@@ -17,7 +17,7 @@ from r2a_utils.causal.sentences import (
     sentence_knockouts,
     shortened,
 )
-from r2a_utils.collecting.generation import Sampling
+from r2a_utils.collecting.decoding import Sampling
 from r2a_utils.stats import wilson_interval
 from r2a_utils.texts.tags import R1_TAGS
 from r2a_utils.texts.trace import (

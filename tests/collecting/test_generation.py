@@ -23,7 +23,7 @@ from r2a_utils.collecting import (
     load_problems,
     teacher_forced,
 )
-from r2a_utils.collecting.generation import LEAVE_EVERY, Prompt, decode
+from r2a_utils.collecting.decoding import LEAVE_EVERY, Prompt, decode
 from r2a_utils.models import load_model
 from r2a_utils.texts import Problem, encode, held, read_completions, read_traces
 from r2a_utils.tiny.world import write_text
@@ -363,7 +363,8 @@ def test_every_end_token_that_the_generation_settings_list_ends_a_text(tiny, pro
 COLLECT = """
 import sys
 import torch
-from r2a_utils.collecting.generation import Sampling, collect_completions
+from r2a_utils.collecting.decoding import Sampling
+from r2a_utils.collecting.generation import collect_completions
 from r2a_utils.models.loading import load_model
 from r2a_utils.collecting import load_problems, teacher_forced
 torch.set_num_threads(1)

@@ -12,8 +12,9 @@ from local_server import llama_cpp, serve, transformers_serve, vllm
 from transformers import LlamaConfig, LlamaForCausalLM
 from write_gguf import write
 
+from r2a_utils.collecting.decoding import Prompt, Sampling
 from r2a_utils.collecting.endpoint import Endpoint, EndpointError
-from r2a_utils.collecting.generation import Prompt, Sampling, collect_completions
+from r2a_utils.collecting.generation import collect_completions
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.collecting.server import server_backend
 from r2a_utils.models.loading import load_model

@@ -26,7 +26,7 @@ from r2a_utils.causal.attribution import attribution_grid
 from r2a_utils.causal.interventions import Knockout, measure, regenerate
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import patch_grid
-from r2a_utils.collecting.generation import Prompt, Sampling, decode
+from r2a_utils.collecting.decoding import Prompt, Sampling, decode
 from r2a_utils.engine.patches import CUT_KINDS
 from r2a_utils.models.loading import load_model
 from r2a_utils.texts.problem import Problem

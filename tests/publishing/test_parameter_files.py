@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from r2a_utils.collecting.generation import Sampling
+from r2a_utils.collecting.decoding import Sampling
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.models.memory import PROMPT_TOKENS
 from r2a_utils.models.registry import REGISTRY, parameter_count, shape_of

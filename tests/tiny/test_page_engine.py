@@ -23,7 +23,8 @@ from r2a_utils.attention.weights import attention_rows
 from r2a_utils.causal.interventions import Knockout, regenerate
 from r2a_utils.causal.pairs import ContrastPair
 from r2a_utils.causal.patching import patch_metrics
-from r2a_utils.collecting.generation import Sampling, collect_completions
+from r2a_utils.collecting.decoding import Sampling
+from r2a_utils.collecting.generation import collect_completions
 from r2a_utils.engine.forward import replay, run_with_cache
 from r2a_utils.engine.patches import EdgeCut, Patch, PatchedRun
 from r2a_utils.models.loading import load_model

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from r2a_utils.answers.graded import grade_completions
-from r2a_utils.collecting.generation import Sampling, collect_completions
+from r2a_utils.collecting.decoding import Sampling
+from r2a_utils.collecting.generation import collect_completions
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.models.registry import BUNDLED
 from r2a_utils.texts.prompts import render_prompt
