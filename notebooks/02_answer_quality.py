@@ -635,7 +635,7 @@ figures.pick_view(
     "Four problems, 1 to 4. Which of these can one of the resamples be?",
     ["1 2 3 4", "2 2 4 1", "3 3 3 3", "1 2 3", "4 1 2 5", "1 1 2 4 4"],
     [0, 1, 2],
-    "As many draws as problems, with replacement: each may come again or not at all.",
+    "As many draws as problems; each problem may come again, or not at all.",
 )
 
 

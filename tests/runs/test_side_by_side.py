@@ -183,7 +183,9 @@ def test_a_failing_stage_is_named_with_what_was_not_run_and_the_others_finish(no
 
 def test_an_interruption_leaves_no_kernel(notebooks, tmp_path):
     code = (
-        "from pathlib import Path\nfrom r2a_utils.runs.running import run_stages\n"
+        "import signal\nfrom pathlib import Path\nfrom r2a_utils.runs.running import run_stages\n"
+        # a shell that runs the tests in the background has them ignore it
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"run_stages(Path({str(tmp_path / 'run')!r}), jobs=2, progress=False,"
         f" settings={{'left_mode': 'wait', 'right_mode': 'wait'}},"
         f" notebooks=Path({str(notebooks)!r}))"
