@@ -92,15 +92,14 @@ def agreement(
     place, length = np.arange(len(cost)), (knockouts["stop"] - knockouts["start"]).to_numpy()
     above_random = cost + knockouts["random_mean"].to_numpy()
     fits = np.isfinite(above_random)
-    asked = fits.sum() >= FEWEST_SENTENCES
+    enough = fits.sum() >= FEWEST_SENTENCES
+    per_token = spearmanr((read / length)[fits], above_random[fits])[0] if enough else np.nan
     return {
         "read": spearmanr(read, cost)[0],
         "all_heads": spearmanr(read_by_sentence(model, trace, every_head(model)), cost)[0],
         "place": spearmanr(place, cost)[0],
         "place_taken_away": partial_spearman(read, cost, place),
-        "length_taken_away": spearmanr((read / length)[fits], above_random[fits])[0]
-        if asked
-        else np.nan,
+        "length_taken_away": per_token,
     }
 
 
@@ -167,9 +166,9 @@ def over_many_traces(
     """Ask of every trace what its answer needs and whether that is what `heads` read.
 
     A sentence's cost is that of its knockout, of a `kind` as in `Knockout`; `spans` random spans of
-    its length stand beside it.
-    Correlations are asked only of traces with `FEWEST_SENTENCES` in which some sentence costs more
-    than `NOISE`. Raises ValueError as the measures of `sentences.py` do. Stage 06.
+    its length stand beside it. Correlations are asked only of traces with `FEWEST_SENTENCES` in
+    which some sentence costs more than `NOISE`. Raises ValueError as the measures of `sentences.py`
+    do. Stage 06.
     """
     needed = np.array([needed_share(model, trace) for trace in traces])
     knockouts = [

@@ -275,12 +275,12 @@ def _rendered(
     try:
         return render(text, page, summary, summaries, others)
     except ProseError:
-        without = summary["missing"] | summary["ended"]
-        if not without and summary["archive"]:
-            without = {page: "Its archive does not hold what would stand here."}
-        if not without:
+        why = [*(summary["missing"] | summary["ended"]).values()]
+        if not why and summary["archive"]:
+            why = ["Its archive does not hold what would stand here."]
+        if not why:
             raise
-        return in_place_of(text, without)
+        return in_place_of(text, why)
 
 
 def check_pages(source: Path, html: Path) -> None:

@@ -81,8 +81,8 @@ def placeholder(stage: Stage, sentence: str, with_labels: bool) -> str:
     return "\n".join([*labels, title[0] if title else f"# {stage.name}", "", sentence, ""])
 
 
-def in_place_of(text: str, missing: Mapping[str, str]) -> str:
-    """What stands in the place of prose that quotes a missing stage: its heading, and why."""
+def in_place_of(text: str, why: Iterable[str]) -> str:
+    """What stands in the place of prose that quotes what is missing: its heading, and why."""
     heading = _HEADING.match(text.lstrip())
-    sentences = " ".join(missing.values())
+    sentences = " ".join(why)
     return f"{heading[0] + chr(10) * 2 if heading else ''}*Nothing is quoted here.* {sentences}\n"

@@ -27,9 +27,9 @@ def in_order(
 
     Of what may begin, the first in `needs` does, or with several jobs the last: what is late in an
     order tends to take long and to have more before it, and one alone should not be left for the
-    end. `begin` returns the work, or None where there is
-    none. `end` gets the finished work and says whether what needs it may follow. On an interruption
-    `stop` is called until nothing is under way.
+    end. `begin` returns the work, or None where there is none. `end` gets the finished work and
+    says whether what needs it may follow. On an interruption `stop` is called until nothing is
+    under way.
     """
     order = list(needs)
     sorter = TopologicalSorter(needs)

@@ -350,3 +350,11 @@ BROKEN = ["{{ qualty.share }}", "{{ quality.shar }}", "{{ quality", "{{ none | p
 def test_a_quotation_of_nothing_names_its_page(text):
     with pytest.raises(ProseError, match=r"page.md.*has the records quality"):
         render(text, "page.md", SUMMARY, {})
+
+
+def test_prose_that_an_archive_lacks_a_number_for_says_so_and_that_of_a_run_is_refused():
+    lacks = {"id": "x", "records": {}, "missing": {}, "ended": {}, "archive": {"hours": 1.0}}
+    said = publishing._rendered("## A title\n\nIt is {{ gone }}.", "page", lacks, {})
+    assert said.startswith("## A title") and "Its archive does not hold" in said
+    with pytest.raises(ProseError, match="gone"):
+        publishing._rendered("It is {{ gone }}.", "page", lacks | {"archive": None}, {})
