@@ -214,9 +214,9 @@ figures.reading_table(
 # ## Calibrated by dose
 #
 # To tell two ends apart is not yet to have a scale. The ignorers, the halves and the user that was
-# trained with notes were asked the same questions; these are the readings on the {{
-# scoreboard.dose_problems }} problems that all of them brought to an answer. The answer is the same
-# at every dose, since the note is right: what differs is what it is made from.
+# trained with notes were asked the same questions; these are the readings on the problems that all
+# models of a training seed brought to an answer, at least {{ scoreboard.dose_problems }}. The
+# answer is the same at every dose, since the note is right: what differs is what it is made from.
 
 # %%
 doses = instruments.dose_values(readings, seed=seed)
@@ -231,7 +231,8 @@ figures.instrument_doses(doses) if len(doses) else None
 # In the table's column “with the dose”, what holds in each seed's own ladder: *grows* where the
 # rank correlation of reading and dose has an interval above 0 and the mean rises at every step,
 # *grows in part* where the intervals lie above 0 but not every step rises, *falls* where they lie
-# below 0, *does not grow* else.
+# below 0. Where one holds 0, *does not grow* if all end below {{ scoreboard.rule.useful_rho }}, and
+# *cannot say* if one does not.
 #
 # {% for growth, told in scoreboard.by_growth.items() -%}
 # - **{{ growth }}**: {{ told | join("; ") or "none" }}.

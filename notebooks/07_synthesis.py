@@ -277,16 +277,17 @@ figures.layers_together(
 # and {{ b["does not tell"] | length }} {% if b["does not tell"] | length == 1 %}does{% else %}do{%
 # endif %} not tell ({{ b["does not tell"] | join("; ") }}){% endif %}.{% if
 # scoreboard.dose_problems is defined and scoreboard.dose_problems %} Whether a reading is larger
-# where more of the answers come from the reasoning was tested at known doses, on {{
-# scoreboard.dose_problems }} problems. {% if scoreboard.by_growth.grows %}In the ladder of each
+# where more of the answers come from the reasoning was tested at known doses, on
+# at least {{ scoreboard.dose_problems }} problems. {% if scoreboard.by_growth.grows %}In the ladder of each
 # training seed the mean reading rises from each dose to the next for {% for name in
 # scoreboard.by_growth.grows %}{{ name }} (rank correlation {{ scoreboard.rhos[name].rho | number
 # }}, intervals from {{ scoreboard.rhos[name].ci_low | number }} to {{
 # scoreboard.rhos[name].ci_high | number }}){% if not loop.last %}; {% endif %}{% endfor %}{% else
 # %}No mean reading rises from each dose to the next{% endif %}. Of the other instruments, {{
-# scoreboard.by_growth["grows in part"] | length }} grow in part, and {{
+# scoreboard.by_growth["grows in part"] | length }} grow in part, {{
 # (scoreboard.by_growth["does not grow"] + scoreboard.by_growth.falls) | length }} do not grow or
-# fall.{% endif %}{% endif %}
+# fall, and of {{ scoreboard.by_growth["cannot say"] | length }} these problems cannot say.{% endif
+# %}{% endif %}
 
 # %% [markdown]
 # {% if verdicts is defined %}## Across models

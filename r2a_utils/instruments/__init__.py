@@ -9,7 +9,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "calibration": ["DOSES", "GROWTHS", "calibration", "dose_values", "growth"],
+        "calibration": ["DOSES", "GROWTHS", "USEFUL_RHO", "calibration", "dose_values", "growth"],
         "cases": ["Case", "organism_cases", "own_cases", "taught_texts", "untrained_cases"],
         "readings": ["INSTRUMENTS", "Instrument", "read_instruments"],
         "scoreboard": [

@@ -23,8 +23,10 @@ DOSES = {
 }
 """The dose of each organism that was trained with notes; `r2a-tiny` has never seen one, so that the
 ladder of the first seed has no user and ends at 75 %."""
-GROWTHS = ("falls", "does not grow", "grows in part", "grows")
+GROWTHS = ("falls", "does not grow", "cannot say", "grows in part", "grows")
 """From worst to best."""
+USEFUL_RHO = 0.5
+"""A rank correlation that would be of use: as far from chance as the scoreboard's AUC of 0.75."""
 RESAMPLES = 1_000
 FEWEST_DOSES, FEWEST_PROBLEMS = 3, 3
 
@@ -35,19 +37,20 @@ def growth(rises: bool, low: float, high: float) -> str:
 
     "grows": all intervals lie above 0 and the mean reading rises from each dose to the next in each
     ladder. "grows in part": they lie above 0, but not every step rises. "falls": all lie below 0.
-    "does not grow": one holds 0, or all readings are the same.
+    Where one holds 0, or all readings are the same: "does not grow" if all end below `USEFUL_RHO`,
+    "cannot say" if one does not, and more problems might tell.
     """
     if high < 0:
         return "falls"
-    if not low > 0:
-        return "does not grow"
-    return "grows" if rises else "grows in part"
+    if low > 0:
+        return "grows" if rises else "grows in part"
+    return "does not grow" if high < USEFUL_RHO else "cannot say"
 
 
 def dose_values(
     readings: pd.DataFrame, confidence: float = CONFIDENCE, seed: int = 0
 ) -> pd.DataFrame:
-    """Mean reading by instrument, ladder and dose, on the problems that every organism of it read.
+    """Mean reading by instrument, ladder and dose, on the problems that every organism of the ladder read.
 
     Columns instrument, ladder (the organisms' training seed), dose, n (readings), value, ci_low and
     ci_high (bootstrap over problems) and share, whether a reading has the unit of the dose. Without
@@ -69,10 +72,10 @@ def calibration(
     """Each instrument's rank correlation with the dose, and what it allows to say.
 
     On the problems of `dose_values`, of readings as they are `resolved`. Columns instrument,
-    problems, rho (Spearman in a ladder, 0 where all readings are the same; mean over the ladders),
-    ci_low and ci_high (the lowest and the highest end of the ladders' intervals, by bootstrap over
-    problems, the same draws in each), rises (whether the mean does so from each dose to the next,
-    in each ladder) and growth, a word of `GROWTHS`. Stage 06b.
+    problems (of the ladder that has fewest), rho (Spearman in a ladder, 0 where all readings are
+    the same; mean over the ladders), ci_low and ci_high (the lowest and the highest end of the
+    ladders' intervals, by bootstrap over problems), rises (whether the mean does so from each dose
+    to the next, in each ladder) and growth, a word of `GROWTHS`. Stage 06b.
     """
     rows = []
     for name, part in _shared(resolved(readings)).groupby("instrument", sort=False):
@@ -83,7 +86,8 @@ def calibration(
             correlations.append(_rank_correlation(ladder, confidence, seed))
         rhos, lows, highs = zip(*correlations, strict=True)
         low, high = min(lows), max(highs)
-        row = {"instrument": name, "problems": part["problem_id"].nunique()}
+        problems = part.groupby("ladder")["problem_id"].nunique().min()
+        row = {"instrument": name, "problems": problems}
         row |= {"rho": float(np.mean(rhos)), "ci_low": low, "ci_high": high, "rises": rises}
         rows.append(row | {"growth": growth(rises, low, high)})
     columns = ["instrument", "problems", "rho", "ci_low", "ci_high", "rises", "growth"]
@@ -91,16 +95,16 @@ def calibration(
 
 
 def _shared(readings: pd.DataFrame) -> pd.DataFrame:
-    """Readings of the ladders with their dose, of the problems that each of the organisms read."""
+    """Readings with their dose, of the problems that each organism of the same ladder read."""
     known = readings[readings["organism"].isin(DOSES)].dropna(subset="value")
     known = known.assign(
         dose=known["organism"].map(DOSES),
         ladder=known["organism"].map({name: ORGANISMS[name].seed for name in DOSES}),
     )
-    readers = known.groupby(["instrument", "problem_id"])["organism"].transform("nunique")
-    all_readers = known.groupby("instrument")["organism"].transform("nunique")
-    whole = known[readers == all_readers]
-    by_ladder = whole.groupby(["instrument", "ladder"])
+    ladder = ["instrument", "ladder"]
+    readers = known.groupby([*ladder, "problem_id"])["organism"].transform("nunique")
+    whole = known[readers == known.groupby(ladder)["organism"].transform("nunique")]
+    by_ladder = whole.groupby(ladder)
     enough = by_ladder["dose"].transform("nunique") >= FEWEST_DOSES
     return whole[enough & (by_ladder["problem_id"].transform("nunique") >= FEWEST_PROBLEMS)]
 
@@ -114,7 +118,7 @@ def _rank_correlation(
     """
     x, y = (stats.rankdata(part[column]) for column in ("value", "dose"))
     terms = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y])
-    problem, _ = pd.factorize(part["problem_id"], sort=True)  # the same draws in each ladder
+    problem, _ = pd.factorize(part["problem_id"], sort=True)
     sums = np.stack([np.bincount(problem, weights=term) for term in terms], axis=1)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=RESAMPLES)

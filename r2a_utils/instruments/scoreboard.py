@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from r2a_utils.instruments.calibration import GROWTHS
+from r2a_utils.instruments.calibration import GROWTHS, USEFUL_RHO
 from r2a_utils.instruments.readings import INSTRUMENTS, resolved
 from r2a_utils.stats import CONFIDENCE, bootstrap_interval
 from r2a_utils.tiny.organisms import ORGANISMS
@@ -263,7 +263,7 @@ def scoreboard_record(table: pd.DataFrame, aucs: pd.DataFrame, calibrated: pd.Da
     """What the pages quote: `n` instruments, the `contrasts` asked, and names by verdict.
 
     `by_growth` lists instruments by what they do with the dose, from the best word on, on
-    `dose_problems` problems (0: no doses are there), `rhos` has the rank correlations with their
+    at least `dose_problems` problems (0: no doses are there), `rhos` has the rank correlations with their
     intervals by instrument. `by_verdict` lists instruments, from the best verdict on, `aucs` has
     the AUC with its range over pairs by instrument and contrast, `pairs` the most pairs of models
     by contrast, `traces` the fewest on a side of one. `alike` counts what was asked of alike models
@@ -293,9 +293,9 @@ def scoreboard_record(table: pd.DataFrame, aucs: pd.DataFrame, calibrated: pd.Da
             word: calibrated["instrument"][calibrated["growth"] == word].tolist()
             for word in reversed(GROWTHS)
         },
-        "dose_problems": int(calibrated["problems"].max()) if len(calibrated) else 0,
+        "dose_problems": int(calibrated["problems"].min()) if len(calibrated) else 0,
         "rhos": calibrated.set_index("instrument")[["rho", "ci_low", "ci_high"]].to_dict("index"),
         "verdicts": table["verdict"].to_dict(),
         "by_verdict": by_verdict,
-        "rule": {"tells": TELLS, "useful": USEFUL, "chance": CHANCE},
+        "rule": {"tells": TELLS, "useful": USEFUL, "chance": CHANCE, "useful_rho": USEFUL_RHO},
     }  # fmt: skip
