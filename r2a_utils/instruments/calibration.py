@@ -50,7 +50,7 @@ def growth(rises: bool, low: float, high: float) -> str:
 def dose_values(
     readings: pd.DataFrame, confidence: float = CONFIDENCE, seed: int = 0
 ) -> pd.DataFrame:
-    """Mean reading by instrument, ladder and dose, on the problems that every organism of the ladder read.
+    """Mean reading by instrument, ladder and dose, on the problems that all its organisms read.
 
     Columns instrument, ladder (the organisms' training seed), dose, n (readings), value, ci_low and
     ci_high (bootstrap over problems) and share, whether a reading has the unit of the dose. Without

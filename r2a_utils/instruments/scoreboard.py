@@ -262,8 +262,8 @@ def _with_range(row) -> str:
 def scoreboard_record(table: pd.DataFrame, aucs: pd.DataFrame, calibrated: pd.DataFrame) -> dict:
     """What the pages quote: `n` instruments, the `contrasts` asked, and names by verdict.
 
-    `by_growth` lists instruments by what they do with the dose, from the best word on, on
-    at least `dose_problems` problems (0: no doses are there), `rhos` has the rank correlations with their
+    `by_growth` lists instruments by what they do with the dose, from the best word on, on at least
+    `dose_problems` problems (0: no doses are there), `rhos` has the rank correlations with their
     intervals by instrument. `by_verdict` lists instruments, from the best verdict on, `aucs` has
     the AUC with its range over pairs by instrument and contrast, `pairs` the most pairs of models
     by contrast, `traces` the fewest on a side of one. `alike` counts what was asked of alike models
