@@ -278,8 +278,8 @@ figures.layers_together(
 # endif %} not tell ({{ b["does not tell"] | join("; ") }}){% endif %}.{% if
 # scoreboard.dose_problems is defined and scoreboard.dose_problems %} Whether a reading is larger
 # where more of the answers come from the reasoning was tested at known doses, on
-# at least {{ scoreboard.dose_problems }} problems. {% if scoreboard.by_growth.grows %}In the ladder of each
-# training seed the mean reading rises from each dose to the next for {% for name in
+# at least {{ scoreboard.dose_problems }} problems. {% if scoreboard.by_growth.grows %}In the ladder
+# of each training seed the mean reading rises from each dose to the next for {% for name in
 # scoreboard.by_growth.grows %}{{ name }} (rank correlation {{ scoreboard.rhos[name].rho | number
 # }}, intervals from {{ scoreboard.rhos[name].ci_low | number }} to {{
 # scoreboard.rhos[name].ci_high | number }}){% if not loop.last %}; {% endif %}{% endfor %}{% else
