@@ -2,7 +2,7 @@
 
 OpenAI-compatible servers differ in what they take. A refusal says what a server does not take; it
 is asked without that from then on. This file knows requests. It knows nothing of what comes back,
-but for the count of a prompt's tokens.
+but for counts and ids of tokens.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 from transformers import PreTrainedTokenizerBase
 
 from r2a_utils.collecting.endpoint import Endpoint, EndpointError, RefusalError
+from r2a_utils.collecting.streams import ASKED
 
 
 class Dialect:
@@ -22,10 +23,13 @@ class Dialect:
         self.endpoint, self._tokenizer = endpoint, tokenizer
         self.takes_ids, self._opening = True, ""
         self._refused: set[str] = set()
-        self._learnt = False
+        self._streams = self._learnt = False
 
-    def learn(self, ids: Sequence[int]) -> None:
+    def learn(self, ids: Sequence[int], wished: dict) -> None:
         """Find out by a prompt of token ids under which name and in which form prompts are taken.
+
+        Of the words in `wished` some may be refused. Texts are streamed where the server sends
+        their token ids as it writes, so that nothing is lost by it.
 
         A server that knows no model of our name and serves one alone is asked for that one. One
         that takes no token ids is sent text, with BOS before it where the server adds none. Raises
@@ -42,6 +46,8 @@ class Dialect:
         if refusal:
             self.takes_ids = False
             self._opening = self._find_opening(ids)
+        self._streams = True
+        self._streams = _tells_ids(self._ask_for_one(self.prompt(ids), wished))
         self._learnt = True
 
     def prompt(self, ids: Sequence[int]) -> list[int] | str:
@@ -53,6 +59,8 @@ class Dialect:
 
         Raises EndpointError as `Endpoint.post` does.
         """
+        if self._streams:
+            wished = wished | ASKED
         while True:
             asked = {name: wished[name] for name in wished.keys() - self._refused}
             try:
@@ -70,8 +78,8 @@ class Dialect:
             return refusal
         return None
 
-    def _ask_for_one(self, sent: list[int] | str) -> dict:
-        return self.post({"prompt": sent, "max_tokens": 1, "temperature": 0.0}, {})
+    def _ask_for_one(self, sent: list[int] | str, wished: dict | None = None) -> dict:
+        return self.post({"prompt": sent, "max_tokens": 1, "temperature": 0.0}, wished or {})
 
     def _take_served_name(self, refusal: RefusalError) -> None:
         names = self.endpoint.models()
@@ -100,6 +108,17 @@ class Dialect:
 
     def _text_after_bos(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(ids[1:], skip_special_tokens=False)
+
+
+def _tells_ids(reply: dict) -> bool:
+    """Whether a reply has what is needed of it: counts, and the ids of all tokens.
+
+    llama.cpp has ids elsewhere, and sends none for the first bytes of a character.
+    """
+    try:
+        return "prompt_tokens" in reply["usage"] and "token_ids" in reply["choices"][0]
+    except (KeyError, IndexError, TypeError):
+        return False
 
 
 def prompt_tokens(endpoint: Endpoint, reply: dict) -> int:

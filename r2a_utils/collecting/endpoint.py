@@ -25,6 +25,8 @@ from typing import TypeVar
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
+from r2a_utils.collecting.streams import MEDIA_TYPE, joined
+
 # Too much asked at once, or a model that is still being loaded: it passes, but may take a while.
 BUSY = frozenset({429, 503})
 # Broken in a way that may pass; every other refusal is final.
@@ -92,6 +94,8 @@ class Endpoint:
     def post(self, path: str, body: dict) -> dict:
         """Post {"model": …} + `body` and return the server's JSON object. From any thread.
 
+        A completion that is streamed, if `body` asks for it, is returned as one that is not.
+
         Raises RefusalError when the server refuses, EndpointError when it still fails after the
         last retry. No error repeats the key, whatever the server says.
         """
@@ -152,7 +156,8 @@ class Endpoint:
                 content = _whole(response, time.monotonic() + self.timeout_s)
             text = content.decode("utf-8", errors="replace")
             if response.is_success:
-                reply = json.loads(text)
+                streamed = response.headers.get("Content-Type", "").startswith(MEDIA_TYPE)
+                reply = joined(content) if streamed else json.loads(text)
                 if isinstance(reply, dict):
                     return reply
         except (httpx.TransportError, httpx.DecodingError, ValueError, RecursionError) as error:

@@ -63,7 +63,7 @@ def server_backend(
     def complete(prompts: list[Prompt], sampling: Sampling) -> Iterator[Written]:
         if not prompts:
             return
-        dialect.learn(prompts[0].ids)
+        dialect.learn(prompts[0].ids, _wished(sampling, end_ids))
         if sampling.close_after is not None and not dialect.takes_ids:
             raise ValueError("close_after goes on from token ids, and this server takes text only")
 

@@ -17,6 +17,7 @@ from r2a_utils.collecting.endpoint import Endpoint, EndpointError
 from r2a_utils.collecting.generation import collect_completions
 from r2a_utils.collecting.loading import load_problems
 from r2a_utils.collecting.server import server_backend
+from r2a_utils.collecting.streams import joined
 from r2a_utils.models.loading import load_model
 from r2a_utils.models.registry import BUNDLED
 from r2a_utils.texts.problem import Problem
@@ -98,11 +99,16 @@ def test_llama_cpp_writes_what_the_model_writes_here(tiny, tmp_path):
     assert ranks[len(drawn[0].prompt_ids) - 1 :].max() > 300
 
 
-def test_vllm_writes_what_the_model_writes_here(tiny, tmp_path):
+def test_vllm_writes_what_the_model_writes_here(tiny, tmp_path, monkeypatch):
     """On random weights: vLLM's attention on a CPU has no heads as narrow as the bundled model's.
 
-    Such a model writes bytes that are no characters, and vLLM decodes those in another way.
+    Such a model writes bytes that are no characters, and vLLM decodes those in another way. Its
+    texts are streamed.
     """
+    streamed = []
+    monkeypatch.setattr(
+        "r2a_utils.collecting.endpoint.joined", lambda sent: streamed.append(1) or joined(sent)
+    )
     config = LlamaConfig(
         vocab_size=700,
         hidden_size=128,
@@ -127,6 +133,7 @@ def test_vllm_writes_what_the_model_writes_here(tiny, tmp_path):
         to = Endpoint(url, "served", timeout_s=600)
         backend = server_backend(to, model.tokenizer, 3, tags=model.tags, end_ids=model.end_ids)
         assert_same_texts(model, load_problems("tiny", n=6, seed=1), backend)
+    assert len(streamed) > 36  # texts; those whose thought is closed take two requests
 
 
 # --- a local server whose replies a test decides -------------------------------------------------
