@@ -231,7 +231,7 @@ def auc_table(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def scoreboard(aucs: pd.DataFrame, calibrated: pd.DataFrame) -> pd.DataFrame:
-    """One row an instrument: kind, AUCs by contrast, passes, growth with the dose, one verdict.
+    """One row an instrument: one verdict, growth with the dose, AUCs by contrast, passes, kind.
 
     `aucs` is the frame of `auc_table`, `calibrated` that of `calibration`. A contrast's cell has
     the mean over pairs and the range over pairs behind it, where there are two. The verdict is the
@@ -247,10 +247,11 @@ def scoreboard(aucs: pd.DataFrame, calibrated: pd.DataFrame) -> pd.DataFrame:
     )
     order = [name for name in INSTRUMENTS if name in worst.index]
     table = wide.loc[order]
-    table["with the dose"] = calibrated.set_index("instrument")["growth"].reindex(order)
-    table.insert(0, "kind", [INSTRUMENTS[name].kind for name in order])
+    growths = calibrated.set_index("instrument")["growth"]
+    table.insert(0, "verdict", worst.reindex(order))  # what scrolls out of sight stands last
+    table.insert(1, "with the dose", growths.reindex(order))
     table["passes"] = [INSTRUMENTS[name].passes for name in order]
-    table["verdict"] = worst.reindex(order)
+    table["kind"] = [INSTRUMENTS[name].kind for name in order]
     return table
 
 
