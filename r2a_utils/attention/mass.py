@@ -40,7 +40,8 @@ from r2a_utils.engine.oracle import has_learned_sink, marks_fault
 from r2a_utils.models.hooks import most_marks, read_marks, read_weights
 from r2a_utils.models.loading import ReasoningModel
 from r2a_utils.models.places import architecture
-from r2a_utils.runs.folder import write_aside
+from r2a_utils.runs.folder import write_array
+from r2a_utils.runs.pieces import kept_in_pieces
 from r2a_utils.texts.trace import Trace
 
 __all__ = ["attention_profile", "attention_rows", "segment_mass", "token_set_mass"]
@@ -173,7 +174,8 @@ def _masses(
             for i, mass in zip(batch, masses, strict=True):
                 results[i] = mass
                 if files[i] is not None:
-                    _keep(files[i], mass)
+                    files[i].parent.mkdir(parents=True, exist_ok=True)
+                    write_array(files[i], mass)
             progress.update(len(batch))
     return np.stack([results[i] for i in range(len(jobs))])
 
@@ -220,6 +222,7 @@ def _batches(indices: list[int], jobs: list[_Job], batch_size: int) -> Iterator[
         yield batch
 
 
+@kept_in_pieces
 def _batch_masses(
     model: ReasoningModel, jobs: list[_Job]
 ) -> Float[np.ndarray, "trace layer head query_set key_set"]:
@@ -286,15 +289,6 @@ def _checked_rest(
             f"miss 1 by {off_one:.2g}: its attention is no causal softmax, or it overflowed."
         )
     return rest
-
-
-def _keep(file: Path, mass: Float[np.ndarray, "layer head query_set key_set"]) -> None:
-    def fill(part: Path) -> None:
-        with part.open("wb") as stream:
-            np.save(stream, mass, allow_pickle=False)
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_aside(file, fill)
 
 
 def _limits(model: ReasoningModel) -> dict:

@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -273,6 +274,16 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as `.npy`, whole or not at all."""
+
+    def fill(part: Path) -> None:
+        with part.open("wb") as stream:  # to a path, numpy would add its suffix
+            np.save(stream, array, allow_pickle=False)
+
+    write_aside(path, fill)
 
 
 def cut_torn_line(path: Path) -> None:

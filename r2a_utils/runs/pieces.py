@@ -1,10 +1,11 @@
 """The pieces of a stage that is under way: what took long is kept, so that a kill costs no more.
 
 While a stage runs, a function marked with `kept_in_pieces` (the grid of one pair, one trace under
-many interventions) leaves its result in the run folder, under a digest of what it was asked, and a
-second try of the same stage takes it from there. "The same" is strict: the folder is named by all
-that the stage's result depends on, code and versions included, and it goes when the stage has
-completed. Outside a stage nothing is kept. This file knows no model and never pickles.
+many interventions, the masses of a batch) leaves its result in the run folder, under a digest of
+what it was asked, and a second try of the same stage takes it from there. "The same" is strict: the
+folder is named by all that the stage's result depends on, code and versions included, and it goes
+when the stage has completed. Outside a stage nothing is kept. This file knows no model and never
+pickles.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from r2a_utils.runs.folder import write_aside
+from r2a_utils.runs.folder import write_array, write_aside
 from r2a_utils.runs.header import kernel_environment, told_to_kernels
 
 # Where a kernel keeps its pieces; set where a stage is executed and nowhere else.
@@ -31,7 +32,7 @@ _VARIABLE = "R2A_PIECES"
 PIECES = "pieces"
 LONG = 1.0  # seconds; what took less is made again sooner than it is looked after
 
-Result = TypeVar("Result", pd.DataFrame, xr.Dataset)
+Result = TypeVar("Result", pd.DataFrame, xr.Dataset, np.ndarray)
 
 
 class _NoDigestError(TypeError):
@@ -58,7 +59,7 @@ def clear_pieces(run: Path, stage: str) -> None:
 
 
 def kept_in_pieces(function: Callable[..., Result]) -> Callable[..., Result]:
-    """Keep what a function returns, a DataFrame or a Dataset, where it took long in a stage.
+    """Keep what a function returns, a table, a Dataset or an array, where it took long in a stage.
 
     Its arguments are told apart by their content; a model by the digest of its weights. A call
     with an argument that has no content to go by is made every time.
@@ -89,10 +90,12 @@ def kept_in_pieces(function: Callable[..., Result]) -> Callable[..., Result]:
     return kept
 
 
-def _keep(folder: Path, name: str, result: pd.DataFrame | xr.Dataset) -> None:
+def _keep(folder: Path, name: str, result: pd.DataFrame | xr.Dataset | np.ndarray) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(result, pd.DataFrame):
         write_aside(folder / f"{name}.parquet", lambda part: result.to_parquet(part))
+    elif isinstance(result, np.ndarray):
+        write_array(folder / f"{name}.npy", result)
     else:
         path = folder / f"{name}.nc"
         write_aside(path, lambda part: result.to_netcdf(part, engine="netcdf4"))
@@ -100,6 +103,7 @@ def _keep(folder: Path, name: str, result: pd.DataFrame | xr.Dataset) -> None:
 
 _READ: dict[str, Callable[[Path], Any]] = {
     ".parquet": pd.read_parquet,
+    ".npy": functools.partial(np.load, allow_pickle=False),
     ".nc": functools.partial(xr.load_dataset, engine="netcdf4"),
 }
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 import xarray as xr
 
+from r2a_utils.attention import mass
+from r2a_utils.attention.mass import token_set_mass
 from r2a_utils.causal import interventions, patching
 from r2a_utils.runs import pieces
 from r2a_utils.runs.execution import StageFailed
@@ -131,6 +133,18 @@ def test_a_function_among_the_arguments_is_never_taken_for_another(tmp_path, eve
 
     with pieces_of(tmp_path, "05", "a"):
         assert table(sum).x[0] == 3 and table(max).x[0] == 2
+
+
+def test_masses_come_back_as_they_were(tiny, world_traces, tmp_path, every_piece, monkeypatch):
+    traces = world_traces[:3]
+    with pieces_of(tmp_path, "03", "a"):
+        first = token_set_mass(tiny, traces, [{"first": range(4)}] * 3, batch_size=2)
+        monkeypatch.setattr(mass, "read_marks", None)
+        again = token_set_mass(tiny, traces, [{"first": range(4)}] * 3, batch_size=2)
+        xr.testing.assert_identical(again, first)
+        with pytest.raises(TypeError):  # another question is asked of the model
+            token_set_mass(tiny, traces, [{"first": range(3)}] * 3, batch_size=2)
+    assert len(list((tmp_path / "pieces").rglob("*.npy"))) == 2
 
 
 def test_a_grid_and_a_table_come_back_as_they_were(tiny, tmp_path, every_piece, monkeypatch):
