@@ -60,6 +60,7 @@ from r2a_utils.runs.archive import opened, read_archive
 from r2a_utils.runs.folder import Run
 from r2a_utils.runs.local_paths import shown_folders, without_folders
 from r2a_utils.runs.manifest import read_manifest
+from r2a_utils.runs.prose import in_todays_words
 from r2a_utils.runs.running import RUNS
 from r2a_utils.runs.stage import NOTEBOOKS, ROOT, Stage, load_stages, select
 from r2a_utils.tiny.page_weights import write_page_weights
@@ -254,7 +255,9 @@ def _write_stage_pages(
     summary = summaries[declared.id]
     folder = source / summary["pages"]
     for stage in summary["stages"]:
-        page = _stage_page(declared, stage, summary, summaries, verdicts)
+        executed = nbformat.read(declared.run / "notebooks" / f"{stage}.ipynb", as_version=4)
+        page = in_todays_words(available[stage], executed)
+        _fill_page(page, declared, stage, summary, summaries, verdicts)
         if summary["pages"] != MAIN_PAGES:
             _remove_labels(page)
             _link_to_main(page, summary["stages"])
@@ -334,15 +337,15 @@ def _machines(stages: Mapping[str, Any]) -> list[dict[str, Any]]:
     return machines
 
 
-def _stage_page(
+def _fill_page(
+    page: nbformat.NotebookNode,
     declared: BookRun,
     stage: str,
     summary: Mapping[str, Any],
     summaries: Mapping[str, Any],
     verdicts: Verdicts,
-) -> nbformat.NotebookNode:
-    """A stage's executed notebook with the numbers in its prose and captions, its origin below."""
-    page = nbformat.read(declared.run / "notebooks" / f"{stage}.ipynb", as_version=4)
+) -> None:
+    """Put the numbers into the prose and captions of an executed notebook, its origin below."""
     number_captions(page, stage)
     _make_fit_for_others(page, summary["folders"])
     fold_solutions(page)
@@ -367,7 +370,6 @@ def _stage_page(
     origin.append("[versions and parameters](../status.md)")
     foot = "---\n\n" + " · ".join(part for part in origin if part)
     page.cells.append(nbformat.v4.new_markdown_cell(foot, id="origin"))
-    return page
 
 
 def _folders(stages: Mapping[str, Any]) -> dict[str, str]:

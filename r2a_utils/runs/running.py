@@ -37,6 +37,7 @@ from r2a_utils.runs.manifest import HOST, chain, is_current, read_manifest, writ
 from r2a_utils.runs.parameters import ParameterError, resolve
 from r2a_utils.runs.pieces import clear_pieces
 from r2a_utils.runs.plain_yaml import read_yaml
+from r2a_utils.runs.prose import in_todays_words
 from r2a_utils.runs.side_by_side import in_order
 from r2a_utils.runs.stage import (
     NOTEBOOKS,
@@ -386,19 +387,9 @@ def _remove_what_it_lacks(folder: Path, stage: Stage) -> None:
 def _print_prose(stage: Stage, page: Path) -> None:
     """Give a page whose code and results stand the prose that the notebook has now."""
     executed = nbformat.read(page, as_version=4)
-    results = iter([cell for cell in executed.cells if cell.cell_type == "code"])
-    notebook = nbformat.from_dict(stage.notebook)
-    cells = []
-    last = executed.cells[-1].id if "ended" in executed.metadata.r2a else None
-    for index, cell in enumerate(notebook.cells):
-        if cell.cell_type == "code":
-            cell = {**next(results), "metadata": cell.metadata}
-        cells.append(nbformat.from_dict({**cell, "id": f"cell-{index}"}))
-        if cell.get("id") == last:
-            break
-    if cells != executed.cells:
-        executed.cells = cells
-        write_aside(page, lambda path: nbformat.write(executed, path))
+    reworded = in_todays_words(stage, executed)
+    if reworded != executed:
+        write_aside(page, lambda path: nbformat.write(reworded, path))
 
 
 def _with_settings(given, declared, selected, settings) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from r2a_utils.publishing.book_runs import BOOK, declared_runs
 from r2a_utils.publishing.quoted_numbers import ProseError, render
 from r2a_utils.runs.archive import opened, read_archive
 from r2a_utils.runs.folder import Run
+from r2a_utils.runs.prose import in_todays_words
 from r2a_utils.runs.stage import load_stages
 
 FILES = sorted((BOOK / "published").glob("*.r2a"))
@@ -46,9 +47,11 @@ def test_it_says_which_commit_model_and_machine_made_it(file):
 
 def test_all_that_its_pages_quote_is_in_its_records(file, run):
     contents, files = read_archive(file)
+    stages = load_stages()
     quoted = {"id": file.stem, "records": run.records()}
     for name in contents["stages"]:
-        page = nbformat.reads(files[f"notebooks/{name}.ipynb"].decode(), as_version=4)
+        executed = nbformat.reads(files[f"notebooks/{name}.ipynb"].decode(), as_version=4)
+        page = in_todays_words(stages[name], executed)
         lacking = []
         for cell in page.cells:
             if cell.cell_type == "markdown":
