@@ -139,8 +139,9 @@ class BestTracking:
     rho: mean rank correlation over n answers (low to high: 95 %); p_familywise: against the best of
     all heads under the null. Of the heads that walk forwards, beyond_best does so most beyond
     distance: beyond (low to high) and beyond_p are the same of its places read less those by
-    distance alone; None for a single answer and where no head walks forwards. tracking_rfhs: those
-    that follow forwards at `stats.LEVEL`; beyond_rfhs: those of them that do so beyond distance.
+    distance alone; None for a single answer and where no head walks forwards. rfh, rfh_beyond and
+    so on: the same of the Reasoning-Focus Heads alone. tracking_rfhs: those that follow forwards at
+    `stats.LEVEL`; beyond_rfhs: those of them that do so beyond distance.
     """
 
     best: str
@@ -153,6 +154,11 @@ class BestTracking:
     beyond_low: float | None
     beyond_high: float | None
     beyond_p: float | None
+    rfh: str | None
+    rfh_beyond: float | None
+    rfh_low: float | None
+    rfh_high: float | None
+    rfh_p: float | None
     n: int
     tracking_rfhs: int
     beyond_rfhs: int
@@ -165,16 +171,22 @@ def best_tracking(table: pd.DataFrame) -> BestTracking:
     follows = table["RFH"] & (table["rho"] > 0) & (table["p_familywise"] <= LEVEL)
     beyond = follows & (table["beyond"] > 0) & (table["beyond_p"] <= LEVEL)
     forwards = table[(table["rho"] > 0) & table["beyond"].notna()]
-    most = forwards.loc[forwards["beyond"].idxmax()] if len(forwards) else None
     names = ("beyond", "beyond_low", "beyond_high", "beyond_p")
+    most, rfh = (
+        among.loc[among["beyond"].idxmax()] if len(among) else dict.fromkeys(names)
+        for among in (forwards, forwards[forwards["RFH"]])
+    )
     return BestTracking(
         best=_name(first),
         rho=first["rho"],
         low=first["ci_low"],
         high=first["ci_high"],
         p_familywise=first["p_familywise"],
-        beyond_best=None if most is None else _name(most),
-        **{name: None if most is None else most[name] for name in names},
+        beyond_best=_name(most),
+        **{name: most[name] for name in names},
+        rfh=_name(rfh),
+        **{name.replace("beyond_", "rfh_"): rfh[name] for name in names[1:]},
+        rfh_beyond=rfh["beyond"],
         n=int(first["n"]),
         tracking_rfhs=int(follows.sum()),
         beyond_rfhs=int(beyond.sum()),
@@ -182,8 +194,8 @@ def best_tracking(table: pd.DataFrame) -> BestTracking:
     )
 
 
-def _name(row: pd.Series) -> str:
-    return head_name(int(row["layer"]), int(row["head"]))
+def _name(row: pd.Series | dict) -> str | None:
+    return head_name(int(row["layer"]), int(row["head"])) if "layer" in row else None
 
 
 def _centred_index(n: int) -> Float[np.ndarray, " n"]:

@@ -217,16 +217,15 @@ def _tracks(records: Records) -> Evidence | None:
     if "trajectory_tracking" not in records:
         return None
     walk = records["trajectory_tracking"]
-    if walk["beyond"] is None:
-        return Evidence(None, 0, 0.3, "one answer only, or no head that walks forwards")
+    if walk["rfh"] is None:
+        return Evidence(None, 0, 0.3, "one answer only, or none of the heads walks forwards")
     untrained = _untrained(records, "untrained_following", "beyond")
-    ends = walk["beyond"], walk["beyond_low"], walk["beyond_high"]
-    best = walk.get("beyond_best", walk["best"])  # of which older archives had it
-    told = f"best head {best}: correlation beyond distance "
-    told += f"{_interval(number, *ends)}, p = {number(walk['beyond_p'])} over all heads"
+    ends = walk["rfh_beyond"], walk["rfh_low"], walk["rfh_high"]
+    told = f"the one that follows best, {walk['rfh']}: correlation beyond distance "
+    told += f"{_interval(number, *ends)}, p = {number(walk['rfh_p'])} over all heads"
     told += f", n = {walk['n']}"
-    told += "" if untrained is None else f"; untrained up to {number(untrained)}"
-    value = None if ends[1] > 0 and walk["beyond_p"] >= 0.05 else ends[0]
+    told += "" if untrained is None else f"; heads of untrained models up to {number(untrained)}"
+    value = None if ends[1] > 0 and walk["rfh_p"] >= 0.05 else ends[0]
     return Evidence(value, 0, 0.3, told, *ends[1:], untrained, walk["n"])
 
 
@@ -296,15 +295,16 @@ def _crossing(records: Records) -> Evidence | None:
     crossings = [family["crossing"] for family in flipping]
     if any(crossing["layer"] is None for crossing in crossings):
         return Evidence(None, 0, 0, "the two curves do not cross")
-    ends = min(c["low"] for c in crossings), max(c["high"] for c in crossings)
-    return _through_middle(*ends, patching["n_layers"])
+    # What is found behind the crossing was moved by the layer before it.
+    first, last = min(c["low"] for c in crossings), max(c["high"] for c in crossings)
+    return _through_middle(max(first - 1, 0), max(last - 1, 0), patching["n_layers"])
 
 
 def _through_middle(first: int, last: int, n_layers: int) -> Evidence:
-    """How far within the middle third of the layers the curves cross; below 0 is outside."""
+    """How far within the middle third the layers lie that move it; below 0 is outside."""
     inside = [1 / 6 - abs((layer + 0.5) / n_layers - 0.5) for layer in (first, last)]
-    layers = f"layer {first}" if first == last else f"layers {first} to {last}"
-    told = f"the two curves cross before {layers} of {n_layers}"
+    layers = f"in layer {first}" if first == last else f"in layers {first} to {last}"
+    told = f"the two curves cross {layers} of {n_layers}"
     return Evidence(sum(inside) / 2, 0, 0, told, min(inside), max(inside))
 
 
@@ -378,8 +378,8 @@ CLAIMS = (
     Claim(
         "They follow the reasoning as it goes",
         "04b_what_the_heads_do",
-        "the best head's rank correlation beyond distance, against untrained models, where p over "
-        "all heads is below 0.05; holds from 0.3",
+        "rank correlation beyond distance of the Reasoning-Focus Head that follows best, against "
+        "the best heads of untrained models, where p over all heads is below 0.05; holds from 0.3",
         _tracks,
         _unprinted("shown in single cases, no number is printed"),
     ),
@@ -409,8 +409,8 @@ CLAIMS = (
     Claim(
         "The answer takes it up in the middle layers",
         "05_activation_patching",
-        "whether the two curves of patching cross within the middle third of the layers, in "
-        "families in which more than a tenth of the answers flip",
+        "whether the layer in which the two curves of patching cross lies in the middle third, "
+        "in families in which more than a tenth of the answers flip",
         _crossing,
         _printed_crossings,
     ),

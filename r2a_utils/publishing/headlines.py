@@ -27,7 +27,8 @@ HEADLINES = {
     "04b_what_the_heads_do": "{{ trajectory_tracking.best }} follows the reasoning most closely: "
     "mean rank correlation {{ trajectory_tracking.rho | number }}{% if untrained_following.n %} "
     "(heads of untrained models: up to {{ untrained_following.untrained.rho | number }}){% endif %}"
-    "{% if trajectory_tracking.beyond is not none %}; beyond distance "
+    "{% if trajectory_tracking.beyond is not none and trajectory_tracking.beyond_p <= 0.05 %}"
+    "; beyond distance "
     "{{ trajectory_tracking.beyond_best | default(trajectory_tracking.best) }} does, at "
     "{{ trajectory_tracking.beyond | number }}{% if untrained_following.n and "
     "untrained_following.untrained.beyond is defined %} (theirs: up to "
@@ -36,14 +37,14 @@ HEADLINES = {
     "{{ failed_traces.rfh_rate | percent }} of {{ failed_traces.n }} failed traces{% else %}"
     "no failed trace to look into{% endif %}",
     "05_activation_patching": "{{ crossed_answers.follows | percent }} of "
-    "{{ crossed_answers.asked }} pairs follow a reasoning that stands behind the other question; "
+    "{{ crossed_answers.asked }} pairs follow a reasoning that is put behind the other question; "
     "exchanging the state of one token flips {{ activation_patching.flips_of_asked | percent }}",
     "06_head_interventions": "cutting the answer off from the reasoning costs most in layer "
     "{{ head_interventions.strongest_layer }}; {% if head_interventions.verdict == 'different' %}"
-    "the Reasoning-Focus Heads are told from random heads of their layers"
+    "one of four ways at least tells the Reasoning-Focus Heads from random heads of their layers"
     "{% elif head_interventions.verdict == 'cannot tell' %}this design cannot tell the "
-    "Reasoning-Focus Heads from random ones{% else %}the Reasoning-Focus Heads are not told from "
-    "random heads of their layers{% endif %}",
+    "Reasoning-Focus Heads from random ones{% else %}none of four ways tells the Reasoning-Focus "
+    "Heads from random heads of their layers{% endif %}",
     "06b_which_instruments": "of {{ scoreboard.n }} instruments, "
     "{{ scoreboard.by_verdict.tells | length or 'none' }} "
     "{% if scoreboard.by_verdict.tells | length < 2 %}tells{% else %}tell{% endif %} in every "
@@ -54,7 +55,7 @@ HEADLINES = {
     "depends on what the reasoning says: {% elif crossed_answers.verdict == 'open' %}in this model "
     "some answers depend on what the reasoning says: {% else %}this run does not show that the "
     "answer depends on the reasoning: {% endif %}{{ crossed_answers.follows | percent }} of "
-    "{{ crossed_answers.asked }} pairs follow a reasoning that stands behind the other question",
+    "{{ crossed_answers.asked }} pairs follow a reasoning that is put behind the other question",
 }
 
 

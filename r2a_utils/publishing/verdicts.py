@@ -72,7 +72,7 @@ class Verdicts:
         )
 
     def controls(self) -> Markup:
-        """Which claims hold of models that are known not to use their reasoning, in words.
+        """Which claims hold, if weakly, of models known not to use their reasoning, in words.
 
         What holds of one of them is no sign that an answer uses its reasoning. Empty where the book
         shows no such model.
@@ -83,7 +83,7 @@ class Verdicts:
                 found = self.of(model)
                 claims = [claim for claim, verdict in found.items() if verdict in (HOLDS, WEAK)]
                 listed = ", ".join(f"“{inert(claim)}”" for claim in claims)
-                told = f"These claims hold for it: {listed}" if claims else "No claim holds for it"
+                told = f"These hold for it, or weakly: {listed}" if claims else "None holds for it"
                 said.append(f"`{model}` {known}. {told}.")
         if not said:
             return Markup()

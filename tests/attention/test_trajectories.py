@@ -233,5 +233,13 @@ def test_what_is_beyond_distance_is_the_most_of_the_heads_that_walk_forwards():
         0.3,
         0.01,
     )
+    assert (best.rfh, best.rfh_beyond, best.rfh_low, best.rfh_high, best.rfh_p) == (
+        "L0.H1",
+        0.1,
+        0.0,
+        0.2,
+        0.2,
+    )
     backwards = best_tracking(pd.DataFrame(rows[2:], columns=columns))
     assert backwards.beyond_best is None and backwards.beyond_p is None
+    assert backwards.rfh is None and backwards.rfh_beyond is None

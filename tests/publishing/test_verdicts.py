@@ -101,16 +101,16 @@ OFTEN_READ_LESS = {"word": "wait", "n": 9, "lift": 0.6, "low": 0.5, "high": 0.8}
         (
             TRACKS,
             "trajectory_tracking",
-            {"beyond": 0.5, "beyond_low": 0.4, "beyond_high": 0.6},
+            {"rfh_beyond": 0.5, "rfh_low": 0.4, "rfh_high": 0.6},
             HOLDS,
         ),
         (  # the best of many heads, on few traces
             TRACKS,
             "trajectory_tracking",
-            {"beyond": 0.5, "beyond_low": 0.4, "beyond_high": 0.6, "beyond_p": 0.25},
+            {"rfh_beyond": 0.5, "rfh_low": 0.4, "rfh_high": 0.6, "rfh_p": 0.25},
             CANNOT_TELL,
         ),
-        (TRACKS, "trajectory_tracking", {"beyond": None}, CANNOT_TELL),
+        (TRACKS, "trajectory_tracking", {"rfh": None}, CANNOT_TELL),
         (CUES, "cue_lift", {"words": [SELDOM_READ_MORE, OFTEN_READ_LESS]}, OPPOSITE),
         (CUES, "cue_lift", {"words": [SELDOM_READ_MORE]}, HOLDS),
         (CUES, "cue_lift", {"words": [{**OFTEN_READ_LESS, "low": None}]}, CANNOT_TELL),
@@ -143,6 +143,8 @@ OFTEN_READ_LESS = {"word": "wait", "n": 9, "lift": 0.6, "low": 0.5, "high": 0.8}
         ),
         (FLIPS, "contrast_pairs", {"kept": 0}, CANNOT_TELL),
         (THROUGH, "activation_patching", {"families": [family(crossing=(3, 3))]}, HOLDS),
+        (THROUGH, "activation_patching", {"families": [family(crossing=(4, 4))]}, HOLDS),  # 3 moves
+        (THROUGH, "activation_patching", {"families": [family(crossing=(2, 2))]}, OPPOSITE),
         (THROUGH, "activation_patching", {"families": [family(crossing=(5, 5))]}, OPPOSITE),
         (THROUGH, "activation_patching", {"families": [family(crossing=(3, 5))]}, CANNOT_TELL),
         (THROUGH, "activation_patching", {"families": [family(crossing=None)]}, CANNOT_TELL),
@@ -167,7 +169,7 @@ def test_a_run_is_judged_by_its_records(claim, record, entries, said):
             "in_middle": 3,
             "expected_in_middle": 10 / 3,
         },
-        "trajectory_tracking": {"best": "L1.H1", "n": 9, "beyond_p": 0.001},
+        "trajectory_tracking": {"rfh": "L1.H1", "n": 9, "rfh_p": 0.001},
         "activation_patching": {
             "n_layers": 6,
         },
@@ -197,16 +199,16 @@ def test_a_lift_that_untrained_models_reach_too_tells_nothing(lift, untrained, s
 def test_what_lies_below_untrained_models_does_not_contradict():
     """They are no null from below: most random weights lie below the largest of them."""
     walk = {
-        "best": "L1.H1",
+        "rfh": "L1.H1",
         "n": 9,
-        "beyond": -0.07,
-        "beyond_low": -0.17,
-        "beyond_high": 0.04,
+        "rfh_beyond": -0.07,
+        "rfh_low": -0.17,
+        "rfh_high": 0.04,
     }
     twins = {"n": 3, "untrained": {"beyond": 0.17}}
-    walk["beyond_p"] = 0.8
+    walk["rfh_p"] = 0.8
     assert own(trajectory_tracking=walk, untrained_following=twins)[TRACKS] == CANNOT_TELL
-    walk |= {"beyond": -0.5, "beyond_low": -0.6, "beyond_high": -0.4}
+    walk |= {"rfh_beyond": -0.5, "rfh_low": -0.6, "rfh_high": -0.4}
     assert own(trajectory_tracking=walk, untrained_following=twins)[TRACKS] == OPPOSITE
 
 
@@ -256,11 +258,11 @@ def test_a_cell_says_its_number_and_leads_to_its_page():
 
 
 def test_what_holds_of_a_model_that_ignores_its_reasoning_is_told():
-    walk = {"best": "L1.H1", "n": 9, "beyond": 0.5, "beyond_low": 0.4, "beyond_high": 0.6}
-    walk["beyond_p"] = 0.001
+    walk = {"rfh": "L1.H1", "n": 9, "rfh_beyond": 0.5, "rfh_low": 0.4, "rfh_high": 0.6}
+    walk["rfh_p"] = 0.001
     records = {"model": {"name": "r2a-ignorer"}, "trajectory_tracking": walk}
     told = judge({"default": summary(), "ignorer": summary(**records)}).controls()
-    assert f"These claims hold for it: “{TRACKS}”. What holds for them is no sign" in told
+    assert f"These hold for it, or weakly: “{TRACKS}”. What holds for them is no sign" in told
     assert judge({"default": summary()}).controls() == ""
 
 
