@@ -186,13 +186,17 @@ figures.reading_table(
 # - **{{ verdict }}**: {{ told | join("; ") or "none" }}.
 # {% endfor %}
 #
+# {% for contrast, told in scoreboard.tells_in.items() if told %}Taken alone, the contrast “{{
+# contrast }}” is told by {{ told | length }}: {{ told | join("; ") }}. {% endfor %}
+#
 # An instrument that does not tell here is not useless: attention says where a model looks, and the
 # question of this page is another one.
 #
 # ## How the verdicts come about
 #
 # A pair's verdict follows from the 95 % interval of its AUC: *tells* where it lies at or above {{
-# scoreboard.rule.tells }}, *tells in part* above {{ scoreboard.rule.chance }}, *misleads* below it;
+# scoreboard.rule.useful }} (a reading that never errs gets there from 11 traces on a side on),
+# *tells in part* above {{ scoreboard.rule.chance }}, *misleads* below it;
 # where it holds {{ scoreboard.rule.chance }}, *does not tell* if it ends below {{
 # scoreboard.rule.useful }}, and *cannot say* if it does not. An AUC between two models that is no
 # further from {{ scoreboard.rule.chance }} than one between alike models gets *cannot say* for the

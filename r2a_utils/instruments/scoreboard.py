@@ -34,7 +34,7 @@ ALIKE = "between alike models"
 """The null: two models made alike but for their seed, on answers that are made alike."""
 ONE_UNTRAINED = ("lift",)
 """Readings that random weights fix without being a share: attention spread evenly lifts nothing."""
-TELLS, USEFUL, CHANCE = 0.9, 0.75, 0.5
+USEFUL, CHANCE = 0.75, 0.5
 VERDICTS = ("misleads", "does not tell", "cannot say", "tells in part", "tells")
 """From worst to best."""
 AGAINST = ("misleads", "does not tell")
@@ -64,8 +64,9 @@ def auc_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of `auc`, either side resampled.
 
-    Where all is told apart, resampling sees no spread; the end that is not certain is then taken
-    from the smaller side: with none of n out of order, up to 1 − (1 − confidence)^(1/n) could be.
+    Where all is told apart, or nearly, resampling sees no spread, or too little; an end is never
+    closer to 1 or 0 than the smaller side allows: with none of n out of order, up to
+    1 − (1 − confidence)^(1/n) could be.
     """
     used, unused = np.asarray(used, float), np.asarray(unused, float)
     wins = (used[:, None] > unused) + 0.5 * (used[:, None] == unused)
@@ -74,9 +75,7 @@ def auc_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(ends, [tail, 1 - tail])
     unseen = 1 - (1 - confidence) ** (1 / min(wins.shape))
-    low = min(low, 1 - unseen) if wins.mean() == 1 else low
-    high = max(high, unseen) if wins.mean() == 0 else high
-    return float(low), float(high)
+    return float(min(low, 1 - unseen)), float(max(high, unseen))
 
 
 @lru_cache(maxsize=16)  # nearly all pairs have as many traces
@@ -92,11 +91,11 @@ def _resamples(n_used: int, n_unused: int, seed: int) -> tuple[np.ndarray, np.nd
 def verdict(low: float, high: float) -> str:
     """What the interval of an AUC allows to say.
 
-    "tells": it lies at or above `TELLS`. "tells in part": above chance. "misleads": below chance.
+    "tells": it lies at or above `USEFUL`. "tells in part": above chance. "misleads": below chance.
     Where it holds chance: "does not tell" if it ends below `USEFUL`, "cannot say" if it does not,
     and more traces might tell.
     """
-    if low >= TELLS:
+    if low >= USEFUL:
         return "tells"
     if low > CHANCE:
         return "tells in part"
@@ -267,7 +266,8 @@ def scoreboard_record(table: pd.DataFrame, aucs: pd.DataFrame, calibrated: pd.Da
     `dose_problems` problems (0: no doses are there), `rhos` has the rank correlations with their
     intervals by instrument. `by_verdict` lists instruments, from the best verdict on, `aucs` has
     the AUC with its range over pairs by instrument and contrast, `pairs` the most pairs of models
-    by contrast, `traces` the fewest on a side of one. `alike` counts what was asked of alike models
+    by contrast, `traces` the fewest on a side of one, `tells_in` by contrast the instruments that
+    tell in it. `alike` counts what was asked of alike models
     and how often an interval said that they differ. `untold` has the contrasts for which no
     organism is there, `rule` the areas between which `verdict` tells. Stages 06b and 07.
     """
@@ -298,5 +298,10 @@ def scoreboard_record(table: pd.DataFrame, aucs: pd.DataFrame, calibrated: pd.Da
         "rhos": calibrated.set_index("instrument")[["rho", "ci_low", "ci_high"]].to_dict("index"),
         "verdicts": table["verdict"].to_dict(),
         "by_verdict": by_verdict,
-        "rule": {"tells": TELLS, "useful": USEFUL, "chance": CHANCE, "useful_rho": USEFUL_RHO},
+        "tells_in": {
+            c: judged["instrument"][(judged["contrast"] == c) & (judged["verdict"] == "tells")]
+            .tolist()
+            for c in asked
+        },
+        "rule": {"useful": USEFUL, "chance": CHANCE, "useful_rho": USEFUL_RHO},
     }  # fmt: skip
