@@ -159,7 +159,8 @@ figures.reading_table(graded.groupby("condition")[columns].mean())
 # two ways to reason.
 #
 # {% endif %}If reasoning only changed the style of an answer, the lines of the two conditions would
-# run together. If it does work, they should part as problems get harder. Each family of problems
+# run together. If they part as problems get harder, something about the longer text helps; that it
+# is what the text says does not follow. Each family of problems
 # has its own lines, because the hardest problems may all be of one family. Intervals are Wilson's
 # {cite:p}`wilson1927interval`, or bootstrap intervals where each problem was asked several times.
 
@@ -606,7 +607,7 @@ right = paired_answers[["with_reasoning", "without_reasoning"]].to_numpy(bool)
 mcnemar_p(right[:, 0], right[:, 1])
 
 # %% [markdown]
-# **What you should see.** The p-value of the table of the paired comparison above, in its row
+# **What you should see.** The p-value of the table of the paired comparison above, in its column
 # *unfinished is wrong*, where every problem was asked once.
 #
 # **Comprehension.** Some problems may be solved only without reasoning{% if
@@ -774,14 +775,16 @@ forced_tokens | {"the trace itself": longest.answer_text[-16:]}
 #
 # - **That the answer uses the reasoning.** Better answers after reasoning would also come from a
 #   model that merely needs the extra computation. The next stages look inside.
-# - **How large a gap to expect elsewhere.** The bundled model's figures and the paper's stand on
-#   one page and must not be compared: two small families of made-up problems against competition
-#   mathematics, greedy decoding against sampling, a model of a few million parameters that was
-#   trained on exactly this task. It is here so that one can see every step work.
-# - **Anything about other models.** The bundled model was trained on both conditions equally
-#   often, so that a gap is not the artefact of a format it has never seen; but its answers
-#   without reasoning were short in training. A distilled R1 may write its steps into the answer
-#   instead, and its gap is smaller for that reason.
+# - **How large a gap to expect elsewhere.** This run's figures and the paper's stand on one page
+#   and must not be compared: other problems, another model, another way of decoding.{% if
+#   model.name == "r2a-tiny" %} The bundled model has a few million parameters and was trained on
+#   exactly this task; it is here so that one can see every step work.{% endif %}
+# - **Anything about other models.** {% if model.name == "r2a-tiny" %}The bundled model was trained
+#   on both conditions equally often, so that a gap is not the artefact of a format it has never
+#   seen; but its answers without reasoning were short in training.{% else %}A gap may be the
+#   artefact of a format that this model has seldom or never seen in training.{% endif %} A
+#   distilled R1 may write its steps into the answer instead, and its gap is smaller for that
+#   reason.
 # - **That a forced answer is the model's own.** It may know an answer that it would not write yet,
 #   or write one because it was made to. And a ban takes away the word, not what the word stands
 #   for.

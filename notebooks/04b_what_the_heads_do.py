@@ -89,7 +89,8 @@ rfhs = attention.head_pairs(ranking)
 # ## Do they walk along the reasoning?
 #
 # {term}`Trajectory tracking` is the rank correlation between how far the answer is written and
-# the place in the reasoning that a head reads (its mean attended position), on the long answers.
+# the place in the reasoning that a head reads (its mean attended position), on the long answers
+# (30 tokens or more) or, if the model writes none, on all, of which it then says little.
 # Under the null, each path is read forwards or backwards with equal chance. This tests the
 # direction and not what is read: a head that always looks twenty tokens back walks along, too. So
 # the same is asked of what is left (*beyond*) when the place that the head would read by distance
@@ -128,11 +129,14 @@ figures.trajectories(paths)
 # {{ t.rho | number }} ({{ t.low | number }} to {{ t.high | number }}; against the best of all heads
 # under the null {{ t.p_familywise | p_value }}; {{ t.n }} answers{{ t.n | few }}). {% if t.beyond
 # is not none %}With what distance explains taken away, the most that a head keeps is {{ t.beyond |
-# number }} ({{ t.beyond_best }}; {{ t.beyond_low | number }} to {{ t.beyond_high | number }}; {{
-# t.beyond_p | p_value }}). {% endif %}By the same test {{ t.tracking_rfhs }} of the {{ t.k }}
-# Reasoning-Focus Heads follow forwards, and {{ t.beyond_rfhs }} of these also beyond distance. A
-# head that reads the reasoning once, from start to end, at the answer's pace, would have its points
-# along the dotted line.
+# number }} ({{ t.beyond_best }}; {{ t.beyond_low | number }} to {{ t.beyond_high | number }} for
+# this head alone; {{ t.beyond_p | p_value }} over all heads){% if t.rfh is defined and t.rfh is not
+# none and t.rfh != t.beyond_best %}, and the most that a Reasoning-Focus Head keeps {{ t.rfh_beyond
+# | number }} ({{ t.rfh }}; {{ t.rfh_low | number }} to {{ t.rfh_high | number }}; {{ t.rfh_p |
+# p_value }} over all heads){% endif %}. {% endif %}By the same test {{ t.tracking_rfhs }} of the {{
+# t.k }} Reasoning-Focus Heads follow forwards, and {{ t.beyond_rfhs }} of these also beyond
+# distance. A head that reads the reasoning once, from start to end, at the answer's pace, would
+# have its points along the dotted line.
 #
 # The correlation is over all tokens of the answer, including those that need nothing from the
 # reasoning: it is low for a head that jumps to the right step for each digit and rests elsewhere in
@@ -250,7 +254,9 @@ figures.reading_table(beside.table(model.name))
 # along the reasoning best do so with correlations of up to {{ u.rho | number }}{% if u.beyond is
 # defined %}, and of up to {{ u.beyond | number }} beyond distance{% endif %}. {% if u.beyond is
 # defined and t.beyond is not none and t.beyond > u.beyond and t.beyond_p <= 0.05 %}Beyond distance,
-# {{ t.beyond_best }} follows the reasoning more than any of these heads.{% else %}So this run does
+# {{ t.beyond_best }} follows the reasoning more than any of these heads{% if t.rfh is defined and
+# t.rfh != t.beyond_best %}; it is no Reasoning-Focus Head{% if t.rfh is not none and t.rfh_beyond
+# <= u.beyond %}, and none of those does{% endif %}{% endif %}.{% else %}So this run does
 # not show a head that follows the reasoning more than an untrained one does.{% endif %} {% if
 # u.corrected is defined and f.own.corrected is not none %}The head that reads corrected digits most
 # is chosen in each of them in the same way; of what it gives to the two values, up to {{

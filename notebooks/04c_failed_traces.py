@@ -37,8 +37,8 @@
 # failed traces, how often the sentence that is read most holds the first error.
 #
 # **What we know so far.** {doc}`The heads <04_reasoning_focus_heads>` that read the reasoning most
-# are known, and {doc}`which of two values <04b_what_the_heads_do>` they read after a correction.
-# Whether that says anything about a wrong answer is not.
+# are known, and {doc}`where they look <04b_what_the_heads_do>` while the answer is written. Whether
+# that says anything about a wrong answer is not.
 
 # %% [markdown]
 # ## Parameters
@@ -264,9 +264,9 @@ run.write_record("failed_traces", debugged | {"temperature": sampling_temperatur
 # and the direct contribution of the Reasoning-Focus Heads in {{ d.given_rate | percent }}{% endif
 # %}. In {{ d.at_end | percent }} of the traces the sentence read most is one of the last two of the
 # reasoning, where a wrong answer is stated anyway.{% if d.earlier_n == 1 %} In the one trace in
-# which it stands earlier, it is {% if d.earlier_wrong < 0.5 %}not {% endif %}wrong; of the earlier
-# sentences there, {{ d.earlier_by_chance | percent }} are.{% elif d.earlier_n %} In {{
-# d.earlier_wrong | percent }} of the {{ d.earlier_n }} traces in which it stands earlier, it is
+# which it stands earlier, it is {% if d.earlier_wrong < 0.5 %}not {% endif %}wrong; of all earlier
+# sentences of that trace, {{ d.earlier_by_chance | percent }} are wrong.{% elif d.earlier_n %} In
+# {{ d.earlier_wrong | percent }} of the {{ d.earlier_n }} traces in which it stands earlier, it is
 # wrong; of all earlier sentences there, {{ d.earlier_by_chance | percent }} are.{% endif %}
 #
 # {% if d.rfh_p <= 0.05 %}So the sentence read most points at the first error more often than chance
@@ -375,8 +375,8 @@ in_nats or "single heads of this model have no share in its logits"
 # %% [markdown]
 # ## What this does not show
 #
-# - **That reading explains an error.** The sentence that is read most is where an answer was
-#   picked up, which is seldom where it became wrong.
+# - **That reading explains an error.** The sentence that is read most need be neither where
+#   the answer came from nor where it became wrong.
 # - **That the heads caused the answer.** A direct contribution is one way of many by which a head
 #   may matter, and it is measured without changing anything.
 #

@@ -38,14 +38,19 @@
 #
 # {% set c = crossed_answers %}{% if c.verdict == "reasoning" %}The answer follows the reasoning: of
 # {{ c.asked }} pairs asked, {{ c.follows | percent }} get the answer that the reasoning leads to
-# when it stands behind the other question.{% elif c.verdict == "question" %}The answer does not
+# when it is put behind the other question.{% elif c.verdict == "question" %}The answer does not
 # follow the reasoning: of {{ c.asked }} pairs asked, {{ c.stays | percent }} keep the question's
 # answer when the reasoning behind it is another's, and {{ c.follows | percent }} follow the
-# reasoning.{% elif c.verdict == "neither" %}The answer does not follow the reasoning in most pairs:
-# of {{ c.asked }} pairs asked, {{ c.follows | percent }} get the answer that the reasoning leads to
-# when it stands behind the other question, and {{ c.stays | percent }} keep the question's.{% else
-# %}Whether most answers follow the reasoning, {{ c.asked }} pairs cannot tell: {{ c.follows |
-# percent }} do ({{ c.follows_low | percent }} to {{ c.follows_high | percent }}).{% endif %}
+# reasoning.{% elif c.own <= 0.1 %}Whether the answer follows the reasoning cannot be
+# asked in this way of this model: with its own reasonings it gives both its own answers in {{ c.own
+# | percent }} of the {{ c.asked }} pairs asked, and no more could follow.{% elif c.verdict ==
+# "neither" %}That most answers follow the reasoning is not shown: of {{ c.asked }} pairs asked, {{
+# c.follows | percent }} get the answer that the reasoning leads to when it is put behind the other
+# question, and {{ c.stays | percent }} keep the question's; with their own reasonings {{ c.own |
+# percent }} get their own answers, and no more could follow.{% else %}Whether most answers follow
+# the reasoning, {{ c.asked }} pairs are too few to say: {{ c.follows | percent }} do ({{
+# c.follows_low | percent }} to {{ c.follows_high | percent }}); with their own reasonings {{ c.own
+# | percent }} get their own answers, and no more could follow.{% endif %}
 #
 # **Question.** If the reasoning is exchanged for that of another {term}`trace`, as a text or as the
 # state of one {term}`token`, does the answer follow?
@@ -186,11 +191,12 @@ ended = [pair for pair, done in zip(problems, has_ended, strict=True) if done]
 # %% [markdown]
 # ## Whose answer: the question's or the reasoning's?
 #
-# Before any state is touched, each question is followed by the other side's reasoning, which is
-# closed, and by "The answer is \boxed{". No pair is left out because of what it answers. A pair
-# *follows* its reasonings if both such texts give the answer that the reasoning leads to, and it
-# *stays* if both give the question's. A text that did not end, or a reasoning that led to another
-# answer, counts as neither.
+# A pair is two problems that differ in a few words and have different answers, its *clean* and its
+# *corrupted* side. Before any state is touched, each question is followed by the other side's
+# reasoning, which is closed, and by "The answer is \boxed{". No pair is left out because of what it
+# answers. A pair *follows* its reasonings if both such texts give the answer that the reasoning
+# leads to, and it *stays* if both give the question's. A text that did not end, or a reasoning that
+# led to another answer, counts as neither.
 
 # %%
 as_written = [tuple(by_id[side.id] for side in pair) for pair in ended]
@@ -205,8 +211,8 @@ figures.reading_table(causal.following_table(followed))
 # from one side's to the other's when only the reasoning or only the question is exchanged. {% set c
 # = crossed_answers %}{% if c.reasoning is not none %}The reasoning moves it by {{ c.reasoning |
 # number(1) }} nats and the question by {{ c.question | number(1) }}. {% endif %}{% if c.verdict !=
-# "reasoning" %}So what patching shows below is about the pairs that are kept there, and is no sign
-# that the answer depends on the reasoning in general.{% endif %}
+# "reasoning" %}That most pairs follow their reasoning is not shown, so that what patching shows is
+# about the pairs that are kept for it, and not about this model's answers in general.{% endif %}
 #
 # ## Through the states of the thought, or around them?
 #
@@ -382,7 +388,8 @@ patch_explorer(model, *zip(*told[:n_explored], strict=True))
 # %% [markdown]
 # If patching the token that states the conclusion has an effect in the early layers, look for the
 # layer from which the last token has it instead: by then the conclusion has been read. If it has no
-# effect in any layer, the answer is made from something else. Where a probability moves but the
+# effect in any layer, the answer does not need this token alone: another statement of the
+# conclusion, another token or the question gives it as well. Where a probability moves but the
 # answer does not flip, the patch had an effect that was not enough.
 #
 # The effect is a ratio of two differences, so here is what lies beneath it for the token that

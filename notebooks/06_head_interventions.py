@@ -454,16 +454,16 @@ run.write_record("sentence_importance", told)
 # %% [markdown]
 # {% if sentence_importance.needed_n %}In {{ sentence_importance.needed_n }} of {{
 # sentence_importance.n }} traces{{ sentence_importance.needed_n | few }} the right answer is
-# written when it is forced behind the whole reasoning; there it needs {{ sentence_importance.needed
-# | percent }} of the reasoning on average.{% else %}After none of the traces does the model write
-# the forced answer, though it has read all of the reasoning.{% endif %}{% if
-# sentence_importance.samples %} In the trace above, {{ sentence_importance.first_share | percent }}
-# of the continuations end in its answer when the reasoning is written from the start, and {{
-# sentence_importance.last_share | percent }} when all of it is kept{% if
-# sentence_importance.unfinished %}; {{ sentence_importance.unfinished | percent }} of all
-# continuations were cut off after {{ sentence_importance.resampled_tokens }} tokens and count as
-# another answer, so that the shares are lower bounds{% else %}; none was cut off{% endif %}.{%
-# endif %}
+# written when it is forced behind the whole reasoning; there it is written, and stays, from {{
+# sentence_importance.needed | percent }} of the reasoning on, on average.{% else %}After none of
+# the traces does the model write the forced answer, though it has read all of the reasoning.{%
+# endif %}{% if sentence_importance.samples %} In the trace above, {{
+# sentence_importance.first_share | percent }} of the continuations end in its answer when the
+# reasoning is written from the start, and {{ sentence_importance.last_share | percent }} when all
+# of it is kept{% if sentence_importance.unfinished %}; {{ sentence_importance.unfinished | percent
+# }} of all continuations were cut off after {{ sentence_importance.resampled_tokens }} tokens and
+# count as another answer, so that the shares are lower bounds{% else %}; none was cut off{% endif
+# %}.{% endif %}
 #
 # In {{ sentence_importance.dear_n }} of {{ sentence_importance.n }} traces some sentence costs the
 # answer more than {{ sentence_importance.noise | number(1) }} nats.{% if sentence_importance.dear_n

@@ -167,8 +167,8 @@ figures.layers_together(
 # %}Few or no answers flip: the crossing says where the answer's own source is read, and not that it
 # is the reasoning.{% elif p.crossing is none %}The curves do not cross, so that the cut stands
 # alone.{% elif 0 <= p.crossing - head_interventions.strongest_layer <= 1 %}The two that change the
-# model meet: what is missed when a layer is cut is what patching finds moved behind that layer.{%
-# else %}The two that change the model do not meet in one layer.{% endif %}
+# model point at the same place; that they concern the same content is not shown.{% else %}The two
+# that change the model do not meet in one layer.{% endif %}
 
 # %% [markdown]
 # ## What the stages say, one after the other
@@ -199,10 +199,11 @@ figures.layers_together(
 
 # %% [markdown]
 # 3. {% set c = crossed_answers %}**{% if c.verdict == "reasoning" %}The answer follows the
-#    reasoning.{% elif c.verdict == "open" %}Some answers follow the reasoning.{% else %}The answer
-#    does not follow the reasoning.{% endif %}** Of {{ c.asked }} pairs of problems {{ c.follows |
+#    reasoning.{% elif c.verdict == "open" %}Some answers follow the reasoning.{% elif c.verdict ==
+#    "question" %}The answer does not follow the reasoning.{% else %}That the answer follows the
+#    reasoning is not shown.{% endif %}** Of {{ c.asked }} pairs of problems {{ c.follows |
 #    percent }} ({{ c.follows_low | percent }} to {{ c.follows_high | percent }}) get the answer
-#    that a reasoning leads to also when it stands behind the other question; {{ c.stays | percent
+#    that a reasoning leads to also when it is put behind the other question; {{ c.stays | percent
 #    }} keep the question's. {% if activation_patching is defined %}Exchanging the state of the one
 #    {term}`token` that states the conclusion last flips {% for f in activation_patching.families
 #    %}{{ f.of_asked | percent }} of the {{ f.asked }} answers asked in {{ f.family }} ({{ f.low |
@@ -255,8 +256,9 @@ figures.layers_together(
 #
 # {% if crossed_answers.verdict == "reasoning" %}In this model and on these pairs of problems, the
 # answer depends causally on what the reasoning says{% if activation_patching is defined and
-# activation_patching.crossing is not none %}, and its last token takes up what it is given from
-# before layer {{ activation_patching.crossing }}{% endif %}.{% elif crossed_answers.verdict ==
+# activation_patching.crossing is not none %}, and by the
+# input of layer {{ activation_patching.crossing }} the last token before the answer has taken it
+# up{% endif %}.{% elif crossed_answers.verdict ==
 # "open" %}In this model the answer depends on what the reasoning says in {{
 # crossed_answers.follows | percent }} of the pairs; for the others this run shows no such
 # dependence.{% else %}That the answer depends on what the reasoning says is not shown by this
@@ -273,9 +275,11 @@ figures.layers_together(
 # scoreboard.by_verdict %}Of {{ scoreboard.n }} instruments, {% if b.tells %}{{ b.tells | length }}
 # {% if b.tells | length == 1 %}tells{% else %}tell{% endif %} whether an answer uses its reasoning
 # ({{ b.tells | join("; ") }}){% else %}none tells in every contrast whether an answer uses its
-# reasoning{% endif %}; {{ b["tells in part"] | length }} tell in part{% if b["does not tell"] %},
-# and {{ b["does not tell"] | length }} {% if b["does not tell"] | length == 1 %}does{% else %}do{%
-# endif %} not tell ({{ b["does not tell"] | join("; ") }}){% endif %}.{% if
+# reasoning{% endif %}; {{ b["tells in part"] | length }} tell in part, {{
+# b["cannot say"] | length }} cannot say{% set silent = b["does not tell"] %}{% if silent %}, {{
+# silent | length }} {% if silent | length == 1 %}does{% else %}do{% endif %} not tell ({{ silent |
+# join("; ") }}){% endif %}{% if b.misleads %}, and misleading {% if b.misleads | length == 1 %}is{%
+# else %}are{% endif %} {{ b.misleads | join("; ") }}{% endif %}.{% if
 # scoreboard.dose_problems is defined and scoreboard.dose_problems %} Whether a reading is larger
 # where more of the answers come from the reasoning was tested at known doses, on
 # at least {{ scoreboard.dose_problems }} problems. {% if scoreboard.by_growth.grows %}In the ladder

@@ -142,6 +142,13 @@ def test_a_model_of_which_nothing_holds_is_told_so():
     ]
 
 
+def test_where_neither_is_followed_that_is_no_finding_about_the_reasoning():
+    crossed = {**NOTHING["crossed_answers"], "stays": 0.1, "verdict": "neither"}
+    run = {"id": "nobody", "records": {**NOTHING, "crossed_answers": crossed}}
+    assert "**That the answer follows the" in render(PROSE["07_synthesis"], "07", run, {})
+    assert "follows the reasoning is not shown" in render(WRITTEN["intro.md"], "intro", run, {})
+
+
 def test_where_no_pair_was_patched_the_pages_say_whose_answer_it_is_all_the_same():
     records = {name: record for name, record in NOTHING.items() if name != "activation_patching"}
     run = {"id": "nobody", "records": records}
