@@ -204,9 +204,9 @@ Markdown(f"This is {opening.SAID}.") if own and opening.opens(
 # *Reworded* is the control: words such as "okay" and "wait" are exchanged for others of the same
 # meaning. An edit that changes more answers takes away something that the answer needs, or makes a
 # text so strange that any model may fail on it, as dots are. In the other edits, words that mark a
-# conclusion are reworded too ("so" becomes "then"), sentences are shuffled, the last line is removed, only the last part is
-# kept, each word becomes a row of dots, or nothing is left. Several of them follow
-# {cite:t}`lanham2023faithfulness`.
+# conclusion are reworded too ("so" becomes "then"), sentences are shuffled, the last line is
+# removed, only the last part is kept, each word becomes a row of dots, or nothing is left. Several
+# of them follow {cite:t}`lanham2023faithfulness`.
 
 # %%
 figures.edited_answers(

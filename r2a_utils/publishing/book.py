@@ -280,7 +280,7 @@ def _rendered(
     except ProseError:
         why = [*(summary["missing"] | summary["ended"]).values()]
         if not why and summary["archive"]:
-            why = ["Its archive does not hold what would stand here."]
+            why = ["This run was packed before the numbers of this paragraph were recorded."]
         if not why:
             raise
         return in_place_of(text, why)

@@ -167,9 +167,13 @@ def test_what_real_models_do_stands_beside_the_hero_as_far_as_it_was_measured():
     right = {"n": 50, "with_reasoning": 0.4, "without_reasoning": 0.1}
     home = told(answer_quality=right)
     assert "`Real-1B`: right in 40 % of 50 problems with its thought, in 10 % without." in home
-    assert "another problem's thought" not in home and "thoughts of two problems" not in home
-    swapped = {"outcomes": {"swapped": {"follows": 0.25, "before": 0.5}}}
-    assert "25 % of its answers follow that thought and 50 % stay" in told(text_tests=swapped)
+    assert "a similar problem" not in home and "were exchanged" not in home
+    swapped = {"outcomes": {"swapped": {"follows": 0.25, "before": 0.5, "n": 8}}}
+    assert "25 % of 8 answers follow that thought and 50 % stay" in told(text_tests=swapped)
+    crossed = {"asked": 20, "own": 0.4, "follows": 0.4, "stays": 0.0}
+    assert "with their own thoughts 40 % get their own answers" in told(crossed_answers=crossed)
+    crossed["own"] = 0.0  # nothing could have followed
+    assert "follow the thought" not in told(crossed_answers=crossed)
     assert "nobody made for this" not in told()  # of which nothing of the kind is known
 
 

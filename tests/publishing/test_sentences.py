@@ -26,7 +26,7 @@ NOT_USING = (
     "The answer follows the text",
     "Some answers follow the reasoning",
     "depends causally on what the reasoning says",
-    "The two that change the model meet",
+    "The two that change the model point at the same place",
     "Most of the answer goes through the thought",
     "showed on which {term}`token` and in which layers the answer depends",
 )
