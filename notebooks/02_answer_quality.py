@@ -756,8 +756,8 @@ forced_tokens | {"the trace itself": longest.answer_text[-16:]}
 
 # %% [markdown]
 # **What you should see.** For six places of the longest of fifty traces, the first token that the
-# model writes into the box, and how the trace itself ends. Early on the token is a guess; after
-# the last sentence it is, in nearly every trace, the trace's own answer.
+# model writes into the box, and how the trace itself ends. Early on the token is a guess, or comes
+# from the question; after the last sentence it is, in nearly every trace, the trace's own answer.
 #
 # **Comprehension.** A forced answer is right from the first sentence on. Was the rest of the
 # reasoning idle?

@@ -259,11 +259,12 @@ figures.reading_table(led.set_index("arm")) if len(led) else nothing
 # {% set t = text_tests %}{% if t.n and t.swap.n %}In the 2 × 2 of question and reasoning (n = {{
 # t.swap.n | counted("pair") }} of similar problems{{ t.swap.n | few }}), exchanging the reasoning
 # alone makes {{ t.swap.reasoning | percent }} of the change from one answer to the other (the
-# indirect effect{% if t.swap.reasoning_low is not none %}; {{ t.swap.reasoning_low | percent }} to
-# {{ t.swap.reasoning_high | percent }}{% endif %}), and exchanging the question alone {{
-# t.swap.question | percent }} (the direct effect{% if t.swap.question_low is not none %}; {{
-# t.swap.question_low | percent }} to {{ t.swap.question_high | percent }}{% endif %}). {% endif
-# %}{% if t.n and t.outcomes.anothers is defined %}With the thought of any other problem, {{
+# indirect effect{% if t.swap.reasoning_low is not none and t.swap.reasoning_low <
+# t.swap.reasoning_high %}; {{ t.swap.reasoning_low | percent }} to {{ t.swap.reasoning_high |
+# percent }}{% endif %}), and exchanging the question alone {{ t.swap.question | percent }} (the
+# direct effect{% if t.swap.question_low is not none and t.swap.question_low < t.swap.question_high
+# %}; {{ t.swap.question_low | percent }} to {{ t.swap.question_high | percent }}{% endif %}). {%
+# endif %}{% if t.n and t.outcomes.anothers is defined %}With the thought of any other problem, {{
 # t.outcomes.anothers.follows | percent }} of the answers become that problem's (n = {{
 # t.outcomes.anothers.n }}{{ t.outcomes.anothers.n | few }}).{% endif %}
 #

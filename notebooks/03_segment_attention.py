@@ -260,9 +260,9 @@ run.write_record("segment_attention", summary)
 # The masses were {% if segment_attention.engine == "fast" %}read while the model ran{% else
 # %}summed from the weights that the model forms when it attends plainly, which is slow{% endif %}.
 #
-# A mean lift below 1 does not say that the reasoning is shunned: the mean runs over all heads, and
-# heads that look at their own neighbourhood, which here is the answer, pull it down. A layer whose
-# heads look at everything alike reads the longest segment most.
+# A mean lift below 1, where there is one, does not say that the reasoning is shunned: the mean runs
+# over all heads, and heads that look at their own neighbourhood, which here is the answer, pull it
+# down. A layer whose heads look at everything alike reads the longest segment most.
 #
 # A map of means cannot show whether a bright head is bright on every trace or on a few; the
 # intervals are on {doc}`the next page <04_reasoning_focus_heads>`.

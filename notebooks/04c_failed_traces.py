@@ -38,7 +38,9 @@
 #
 # **What we know so far.** {doc}`The heads <04_reasoning_focus_heads>` that read the reasoning most
 # are known, and {doc}`where they look <04b_what_the_heads_do>` while the answer is written. Whether
-# that says anything about a wrong answer is not.
+# that says anything about a wrong answer is not.{% if collection is defined and collection.given
+# %} The texts of this run were given to the model: it answered nothing, so that no trace can have
+# failed, and none is wrong or right.{% endif %}
 
 # %% [markdown]
 # ## Parameters

@@ -11,7 +11,8 @@ HEADLINES = {
     "00_anatomy_of_a_trace": "one trace has {{ anatomy.tokens | counted('token') }}, "
     "{{ anatomy.reasoning_tokens }} of them reasoning: "
     "{{ anatomy.sentences | counted('sentence') }} with {{ anatomy.cues | counted('cue') }}",
-    "01_collect_traces": "with reasoning, {{ collection.well_formed.with_reasoning | percent(1) }} "
+    "01_collect_traces": "{% if collection.given %}texts that were given to the model: {% endif %}"
+    "with reasoning, {{ collection.well_formed.with_reasoning | percent(1) }} "
     "of the traces of {{ collection.n | counted('problem') }} are finished and well formed",
     "02_answer_quality": "{{ answer_quality.with_reasoning | percent }} of the answers are right "
     "with reasoning, {{ answer_quality.without_reasoning | percent }} without",
@@ -34,14 +35,17 @@ HEADLINES = {
     "untrained_following.untrained.beyond is defined %} (theirs: up to "
     "{{ untrained_following.untrained.beyond | number }}){% endif %}{% endif %}",
     "04c_failed_traces": "{% if failed_traces.n %}the sentence read most holds the first error in "
-    "{{ failed_traces.rfh_rate | percent }} of {{ failed_traces.n }} failed traces{% else %}"
-    "no failed trace to look into{% endif %}",
+    "{% if failed_traces.n < 5 %}{{ (failed_traces.rfh_rate * failed_traces.n) | number(0) }}"
+    "{% else %}{{ failed_traces.rfh_rate | percent }}{% endif %} of {{ failed_traces.n }} failed "
+    "traces{% else %}no failed trace to look into{% endif %}",
     "05_activation_patching": "{{ crossed_answers.follows | percent }} of "
     "{{ crossed_answers.asked }} pairs follow a reasoning that is put behind the other question; "
     "exchanging the state of one token flips {{ activation_patching.flips_of_asked | percent }}",
     "06_head_interventions": "cutting the answer off from the reasoning costs most in layer "
     "{{ head_interventions.strongest_layer }}; {% if head_interventions.verdict == 'different' %}"
     "one of four ways at least tells the Reasoning-Focus Heads from random heads of their layers"
+    "{% if crossed_answers is defined and crossed_answers.verdict != 'reasoning' %}, for an answer "
+    "that was not shown to follow the reasoning{% endif %}"
     "{% elif head_interventions.verdict == 'cannot tell' %}this design cannot tell the "
     "Reasoning-Focus Heads from random ones{% else %}none of four ways tells the Reasoning-Focus "
     "Heads from random heads of their layers{% endif %}",
