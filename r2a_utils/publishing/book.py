@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path
@@ -35,13 +36,10 @@ from r2a_utils.publishing.book_runs import (
     PublishError,
     declared_runs,
 )
-from r2a_utils.publishing.captions import number_captions
 from r2a_utils.publishing.comparison_page import compare
 from r2a_utils.publishing.downloads import repository_of, write_downloads
-from r2a_utils.publishing.exercises import fold_solutions, has_tag, load_exercises
-from r2a_utils.publishing.foreign_text import html_of, inert
+from r2a_utils.publishing.exercises import load_exercises
 from r2a_utils.publishing.furniture import PREVIEW, draw_preview, how_to_cite
-from r2a_utils.publishing.headlines import finding
 from r2a_utils.publishing.missing_stages import (
     ended_stages,
     in_place_of,
@@ -51,10 +49,10 @@ from r2a_utils.publishing.missing_stages import (
 )
 from r2a_utils.publishing.page_weight import lighten
 from r2a_utils.publishing.quoted_numbers import ProseError, render
-from r2a_utils.publishing.readers_view import mark_details
 from r2a_utils.publishing.rerun_page import plans_table, read_plans
 from r2a_utils.publishing.slides import BOOK as TITLE
 from r2a_utils.publishing.slides import slides
+from r2a_utils.publishing.stage_page import fill_page
 from r2a_utils.publishing.verdicts import Verdicts, judge
 from r2a_utils.runs.archive import opened, read_archive
 from r2a_utils.runs.folder import Run
@@ -257,10 +255,14 @@ def _write_stage_pages(
     for stage in summary["stages"]:
         executed = nbformat.read(declared.run / "notebooks" / f"{stage}.ipynb", as_version=4)
         page = in_todays_words(available[stage], executed)
-        _fill_page(page, declared, stage, summary, summaries, verdicts)
-        if summary["pages"] != MAIN_PAGES:
-            _remove_labels(page)
-            _link_to_main(page, summary["stages"])
+        quote = partial(
+            _rendered,
+            page=f"notebooks/{stage}.py",
+            summary=summary,
+            summaries=summaries,
+            others={"verdicts": verdicts},
+        )
+        fill_page(page, stage, summary, quote)
         nbformat.write(page, folder / f"{stage}.ipynb")
     for stage, sentence in summary["missing"].items():
         text = placeholder(available[stage], sentence, summary["pages"] == MAIN_PAGES)
@@ -337,83 +339,12 @@ def _machines(stages: Mapping[str, Any]) -> list[dict[str, Any]]:
     return machines
 
 
-def _fill_page(
-    page: nbformat.NotebookNode,
-    declared: BookRun,
-    stage: str,
-    summary: Mapping[str, Any],
-    summaries: Mapping[str, Any],
-    verdicts: Verdicts,
-) -> None:
-    """Put the numbers into the prose and captions of an executed notebook, its origin below."""
-    number_captions(page, stage)
-    _make_fit_for_others(page, summary["folders"])
-    fold_solutions(page)
-    mark_details(page, stage)
-    if finding(stage) and stage not in summary["ended"]:
-        title, _, rest = page.cells[0].source.partition("\n")
-        page.cells[0].source = f"{title}\n\n{finding(stage)}\n{rest}"
-    for cell in page.cells:
-        if cell.cell_type == "markdown":
-            cell.source = _rendered(
-                cell.source, f"notebooks/{stage}.py", summary, summaries, {"verdicts": verdicts}
-            )
-    entry = summary["stages"][stage]
-    model = entry.get("model") or {}
-    if "packed" in model:
-        told = f"*The model is {inert(model['name'])} with {inert(model['packed'])}.*"
-        page.cells.insert(1, nbformat.v4.new_markdown_cell(told, id="packed"))
-    made_with = " on ".join(str(model[name]) for name in ("name", "device") if name in model)
-    weights = [inert(model["packed"])] if "packed" in model else []
-    origin = [f"Run `{declared.id}`", inert(made_with), *weights, f"{entry['seconds']:.0f} s"]
-    origin.append(f"source `{entry['inputs']['source'][:10]}`")
-    origin.append("[versions and parameters](../status.md)")
-    foot = "---\n\n" + " · ".join(part for part in origin if part)
-    page.cells.append(nbformat.v4.new_markdown_cell(foot, id="origin"))
-
-
 def _folders(stages: Mapping[str, Any]) -> dict[str, str]:
     """What is shown for the folders of the machine that a run's parameters name."""
     found: dict[str, str] = {}
     for entry in stages.values():
         found |= shown_folders(entry.get("inputs", {}).get("parameters", {}))
     return found
-
-
-def _make_fit_for_others(page: nbformat.NotebookNode, folders: Mapping[str, str]) -> None:
-    """Take out of a page the folders of the machine, and HTML that a user's text would bring in."""
-    for cell in page.cells:
-        if has_tag(cell, "parameters"):
-            cell.source = without_folders(cell.source, folders)
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            for kind in [kind for kind in data if kind.startswith("text/")]:
-                data[kind] = without_folders(data[kind], folders)
-            if "text/markdown" in data:
-                data["text/html"] = html_of(data.pop("text/markdown"))
-            if "text" in output:
-                output.text = without_folders(output.text, folders)
-
-
-def _remove_labels(page: nbformat.NotebookNode) -> None:
-    """A label may be defined once in a book: the main run's pages keep theirs."""
-    for cell in page.cells:
-        if cell.cell_type == "markdown":
-            cell.source = re.sub(r"(?m)^\([\w:.-]+\)=\n", "", cell.source)
-            cell.source = re.sub(r"(?m)^:(name|label):.*\n", "", cell.source)
-        cell.metadata.get("mystnb", {}).get("figure", {}).pop("name", None)
-
-
-def _link_to_main(page: nbformat.NotebookNode, stages: Mapping[str, Any]) -> None:
-    """A link to a stage that this page's run does not have leads to the main run's page."""
-    named = re.compile(r"(\{doc\}`(?:[^`<]*<)?)(\d\d[a-z]?_\w+)")
-
-    def led(link: re.Match) -> str:
-        return link[0] if link[2] in stages else f"{link[1]}../{MAIN_PAGES}/{link[2]}"
-
-    for cell in page.cells:
-        if cell.cell_type == "markdown":
-            cell.source = named.sub(led, cell.source)
 
 
 def _state(source: Path) -> str:
