@@ -195,7 +195,8 @@ figures.segment_shares({name: controls[name].values for name in measured})
 #
 # Heads that were never trained look somewhere too, and some of that falls on the reasoning. So
 # {term}`untrained twins <untrained twin>`, models of the same shape with random weights, read the
-# same traces.
+# same traces. (The lift is taken trace by trace here and then averaged, so that its last digit may
+# differ from that of the mean masses.)
 
 # %%
 beside = attention.beside_untrained(
