@@ -210,9 +210,9 @@ short_tokens = token_texts(short_trace, model.tokenizer)
 # Difficulty ●●○○○, importance ●●●●●, 15 minutes
 #
 # Everything that is measured later is measured between {term}`segments <segment>`, so an error of
-# one token here is an error everywhere. Given the token ids of a whole trace (BOS first, the
-# end-of-sentence token left out) and the ids of the two tags, return a dictionary with a slice for
-# each of `bos`, `prompt`, `think`, `reasoning`, `end_think` and `answer`. The slices tile the
+# one token here is an error everywhere. Given the token ids of a whole trace ({term}`BOS` first,
+# the end-of-sentence token left out) and the ids of the two tags, return a dictionary with a slice
+# for each of `bos`, `prompt`, `think`, `reasoning`, `end_think` and `answer`. The slices tile the
 # trace.
 #
 # Some vocabularies write a tag as one token, others as several.

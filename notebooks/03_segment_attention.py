@@ -39,7 +39,7 @@
 # **What you will see.** The attention of answer {term}`tokens <token>` on each of the six
 # {term}`segments <segment>`, with and without reasoning, and its controls; where in the model
 # (layer × {term}`head`) the attention on the reasoning lies; and the same figures from the authors'
-# own data on the real distills.
+# own data on the real {term}`distills <distill>`.
 #
 # **What we know so far.** {doc}`Stage 1 <02_answer_quality>` compared answers with and without
 # reasoning. It cannot say whether an answer reads the reasoning that stands before it.
@@ -195,8 +195,7 @@ figures.segment_shares({name: controls[name].values for name in measured})
 #
 # Heads that were never trained look somewhere too, and some of that falls on the reasoning. So
 # {term}`untrained twins <untrained twin>`, models of the same shape with random weights, read the
-# same traces. (The lift is taken trace by trace here and then averaged, so that its last digit may
-# differ from that of the mean masses.)
+# same traces. Lifts are averaged over traces here.
 
 # %%
 beside = attention.beside_untrained(

@@ -90,7 +90,7 @@ rfhs = attention.head_pairs(ranking)
 #
 # {term}`Trajectory tracking` is the rank correlation between how far the answer is written and
 # the place in the reasoning that a head reads (its mean attended position), on the long answers
-# (30 tokens or more) or, if the model writes none, on all, of which it then says little.
+# (30 tokens or more; on all, if there are none).
 # Under the null, each path is read forwards or backwards with equal chance. This tests the
 # direction and not what is read: a head that always looks twenty tokens back walks along, too. So
 # the same is asked of what is left (*beyond*) when the place that the head would read by distance
@@ -131,12 +131,10 @@ figures.trajectories(paths)
 # is not none %}With what distance explains taken away, the most that a head keeps is {{ t.beyond |
 # number }} ({{ t.beyond_best }}; {{ t.beyond_low | number }} to {{ t.beyond_high | number }} for
 # this head alone; {{ t.beyond_p | p_value }} over all heads){% if t.rfh is defined and t.rfh is not
-# none and t.rfh != t.beyond_best %}, and the most that a Reasoning-Focus Head keeps {{ t.rfh_beyond
-# | number }} ({{ t.rfh }}; {{ t.rfh_low | number }} to {{ t.rfh_high | number }}; {{ t.rfh_p |
-# p_value }} over all heads){% endif %}. {% endif %}By the same test {{ t.tracking_rfhs }} of the {{
-# t.k }} Reasoning-Focus Heads follow forwards, and {{ t.beyond_rfhs }} of these also beyond
-# distance. A head that reads the reasoning once, from start to end, at the answer's pace, would
-# have its points along the dotted line.
+# none and t.rfh != t.beyond_best %}, and a Reasoning-Focus Head at most {{ t.rfh_beyond | number }}
+# ({{ t.rfh }}; {{ t.rfh_p | p_value }}){% endif %}. {% endif %}By the same test {{ t.tracking_rfhs
+# }} of the {{ t.k }} Reasoning-Focus Heads follow forwards, and {{ t.beyond_rfhs }} of these also
+# beyond distance.
 #
 # The correlation is over all tokens of the answer, including those that need nothing from the
 # reasoning: it is low for a head that jumps to the right step for each digit and rests elsewhere in

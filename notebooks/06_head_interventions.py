@@ -185,14 +185,14 @@ figures.reading_table(kinds.table())
 
 # %% [markdown]
 # In all layers at once the answer changes by {% for kind, k in knockout_kinds.kinds.items() %}{{
-# k.together | number }} nats ({{ kind }}; layer {{ k.layer }} alone {{ k.alone | number }}){% if
-# not loop.last %}, {% endif %}{% endfor %}; without any reasoning by {{ knockout_kinds.absent |
-# number }} ({{ knockout_kinds.absent_low | number }} to {{ knockout_kinds.absent_high | number
-# }}). {% if knockout_kinds.only_renormalised %}One layer alone costs more than all of them only
-# where the weight goes elsewhere. So that excess is no property of the layers: it comes of what
-# the model is made to read in place of the reasoning, and not of what it misses.{% elif not
-# knockout_kinds.exceeding %}In no kind is it shown that one layer alone costs more than all of
-# them.{% else %}One layer alone costs more than all of them in these kinds: {{
+# k.together | number }} {term}`nats <nat>` ({{ kind }}; layer {{ k.layer }} alone {{ k.alone |
+# number }}){% if not loop.last %}, {% endif %}{% endfor %}; without any reasoning by {{
+# knockout_kinds.absent | number }} ({{ knockout_kinds.absent_low | number }} to {{
+# knockout_kinds.absent_high | number }}). {% if knockout_kinds.only_renormalised %}One layer alone
+# costs more than all of them only where the weight goes elsewhere. So that excess is no property of
+# the layers: it comes of what the model is made to read in place of the reasoning, and not of what
+# it misses.{% elif not knockout_kinds.exceeding %}In no kind is it shown that one layer alone costs
+# more than all of them.{% else %}One layer alone costs more than all of them in these kinds: {{
 # knockout_kinds.exceeding | join(", ") }}.{% endif %} A cut that costs more than having no
 # reasoning does more than take the reasoning away.
 

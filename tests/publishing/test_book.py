@@ -355,6 +355,6 @@ def test_a_quotation_of_nothing_names_its_page(text):
 def test_prose_that_an_archive_lacks_a_number_for_says_so_and_that_of_a_run_is_refused():
     lacks = {"id": "x", "records": {}, "missing": {}, "ended": {}, "archive": {"hours": 1.0}}
     said = publishing._rendered("## A title\n\nIt is {{ gone }}.", "page", lacks, {})
-    assert said.startswith("## A title") and "Its archive does not hold" in said
+    assert said.startswith("## A title") and "was packed before the numbers" in said
     with pytest.raises(ProseError, match="gone"):
         publishing._rendered("It is {{ gone }}.", "page", lacks | {"archive": None}, {})

@@ -146,7 +146,7 @@ def test_the_home_page_shows_three_findings_and_leads_on(browser, html):
         assert cards.count() == 3
         for card in cards.all():
             assert len(card.locator("img").get_attribute("alt")) > 40
-            assert re.search(r"\d %", card.inner_text())
+            assert re.search(r"\d\s%", card.inner_text())
         cards.nth(1).click()
         found.page.wait_for_url(f"**/{HEADS}.html")
 
