@@ -71,9 +71,9 @@ def test_a_command_in_print_is_one_that_the_program_takes(command, tmp_path):
     if arguments[0] != "run":
         return
     if options.params is not None:
-        copied = dict(re.findall(r"(?m)^cp (\S+) (\S+)", PAGE))
-        original = {copy: file for file, copy in copied.items()}.get(str(options.params))
-        assert (ROOT / (original or options.params)).is_file()
+        copies = {copy: file for file, copy in re.findall(r"(?m)^cp (\S+) (\S+)", PAGE)}
+        original = copies.get(str(options.params), options.params)
+        assert (ROOT / original).is_file()
     own = tmp_path / "problems.jsonl"  # the reader's own file, which the command names
     own.write_text('{"text": "How many?", "label": "3"}\n')
     texts = [text.replace(own.name, str(own)) for text in options.set]
