@@ -53,8 +53,13 @@ DETAILS = {
 
 
 def mark_details(page: NotebookNode, stage: str) -> None:
-    """Give the sections of a stage's page that the reader's view folds a class of their own."""
-    named = "|".join(map(re.escape, DETAILS.get(stage, ())))
+    """Give the sections of a stage's page that the reader's view folds a class of their own.
+
+    The last section stays: of a page that ended early it says why.
+    """
+    texts = [cell.source for cell in page.cells if cell.cell_type == "markdown"]
+    last = re.findall(r"(?m)^## (.*)$", "\n".join(texts))[-1:]
+    named = "|".join(re.escape(name) for name in DETAILS.get(stage, ()) if name not in last)
     if not named:
         return
     for cell in page.cells:

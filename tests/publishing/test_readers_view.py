@@ -2,10 +2,11 @@
 
 import re
 
+import nbformat
 import pytest
 from book_visit import Visit
 
-from r2a_utils.publishing.readers_view import DETAILS
+from r2a_utils.publishing.readers_view import DETAILS, mark_details
 from r2a_utils.runs.stage import load_stages
 
 pytestmark = pytest.mark.xdist_group("book")
@@ -69,6 +70,14 @@ def test_every_detail_is_a_section_of_its_notebook(stage):
     text = "\n".join(c.source for c in STAGES[stage].notebook.cells if c.cell_type == "markdown")
     headings = re.findall(r"(?m)^## (.+)$", text)
     assert set(DETAILS[stage]) <= set(headings)
+
+
+def test_the_last_section_of_a_page_that_ended_early_stays():
+    headings = ("Contrast pairs", "Which pairs can be patched")
+    cells = [nbformat.v4.new_markdown_cell(f"## {heading}\n\nWords.") for heading in headings]
+    page = nbformat.v4.new_notebook(cells=cells)
+    mark_details(page, "05_activation_patching")
+    assert ["{.r2a-notebook}" in cell.source for cell in page.cells] == [True, False]
 
 
 def test_details_are_named_and_one_click_away(browser, html):
