@@ -278,8 +278,8 @@ figures.layers_together(
 # reasoning{% endif %}; {{ b["tells in part"] | length }} tell in part, {{
 # b["cannot say"] | length }} cannot say{% set silent = b["does not tell"] %}{% if silent %}, {{
 # silent | length }} {% if silent | length == 1 %}does{% else %}do{% endif %} not tell ({{ silent |
-# join("; ") }}){% endif %}{% if b.misleads %}, and misleading {% if b.misleads | length == 1 %}is{%
-# else %}are{% endif %} {{ b.misleads | join("; ") }}{% endif %}.{% if
+# join("; ") }}){% endif %}{% if b.misleads %}, and {{ b.misleads | join("; ") }} {% if b.misleads |
+# length == 1 %}misleads{% else %}mislead{% endif %}{% endif %}.{% if
 # scoreboard.dose_problems is defined and scoreboard.dose_problems %} Whether a reading is larger
 # where more of the answers come from the reasoning was tested at known doses, on
 # at least {{ scoreboard.dose_problems }} problems. {% if scoreboard.by_growth.grows %}In the ladder
