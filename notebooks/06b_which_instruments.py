@@ -195,8 +195,8 @@ figures.reading_table(
 # ## How the verdicts come about
 #
 # A pair's verdict follows from the 95 % interval of its AUC: *tells* where it lies at or above {{
-# scoreboard.rule.useful }} (a reading that never errs gets there from 11 traces on a side on),
-# *tells in part* above {{ scoreboard.rule.chance }}, *misleads* below it;
+# scoreboard.rule.useful }} (a reading that never errs gets there from {{ scoreboard.rule.enough }}
+# traces on a side on), *tells in part* above {{ scoreboard.rule.chance }}, *misleads* below it;
 # where it holds {{ scoreboard.rule.chance }}, *does not tell* if it ends below {{
 # scoreboard.rule.useful }}, and *cannot say* if it does not. An AUC between two models that is no
 # further from {{ scoreboard.rule.chance }} than one between alike models gets *cannot say* for the

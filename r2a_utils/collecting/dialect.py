@@ -46,8 +46,7 @@ class Dialect:
         if refusal:
             self.takes_ids = False
             self._opening = self._find_opening(ids)
-        self._streams = True
-        self._streams = _tells_ids(self._ask_for_one(self.prompt(ids), wished))
+        self._streams = _tells_ids(self._ask_for_one(self.prompt(ids), wished | ASKED))
         self._learnt = True
 
     def prompt(self, ids: Sequence[int]) -> list[int] | str:
@@ -73,13 +72,13 @@ class Dialect:
 
     def _refusal(self, ids: Sequence[int]) -> RefusalError | None:
         try:
-            self._ask_for_one(list(ids))
+            self._ask_for_one(list(ids), {})
         except RefusalError as refusal:
             return refusal
         return None
 
-    def _ask_for_one(self, sent: list[int] | str, wished: dict | None = None) -> dict:
-        return self.post({"prompt": sent, "max_tokens": 1, "temperature": 0.0}, wished or {})
+    def _ask_for_one(self, sent: list[int] | str, wished: dict) -> dict:
+        return self.post({"prompt": sent, "max_tokens": 1, "temperature": 0.0}, wished)
 
     def _take_served_name(self, refusal: RefusalError) -> None:
         names = self.endpoint.models()
@@ -96,7 +95,7 @@ class Dialect:
         """
         counts = []
         for opening in ("", self._tokenizer.decode(ids[:1])):
-            reply = self._ask_for_one(opening + self._text_after_bos(ids))
+            reply = self._ask_for_one(opening + self._text_after_bos(ids), {})
             counts.append(prompt_tokens(self.endpoint, reply))
             if counts[-1] == len(ids):
                 return opening

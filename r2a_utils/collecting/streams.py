@@ -1,7 +1,7 @@
 """A reply that a server streams, put together into the one that it would have sent at once.
 
 A long text that is sent only when it has ended keeps a connection silent for minutes, which
-proxies cut. This file knows server-sent events, and how completions are cut into them; it asks for
+proxies cut. This file knows server-sent events, and how completions are cut into them; it sends
 nothing.
 """
 

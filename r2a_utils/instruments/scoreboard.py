@@ -43,6 +43,8 @@ APART = ("misleads", "tells in part", "tells")
 """What says that the readings differ."""
 RESAMPLES = 1_000
 AUC_RESAMPLES = 10_000  # the tails of intervals that hold together are thin
+ENOUGH = int(np.ceil(np.log(1 - CONFIDENCE) / np.log(USEFUL)))
+"""Traces on either side from which on a reading that never errs has an interval above `USEFUL`."""
 FEWEST = 5
 """Traces on either side below which an AUC is not asked for."""
 
@@ -303,5 +305,5 @@ def scoreboard_record(table: pd.DataFrame, aucs: pd.DataFrame, calibrated: pd.Da
             .tolist()
             for c in asked
         },
-        "rule": {"useful": USEFUL, "chance": CHANCE, "useful_rho": USEFUL_RHO},
+        "rule": {"useful": USEFUL, "chance": CHANCE, "useful_rho": USEFUL_RHO, "enough": ENOUGH},
     }  # fmt: skip

@@ -10,6 +10,7 @@ from r2a_utils.instruments.calibration import calibration
 from r2a_utils.instruments.readings import INSTRUMENTS, resolved
 from r2a_utils.instruments.scoreboard import (
     ALIKE,
+    ENOUGH,
     auc,
     auc_interval,
     auc_table,
@@ -57,6 +58,11 @@ def test_a_reading_that_errs_once_is_no_surer_than_one_that_never_errs():
     never = auc_interval([1.0] * 12, [0.0] * 12)
     once = auc_interval([1.0] * 12, [0.0] * 11 + [2.0])
     assert once[0] <= never[0] and verdict(*never) == "tells"
+
+
+def test_what_is_said_to_be_enough_is_so_and_one_trace_less_is_not():
+    few, enough = (auc_interval([1.0] * n, [0.0] * n) for n in (ENOUGH - 1, ENOUGH))
+    assert (verdict(*few), verdict(*enough)) == ("tells in part", "tells")
 
 
 @pytest.mark.parametrize(
