@@ -38,9 +38,12 @@ HEADLINES = {
     "{% if failed_traces.n < 5 %}{{ (failed_traces.rfh_rate * failed_traces.n) | number(0) }}"
     "{% else %}{{ failed_traces.rfh_rate | percent }}{% endif %} of {{ failed_traces.n }} failed "
     "traces{% else %}no failed trace to look into{% endif %}",
-    "05_activation_patching": "{{ crossed_answers.follows | percent }} of "
-    "{{ crossed_answers.asked }} pairs follow a reasoning that is put behind the other question; "
-    "exchanging the state of one token flips {{ activation_patching.flips_of_asked | percent }}",
+    "05_activation_patching": "{% if crossed_answers.own > 0.1 %}"
+    "{{ crossed_answers.follows | percent }} of {{ crossed_answers.asked }} pairs follow a "
+    "reasoning that is put behind the other question{% else %}too few of "
+    "{{ crossed_answers.asked }} pairs give their own answers with their own reasonings to ask "
+    "whether they would follow another{% endif %}; exchanging the state of one token flips "
+    "{{ activation_patching.flips_of_asked | percent }}",
     "06_head_interventions": "cutting the answer off from the reasoning costs most in layer "
     "{{ head_interventions.strongest_layer }}; {% if head_interventions.verdict == 'different' %}"
     "one of four ways at least tells the Reasoning-Focus Heads from random heads of their layers"
